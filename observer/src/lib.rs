@@ -1,0 +1,9 @@
+//! `observer`: attach to a live PID and be told which goroutine or async task is blocked, and why.
+//!
+//! Data goes one way (see ARCHITECTURE.md):
+//! kernel programs -> `intake` -> `decode` -> `resolve` -> `correlate` -> `aggregate` -> `export`.
+//! Stages never import each other: they meet in `model` and are wired in `app`.
+
+pub mod model;
+pub mod runtimes;
+pub mod sys;

@@ -1,0 +1,20 @@
+//! The types that stages meet in: plain data, no kernel layout, no serialization.
+
+pub mod cause;
+pub mod ids;
+pub mod known;
+pub mod memory;
+pub mod resource;
+pub mod stack;
+pub mod syscall;
+pub mod task;
+pub mod time;
+pub mod view;
+
+pub use cause::Cause;
+pub use ids::{Pid, ProcessId, StartTime, Tid};
+pub use known::{Known, Reason};
+pub use resource::Resource;
+pub use stack::{Frame, FrameKind};
+pub use task::{TaskKind, TaskRef};
+pub use time::Mono;

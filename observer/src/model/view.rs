@@ -1,0 +1,326 @@
+//! What a session has found, ready to be shown: the seam between `aggregate` and `export`.
+//! Times in nanoseconds. Every list is sorted the way it is shown.
+
+use super::cause::Cause;
+use super::known::{Known, Reason};
+use super::resource::Resource;
+use super::stack::Frame;
+use super::task::{Legality, TaskRef};
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+/// One report.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// When the report was made.
+    pub generated_at: SystemTime,
+    /// When observation started and ended.
+    pub window: Window,
+    /// The machine.
+    pub host: Host,
+    /// This program.
+    pub observer: ObserverInfo,
+    /// The observed processes.
+    pub targets: Vec<Target>,
+    /// What tasks were blocked on, most time first. Idle runtime threads are not here.
+    pub blocking: Vec<Blocking>,
+    /// The same by cause, most time first.
+    pub causes: Vec<CauseShare>,
+    /// Groups of tasks as the runtime itself lists them, per target.
+    pub census: Vec<CensusGroup>,
+    /// Who waits for whom.
+    pub wait_graph: WaitGraph,
+    /// What was seen and what was not.
+    pub completeness: Completeness,
+    /// What observing cost.
+    pub overhead: Overhead,
+    /// Everything that was degraded, one clause each ("child process 77 was not observed").
+    pub notes: Vec<String>,
+}
+
+/// The observed stretch of time.
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    /// Wall time of the start.
+    pub start: SystemTime,
+    /// Wall time of the end.
+    pub end: SystemTime,
+    /// Its length by the monotonic clock.
+    pub duration_ns: u64,
+}
+
+/// The machine.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Kernel release.
+    pub kernel: String,
+    /// Architecture.
+    pub arch: String,
+    /// CPUs online.
+    pub cpus: u32,
+}
+
+/// This program.
+#[derive(Debug, Clone)]
+pub struct ObserverInfo {
+    /// Version.
+    pub version: String,
+    /// SHA-256 of the loaded kernel object, in hex.
+    pub bytecode_sha256: String,
+    /// Tier that ran.
+    pub tier: String,
+}
+
+/// One observed process.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its pid.
+    pub pid: u32,
+    /// Its start time in clock ticks since boot.
+    pub start_time: u64,
+    /// Path of the executable.
+    pub exe: String,
+    /// Command name.
+    pub comm: String,
+    /// `go`, `tokio` or `native`.
+    pub runtime: &'static str,
+    /// Runtime version.
+    pub version: Known<String>,
+    /// How the runtime was recognised.
+    pub evidence: Vec<String>,
+    /// Why only threads are observed, when that is so.
+    pub degraded: Option<Reason>,
+    /// Threads at the end.
+    pub threads: u32,
+    /// Tasks.
+    pub tasks: TaskCounts,
+    /// How the target ended, when it did during the session.
+    pub ended: Option<String>,
+}
+
+/// Tasks of a target, by state at the last census. `None`: there was no census.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TaskCounts {
+    /// Different tasks seen blocked, or listed by a census.
+    pub seen: u64,
+    /// Running.
+    pub running: Option<u64>,
+    /// Runnable.
+    pub runnable: Option<u64>,
+    /// Waiting.
+    pub waiting: Option<u64>,
+    /// In a syscall.
+    pub in_syscall: Option<u64>,
+}
+
+/// One cause of blocking at one site on one kind of resource.
+#[derive(Debug, Clone)]
+pub struct Blocking {
+    /// Index into `View::targets`.
+    pub target: usize,
+    /// Why.
+    pub cause: Cause,
+    /// The syscall, when there is one.
+    pub syscall: Option<String>,
+    /// The runtime's own wait reason, when there is one.
+    pub wait_reason: Option<String>,
+    /// On what.
+    pub resource: Option<Resource>,
+    /// Whether the runtime allows blocking there.
+    pub legality: Legality,
+    /// How legality is known.
+    pub legality_evidence: Option<String>,
+    /// Nearest user frame that is not runtime or standard library.
+    pub site: Known<Frame>,
+    /// The whole stack, nearest frame first; kernel frames come first.
+    pub stack: Vec<Frame>,
+    /// Which tasks, most time first; bounded.
+    pub tasks: Vec<TaskShare>,
+    /// How many different tasks there were in all.
+    pub tasks_total: u64,
+    /// Number of waits.
+    pub count: u64,
+    /// Their total time, unfinished ones included up to the end of the window.
+    pub total_ns: u64,
+    /// Median.
+    pub p50_ns: u64,
+    /// 99th percentile.
+    pub p99_ns: u64,
+    /// Longest.
+    pub max_ns: u64,
+    /// Of the total, time spent ready but without a CPU after the wake-up.
+    pub run_queue_ns: u64,
+    /// Waits that had not ended.
+    pub unfinished: Unfinished,
+    /// Who ended the waits, most often first; bounded.
+    pub wakers: Vec<Waker>,
+}
+
+/// Waits that had not ended when the window did.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unfinished {
+    /// How many.
+    pub count: u64,
+    /// Age of the oldest.
+    pub oldest_ns: u64,
+    /// The oldest began before the observation did: its age is a lower bound.
+    pub lower_bound: bool,
+}
+
+/// One task's part of a [`Blocking`].
+#[derive(Debug, Clone)]
+pub struct TaskShare {
+    /// Which task.
+    pub task: TaskRef,
+    /// Its name: a thread's comm, a tokio task's future type.
+    pub name: Option<String>,
+    /// Where it was created.
+    pub created_by: Option<String>,
+    /// Waits.
+    pub count: u64,
+    /// Their total.
+    pub total_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+}
+
+/// Who ended waits.
+#[derive(Debug, Clone)]
+pub struct Waker {
+    /// A short description: `goroutine 7`, `thread 812 (app)`, `timer or network interrupt`.
+    pub task: String,
+    /// Where it did so.
+    pub site: Option<String>,
+    /// How often.
+    pub count: u64,
+}
+
+/// One cause's part of all blocked time.
+#[derive(Debug, Clone, Copy)]
+pub struct CauseShare {
+    /// The cause.
+    pub cause: Cause,
+    /// Share of all blocked time, 0 to 1.
+    pub share: f64,
+    /// Total time.
+    pub total_ns: u64,
+    /// Index into `View::blocking` of the largest entry.
+    pub representative: usize,
+}
+
+/// Tasks of one target that are in the same state for the same reason at the same place.
+#[derive(Debug, Clone)]
+pub struct CensusGroup {
+    /// Index into `View::targets`.
+    pub target: usize,
+    /// Task state (`waiting`, `runnable`, `running`, `syscall`).
+    pub state: String,
+    /// The runtime's wait reason.
+    pub wait_reason: Option<String>,
+    /// Tasks at the last sample.
+    pub count: u64,
+    /// Mean share of the target's tasks over the samples, 0 to 1.
+    pub share: f64,
+    /// Standard error of the share, from the number of samples.
+    pub share_error: f64,
+    /// Age of the oldest by our own samples (a lower bound).
+    pub oldest_ns: Option<u64>,
+    /// Where they wait.
+    pub site: Option<String>,
+    /// Parked stack of a representative, nearest frame first.
+    pub stack: Vec<Frame>,
+    /// Where they were created.
+    pub created_by: Option<String>,
+    /// On what.
+    pub resource: Option<Resource>,
+    /// Ids of a few of them.
+    pub sample_ids: Vec<u64>,
+}
+
+/// Who waits for whom.
+#[derive(Debug, Clone, Default)]
+pub struct WaitGraph {
+    /// Nodes.
+    pub nodes: Vec<GraphNode>,
+    /// Edges.
+    pub edges: Vec<GraphEdge>,
+}
+
+/// A task group, channel, mutex, descriptor, socket or process.
+#[derive(Debug, Clone)]
+pub struct GraphNode {
+    /// Unique in the report, stable for the same thing.
+    pub id: String,
+    /// `tasks`, `channel`, `mutex`, `socket`, `file`, `process`, ...
+    pub kind: &'static str,
+    /// What a person reads.
+    pub label: String,
+}
+
+/// One relation.
+#[derive(Debug, Clone)]
+pub struct GraphEdge {
+    /// Node id that waits, holds...
+    pub from: String,
+    /// Node id it points at.
+    pub to: String,
+    /// `wakes`, `holds`, `consumes`, `connects`, `waits`.
+    pub kind: &'static str,
+    /// How many tasks or wake-ups it stands for.
+    pub weight: u64,
+    /// How it is known.
+    pub evidence: String,
+}
+
+/// What was seen: `seen = aggregated + emitted + filtered + unfinished + sum(lost)`.
+#[derive(Debug, Clone, Default)]
+pub struct Completeness {
+    /// Off-CPU stretches of target threads that began (or were under way) in the window.
+    pub seen: u64,
+    /// Only counted in kernel maps (shorter than the threshold).
+    pub aggregated: u64,
+    /// Counted and also sent one by one.
+    pub emitted: u64,
+    /// Left out on purpose: the thread exited.
+    pub filtered: u64,
+    /// Not ended when the window did.
+    pub unfinished: u64,
+    /// Lost, by reason.
+    pub lost: BTreeMap<&'static str, u64>,
+    /// Blocked time whose task is not known although the runtime has tasks.
+    pub unattributed_ns: u64,
+    /// Time of idle runtime threads: counted, not blocking.
+    pub idle_ns: u64,
+    /// Stacks that could not be taken, by reason.
+    pub stacks_lost: BTreeMap<&'static str, u64>,
+    /// Census figures, when there was one: bytes read, samples, torn reads.
+    pub census: Option<CensusCost>,
+}
+
+/// What the censuses read.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CensusCost {
+    /// Number of censuses.
+    pub samples: u64,
+    /// Bytes read from the targets.
+    pub bytes_read: u64,
+    /// Task records that changed while they were read and were left out.
+    pub torn: u64,
+    /// Time of the longest one.
+    pub max_ns: u64,
+}
+
+/// What observing cost.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Overhead {
+    /// Share of the target's CPU time, when it could be measured.
+    pub target_cpu_share: Option<f64>,
+    /// CPU time of the observer process.
+    pub observer_cpu_ns: u64,
+    /// Time in the kernel programs, all CPUs.
+    pub bpf_run_ns: Option<u64>,
+    /// Number of runs of the kernel programs.
+    pub bpf_run_count: Option<u64>,
+    /// Peak resident memory of the observer.
+    pub rss_bytes: u64,
+}

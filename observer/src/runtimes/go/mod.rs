@@ -1,0 +1,1 @@
+//! The Go runtime, read from outside.

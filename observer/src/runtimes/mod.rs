@@ -1,0 +1,117 @@
+//! Runtimes seen from outside: what they are, and where the running task's identity lies.
+//!
+//! `Runtime` (one per language) -> `RuntimeImage` (per executable) -> `RuntimeInstance` (per process).
+
+use std::fmt::Debug;
+
+use crate::model::memory::Memory;
+use crate::model::{Known, Reason};
+use crate::sys::elf::ElfImage;
+use crate::sys::process::Process;
+
+pub mod go;
+pub mod tokio;
+
+/// The runtimes that are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RuntimeKind {
+    /// Go.
+    Go,
+    /// Rust with tokio.
+    Tokio,
+    /// Anything else: threads only.
+    Native,
+}
+
+impl RuntimeKind {
+    /// The name used in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Go => "go",
+            Self::Tokio => "tokio",
+            Self::Native => "native",
+        }
+    }
+}
+
+/// How the kernel side reads the goroutine that a thread runs: offsets in bytes.
+/// `fsbase + tls_offset -> g -> g.m -> m.curg -> goid`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GoReader {
+    /// From the thread's TLS base to the word that holds `g` (negative on x86-64).
+    pub tls_offset: i64,
+    /// `g.m`.
+    pub g_m: u32,
+    /// `g.goid`.
+    pub g_goid: u32,
+    /// `g.atomicstatus`.
+    pub g_status: u32,
+    /// `g.waitreason`.
+    pub g_waitreason: u32,
+    /// `m.curg`.
+    pub m_curg: u32,
+    /// `m.procid`.
+    pub m_procid: u32,
+}
+
+/// How tokio keeps the current task's id in its thread-local `CONTEXT`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokioIdForm {
+    /// `Option<NonZeroU64>`: 8 bytes, 0 is none (tokio 1.40 and later).
+    NonZero,
+    /// `Option<u64>`: a tag word, then the value (tokio 1.22 to 1.39).
+    Tagged,
+}
+
+/// How the kernel side reads the tokio task that a thread polls: offsets in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokioReader {
+    /// From the thread's TLS base to the task id field (negative on x86-64).
+    pub id_offset: i64,
+    /// The id's form.
+    pub id_form: TokioIdForm,
+    /// From the thread's TLS base to the EnterRuntime byte
+    /// (2 = not entered, 1 = entered multi_thread, 0 = entered current_thread), if known.
+    pub entered_offset: Option<i64>,
+}
+
+/// What the kernel side needs to identify the running task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskReader {
+    /// A goroutine.
+    Go(GoReader),
+    /// A tokio task.
+    Tokio(TokioReader),
+}
+
+/// A runtime that can be recognised in an executable.
+pub trait Runtime: Debug + Sync {
+    /// Which one.
+    fn kind(&self) -> RuntimeKind;
+
+    /// Recognises the runtime in an executable; `None` when it is not there.
+    /// Never panics and never allocates without bound, whatever the file holds.
+    fn detect(&self, elf: &ElfImage) -> Option<Box<dyn RuntimeImage>>;
+}
+
+/// A runtime in one executable: what can be known without the process.
+pub trait RuntimeImage: Debug + Send + Sync {
+    /// Version, such as `1.26.8`.
+    fn version(&self) -> Known<String>;
+
+    /// How it was recognised and where each offset comes from, one clause each.
+    fn evidence(&self) -> Vec<String>;
+
+    /// The task reader for one live process, after its self-check on that process's memory.
+    /// Unknown means: observe threads only, and say why.
+    ///
+    /// # Errors
+    /// Never: failures are the `Unknown` reason.
+    fn task_reader(&self, process: &Process, memory: &dyn Memory) -> Known<TaskReader>;
+}
+
+/// The runtimes, in the order in which they are tried (a cgo binary can hold both).
+pub const RUNTIMES: &[&dyn Runtime] = &[];
+
+/// The reason given when no runtime was recognised.
+pub const NO_RUNTIME: Reason = Reason::new("no Go or tokio runtime in the executable");

@@ -1,0 +1,128 @@
+//! An ELF file, mapped read-only and parsed with bounds checks (crate `object`).
+
+use std::fs::File;
+use std::path::Path;
+
+use memmap2::Mmap;
+use object::elf::FileHeader64;
+use object::read::elf::ElfFile64;
+use object::{Endianness, Object, ObjectSection, ObjectSegment};
+
+/// Why a file can not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ElfError {
+    /// It could not be opened or mapped.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is not a whole 64-bit little-endian ELF file.
+    #[error("{path}: not a readable 64-bit ELF file: {message}")]
+    Format {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// A 32-bit program.
+    #[error("{path}: a 32-bit program: only x86-64 programs can be observed as tasks")]
+    ThirtyTwoBit {
+        /// The file.
+        path: String,
+    },
+}
+
+/// A mapped ELF file.
+#[derive(Debug)]
+pub struct ElfImage {
+    path: String,
+    data: Mmap,
+}
+
+/// The parsed view; cheap to make (headers only).
+pub type Elf<'a> = ElfFile64<'a, Endianness, &'a [u8]>;
+
+impl ElfImage {
+    /// Opens and maps `path`; checks that its headers parse.
+    ///
+    /// # Errors
+    /// When it can not be opened or is not a 64-bit ELF file.
+    pub fn open(path: &Path) -> Result<Self, ElfError> {
+        let name = path.display().to_string();
+        let io = |source| ElfError::Io {
+            path: name.clone(),
+            source,
+        };
+        let file = File::open(path).map_err(io)?;
+        // SAFETY: the mapping is private and read-only; a file that is truncated while mapped can
+        // raise SIGBUS, which executables in use do not do (the kernel answers ETXTBSY to writers).
+        let data = unsafe { Mmap::map(&file) }.map_err(io)?;
+        let image = Self { path: name, data };
+        image.parse()?;
+        Ok(image)
+    }
+
+    /// The whole file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Parses the headers.
+    ///
+    /// # Errors
+    /// When it is not a 64-bit little-endian ELF file.
+    pub fn parse(&self) -> Result<Elf<'_>, ElfError> {
+        let data: &[u8] = &self.data;
+        if data.starts_with(b"\x7fELF\x01") {
+            return Err(ElfError::ThirtyTwoBit {
+                path: self.path.clone(),
+            });
+        }
+        ElfFile64::<Endianness>::parse(data).map_err(|e| ElfError::Format {
+            path: self.path.clone(),
+            message: e.to_string(),
+        })
+    }
+}
+
+/// The bytes that the loader puts at virtual address `addr` (as in the file, without bias), up to
+/// the end of their segment's file part.
+pub fn bytes_at<'a>(elf: &Elf<'a>, addr: u64) -> Option<&'a [u8]> {
+    elf.segments().find_map(|segment| {
+        let data = segment.data().ok()?;
+        let offset = addr.checked_sub(segment.address())?;
+        data.get(usize::try_from(offset).ok()?..)
+            .filter(|rest| !rest.is_empty())
+    })
+}
+
+/// The file offset of virtual address `addr` (as in the file, without bias).
+pub fn file_offset(elf: &Elf<'_>, addr: u64) -> Option<u64> {
+    elf.segments().find_map(|segment| {
+        let (start, size) = segment.file_range();
+        let offset = addr.checked_sub(segment.address())?;
+        (offset < size).then(|| start + offset)
+    })
+}
+
+/// A section's address and bytes (decompressed when the file holds it compressed).
+pub fn section<'a>(elf: &Elf<'a>, name: &str) -> Option<(u64, std::borrow::Cow<'a, [u8]>)> {
+    let section = elf.section_by_name(name)?;
+    Some((section.address(), section.uncompressed_data().ok()?))
+}
+
+/// The lowest address that a PT_LOAD segment asks for: what a load bias is measured from.
+pub fn base_address(elf: &Elf<'_>) -> Option<u64> {
+    elf.segments().map(|s| s.address()).min()
+}
+
+/// The header type, for callers that need raw program headers.
+pub type Header = FileHeader64<Endianness>;

@@ -1,0 +1,157 @@
+//! What /proc says of a process: identity, executable, threads, mappings.
+
+use std::fs;
+use std::path::PathBuf;
+
+use procfs::process::{MMapPath, Process as ProcProcess};
+
+use crate::model::{Pid, ProcessId, StartTime, Tid};
+
+/// Why a process can not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// There is no such process.
+    #[error("no process has pid {0}: it may have exited; `observer ps` lists what runs")]
+    NoSuchProcess(Pid),
+    /// It may not be read.
+    #[error(
+        "no permission to look at pid {0}: run as root or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+    )]
+    Denied(Pid),
+    /// /proc answered something unexpected.
+    #[error("pid {pid}: /proc could not be read: {message}")]
+    Proc {
+        /// The process.
+        pid: Pid,
+        /// What went wrong.
+        message: String,
+    },
+}
+
+impl ProcessError {
+    fn from_procfs(pid: Pid, error: procfs::ProcError) -> Self {
+        match error {
+            procfs::ProcError::NotFound(_) => Self::NoSuchProcess(pid),
+            procfs::ProcError::PermissionDenied(_) => Self::Denied(pid),
+            procfs::ProcError::Io(e, _) if e.raw_os_error() == Some(libc::ESRCH) => {
+                Self::NoSuchProcess(pid)
+            }
+            other => Self::Proc {
+                pid,
+                message: other.to_string(),
+            },
+        }
+    }
+}
+
+/// A mapped range of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapping {
+    /// First address.
+    pub start: u64,
+    /// One past the last address.
+    pub end: u64,
+    /// Offset in the file.
+    pub offset: u64,
+    /// Inode of the file, 0 for anonymous memory.
+    pub inode: u64,
+    /// May be executed.
+    pub executable: bool,
+    /// May be written.
+    pub writable: bool,
+    /// The file, when there is one (` (deleted)` is part of the kernel's text for replaced files).
+    pub path: Option<PathBuf>,
+}
+
+/// A process that can be observed.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Who it is.
+    pub id: ProcessId,
+    /// Command name (at most 15 bytes).
+    pub comm: String,
+    /// Path of the executable as the kernel tells it.
+    pub exe: PathBuf,
+}
+
+impl Process {
+    /// Looks at a process.
+    ///
+    /// # Errors
+    /// When it does not exist or may not be read.
+    pub fn open(pid: Pid) -> Result<Self, ProcessError> {
+        let wrap = |e| ProcessError::from_procfs(pid, e);
+        let process = ProcProcess::new(pid.0 as i32).map_err(wrap)?;
+        let stat = process.stat().map_err(wrap)?;
+        let exe = process.exe().map_err(wrap)?;
+        Ok(Self {
+            id: ProcessId {
+                pid,
+                start: StartTime(stat.starttime),
+            },
+            comm: stat.comm,
+            exe,
+        })
+    }
+
+    /// A path by which the executable can be opened even when it was replaced or lies in another
+    /// mount namespace.
+    pub fn exe_handle(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/exe", self.id.pid))
+    }
+
+    /// Whether the same process still runs (and its pid was not reused). A zombie does not run.
+    pub fn is_alive(&self) -> bool {
+        ProcProcess::new(self.id.pid.0 as i32)
+            .and_then(|p| p.stat())
+            .is_ok_and(|s| s.starttime == self.id.start.0 && s.state != 'Z')
+    }
+
+    /// Its threads now.
+    ///
+    /// # Errors
+    /// When it is gone or may not be read.
+    pub fn threads(&self) -> Result<Vec<Tid>, ProcessError> {
+        let pid = self.id.pid;
+        let entries = fs::read_dir(format!("/proc/{pid}/task")).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => ProcessError::NoSuchProcess(pid),
+            std::io::ErrorKind::PermissionDenied => ProcessError::Denied(pid),
+            _ => ProcessError::Proc {
+                pid,
+                message: e.to_string(),
+            },
+        })?;
+        Ok(entries
+            .filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok())
+            .map(Tid)
+            .collect())
+    }
+
+    /// Its mappings now, in address order.
+    ///
+    /// # Errors
+    /// When it is gone or may not be read.
+    pub fn mappings(&self) -> Result<Vec<Mapping>, ProcessError> {
+        let pid = self.id.pid;
+        let wrap = |e| ProcessError::from_procfs(pid, e);
+        let maps = ProcProcess::new(pid.0 as i32)
+            .map_err(wrap)?
+            .maps()
+            .map_err(wrap)?;
+        Ok(maps
+            .iter()
+            .map(|m| Mapping {
+                start: m.address.0,
+                end: m.address.1,
+                offset: m.offset,
+                inode: m.inode,
+                executable: m.perms.contains(procfs::process::MMPermissions::EXECUTE),
+                writable: m.perms.contains(procfs::process::MMPermissions::WRITE),
+                path: match &m.pathname {
+                    MMapPath::Path(path) => Some(path.clone()),
+                    _ => None,
+                },
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,2 @@
+//! xtask (placeholder while the skeleton is laid)
+fn main() {}

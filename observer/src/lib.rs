@@ -4,6 +4,7 @@
 //! kernel programs -> `intake` -> `decode` -> `resolve` -> `correlate` -> `aggregate` -> `export`.
 //! Stages never import each other: they meet in `model` and are wired in `app`.
 
+pub mod decode;
 pub mod model;
 pub mod runtimes;
 pub mod sys;

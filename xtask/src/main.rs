@@ -3,6 +3,7 @@
 mod build_ebpf;
 mod failure;
 mod project;
+mod tidy;
 mod ui;
 
 use std::process::ExitCode;
@@ -21,6 +22,8 @@ struct Cli {
 enum Task {
     /// Build the kernel programs and store them under observer-ebpf/bytecode.
     BuildEbpf(build_ebpf::Args),
+    /// Check the architecture's invariants and the house rules.
+    Tidy,
 }
 
 fn main() -> ExitCode {
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
     };
     let result = match Cli::parse().task {
         Task::BuildEbpf(args) => build_ebpf::run(&project, &args),
+        Task::Tidy => tidy::run(&project),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -30,13 +30,19 @@ pub struct KernelConfig {
     pub tp_switch_prev_state: u32,
     /// Classic tracepoint sched_waking and sched_wakeup*: offset of `pid`.
     pub tp_wakeup_pid: u32,
-    /// Address of `__per_cpu_offset`, 0 when not known.
+    /// `task_struct.se.cfs_rq`, for the way to the preempt count through the run queue.
+    pub task_cfs_rq: u32,
+    /// `cfs_rq.rq`.
+    pub cfs_rq_rq: u32,
+    /// From the per-CPU variable `runqueues` to the preempt count.
+    pub preempt_delta: i64,
+    /// Address of `__per_cpu_offset`, for the other way; 0 when not known.
     pub per_cpu_offset: u64,
     /// Per-CPU address of the preempt count, 0 when not known.
     pub preempt_count: u64,
 }
 
-const _: () = assert!(size_of::<KernelConfig>() == 56);
+const _: () = assert!(size_of::<KernelConfig>() == 72);
 pod!(KernelConfig);
 
 /// What can be changed while running: one entry of an array map.

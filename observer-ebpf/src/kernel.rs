@@ -23,6 +23,9 @@ static KERNEL: KernelConfig = KernelConfig {
     tp_switch_next_pid: NO_OFFSET,
     tp_switch_prev_state: NO_OFFSET,
     tp_wakeup_pid: NO_OFFSET,
+    task_cfs_rq: NO_OFFSET,
+    cfs_rq_rq: NO_OFFSET,
+    preempt_delta: 0,
     per_cpu_offset: 0,
     preempt_count: 0,
 };
@@ -147,26 +150,38 @@ pub fn syscall_of(regs: &pt_regs) -> Option<i32> {
     }
 }
 
+/// The preempt count of this CPU. Per-CPU variables keep their distance from each other, so the
+/// running task's run queue, which is this CPU's, leads to it; else by the table of CPU offsets.
+#[inline(always)]
+fn preempt_count() -> Option<u32> {
+    let through_run_queue = fact!(cfs_rq_rq);
+    let at = if through_run_queue != NO_OFFSET {
+        let cfs_rq: u64 = task_field(current(), fact!(task_cfs_rq))?;
+        let rq: u64 = task_field(cfs_rq, through_run_queue)?;
+        rq.wrapping_add(fact!(preempt_delta) as u64)
+    } else {
+        let table = fact!(per_cpu_offset);
+        let variable = fact!(preempt_count);
+        if table == 0 || variable == 0 {
+            return None;
+        }
+        // SAFETY: no arguments.
+        let cpu = unsafe { bpf_get_smp_processor_id() } as u64;
+        // SAFETY: the helper checks the address.
+        let base = unsafe { bpf_probe_read_kernel((table + cpu * 8) as *const u64) }.ok()?;
+        base.wrapping_add(variable)
+    };
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(at as *const u32) }.ok()
+}
+
 /// What runs on this CPU: a task, a softirq or an interrupt (bits of the preempt count: Linux
 /// `include/linux/preempt.h`).
 #[inline(always)]
 pub fn context() -> u8 {
     const SOFTIRQ_SERVING: u32 = 0x100;
     const HARDIRQ_OR_NMI: u32 = 0x00ff_0000;
-    let table = fact!(per_cpu_offset);
-    let variable = fact!(preempt_count);
-    if table == 0 || variable == 0 {
-        return WAKER_UNKNOWN_CONTEXT;
-    }
-    // SAFETY: no arguments.
-    let cpu = unsafe { bpf_get_smp_processor_id() } as u64;
-    // SAFETY: the helper checks the addresses.
-    let Ok(base) = (unsafe { bpf_probe_read_kernel((table + cpu * 8) as *const u64) }) else {
-        return WAKER_UNKNOWN_CONTEXT;
-    };
-    // SAFETY: as above.
-    let Ok(count) = (unsafe { bpf_probe_read_kernel(base.wrapping_add(variable) as *const u32) })
-    else {
+    let Some(count) = preempt_count() else {
         return WAKER_UNKNOWN_CONTEXT;
     };
     if count & HARDIRQ_OR_NMI != 0 {

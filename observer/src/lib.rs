@@ -5,6 +5,8 @@
 //! Stages never import each other: they meet in `model` and are wired in `app`.
 
 pub mod decode;
+pub mod intake;
 pub mod model;
+pub mod probes;
 pub mod runtimes;
 pub mod sys;

@@ -7,6 +7,7 @@ pub mod known;
 pub mod memory;
 pub mod resource;
 pub mod stack;
+pub mod stacks;
 pub mod syscall;
 pub mod task;
 pub mod time;

@@ -66,6 +66,8 @@ pub struct TaskOffsets {
     pub state: Known<u32>,
     /// Whether `state` is 8 bytes wide (before 5.14).
     pub state_is_long: bool,
+    /// Whether the task is on a CPU now.
+    pub on_cpu: Known<u32>,
     /// Set when the task is a zombie or dead.
     pub exit_state: Known<u32>,
     /// The thread's TLS base.
@@ -203,6 +205,7 @@ fn task_offsets(btf: Result<&Btf<'_>, &Reason>) -> TaskOffsets {
         tgid: member("tgid"),
         state: member("__state|state"),
         state_is_long: member("__state").known().is_none() && member("state").known().is_some(),
+        on_cpu: member("on_cpu"),
         exit_state: member("exit_state"),
         // `fs` before 4.7.
         fsbase: member("thread.fsbase|fs"),

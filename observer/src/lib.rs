@@ -5,5 +5,6 @@
 //! Stages never import each other: they meet in `model` and are wired in `app`.
 
 pub mod model;
+pub mod resolve;
 pub mod runtimes;
 pub mod sys;

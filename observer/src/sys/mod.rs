@@ -6,4 +6,5 @@ pub mod elf;
 pub mod kallsyms;
 pub mod kernel;
 pub mod memory;
+pub mod modules;
 pub mod process;

@@ -118,6 +118,8 @@ pub struct Btf<'a> {
     strings: &'a [u8],
     /// Where type `id` starts in `types`: index id - 1.
     offsets: Vec<u32>,
+    /// Where the structs, unions and sections start: a tenth of all, and what is asked for by name.
+    records: Vec<u32>,
 }
 
 /// One `struct btf_type` and what follows it.
@@ -184,6 +186,7 @@ impl<'a> Btf<'a> {
             .ok_or(BtfError::Format("the string section is cut off"))?;
         // Types take 18 bytes on average; growing the table would copy it several times.
         let mut offsets = Vec::with_capacity((types.len() / 16).min(MAX_TYPES));
+        let mut records = Vec::with_capacity(offsets.capacity() / 8);
         let mut at = 0_usize;
         while at < types.len() {
             if offsets.len() >= MAX_TYPES {
@@ -191,7 +194,11 @@ impl<'a> Btf<'a> {
             }
             let info = word(types, at + 4).ok_or(BtfError::Format("a type is cut off"))?;
             offsets.push(at as u32);
-            let trailing = trailing_size((info >> 24) as u8 & 0x1f, (info & 0xffff) as usize)
+            let kind = (info >> 24) as u8 & 0x1f;
+            if matches!(kind, KIND_STRUCT | KIND_UNION | KIND_DATASEC) {
+                records.push(at as u32);
+            }
+            let trailing = trailing_size(kind, (info & 0xffff) as usize)
                 .ok_or(BtfError::Format("a kind of type of a later kernel"))?;
             at += TYPE_SIZE + trailing;
         }
@@ -202,6 +209,7 @@ impl<'a> Btf<'a> {
             types,
             strings,
             offsets,
+            records,
         })
     }
 
@@ -265,8 +273,9 @@ impl<'a> Btf<'a> {
 
     /// The offset in bytes of variable `name` in section `section` (`.data..percpu`).
     pub fn section_variable(&self, section: &str, name: &str) -> Known<u32> {
-        for ty in self.all() {
-            if ty.kind != KIND_DATASEC || !self.name_is(ty.name_off, section) {
+        let sections = self.records.iter().filter_map(|&at| self.read(at as usize));
+        for ty in sections.filter(|ty| ty.kind == KIND_DATASEC) {
+            if !self.is_named(&ty, section) {
                 continue;
             }
             // struct btf_var_secinfo: type, offset, size.
@@ -311,7 +320,9 @@ impl<'a> Btf<'a> {
     }
 
     fn records(&self) -> impl Iterator<Item = Type<'a>> + '_ {
-        self.all()
+        self.records
+            .iter()
+            .filter_map(|&at| self.read(at as usize))
             .filter(|ty| matches!(ty.kind, KIND_STRUCT | KIND_UNION))
     }
 

@@ -6,5 +6,6 @@ pub mod elf;
 pub mod kallsyms;
 pub mod kernel;
 pub mod memory;
+pub mod modules;
 pub mod process;
 pub mod tracefs;

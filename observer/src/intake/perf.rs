@@ -38,8 +38,10 @@ impl PerfSource {
         let mut buffers = Vec::with_capacity(cpus.len());
         for cpu in cpus {
             let buffer = array.open(cpu, Some(PAGES)).map_err(|e| wrong(&e))?;
-            buffers.push(AsyncFd::register_with_interest(buffer, Interest::READABLE)
-                .map_err(|e| wrong(&e))?);
+            // SAFETY: the buffer owns its descriptor, which stays open until both are dropped.
+            let buffer = unsafe { AsyncFd::register_with_interest(buffer, Interest::READABLE) }
+                .map_err(|e| wrong(&e))?;
+            buffers.push(buffer);
         }
         Ok(Self { _array: array, buffers, joined: BytesMut::with_capacity(32 * 1024), lost: 0 })
     }

@@ -20,7 +20,8 @@ impl std::fmt::Debug for RingSource {
 impl RingSource {
     pub(super) fn open(map: Map) -> Result<Self, IntakeError> {
         let ring = RingBuf::try_from(map).map_err(|e| IntakeError::Map(e.to_string()))?;
-        let ring = AsyncFd::register_with_interest(ring, Interest::READABLE)
+        // SAFETY: the ring buffer owns its descriptor, which stays open until both are dropped.
+        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(|e| IntakeError::Map(e.to_string()))?;
         Ok(Self { ring })
     }

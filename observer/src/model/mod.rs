@@ -5,6 +5,7 @@ pub mod event;
 pub mod ids;
 pub mod known;
 pub mod memory;
+pub mod names;
 pub mod resource;
 pub mod stack;
 pub mod stacks;

@@ -10,6 +10,7 @@ use crate::sys::elf::ElfImage;
 use crate::sys::process::Process;
 
 pub mod go;
+pub mod reading;
 pub mod tokio;
 
 /// The runtimes that are told apart.

@@ -7,5 +7,7 @@ pub mod kallsyms;
 pub mod kernel;
 pub mod memory;
 pub mod modules;
+pub mod pidfd;
 pub mod process;
 pub mod tracefs;
+pub mod usage;

@@ -22,9 +22,15 @@ pub struct UserStackHead {
     pub bp: u64,
     /// Valid bytes of the copy.
     pub len: u64,
+    /// fd or futex address of the wait; 0 for syscalls without a subject.
+    pub subject: u64,
+    /// Syscall number or -1.
+    pub syscall: i32,
+    /// `CLASS_*` of the wait.
+    pub class: u32,
 }
 
-const _: () = assert!(size_of::<UserStackHead>() == 56);
+const _: () = assert!(size_of::<UserStackHead>() == 72);
 pod!(UserStackHead);
 
 /// The record.
@@ -37,5 +43,5 @@ pub struct UserStackRecord {
     pub bytes: [u8; STACK_BYTES],
 }
 
-const _: () = assert!(size_of::<UserStackRecord>() == 56 + STACK_BYTES);
+const _: () = assert!(size_of::<UserStackRecord>() == 72 + STACK_BYTES);
 pod!(UserStackRecord);

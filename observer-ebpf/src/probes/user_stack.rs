@@ -34,6 +34,9 @@ pub fn copy_user_stack<C: StackIdContext>(
         sp: entry.user_sp,
         bp: entry.user_bp,
         len: 0,
+        subject: entry.key.subject,
+        syscall: entry.key.syscall,
+        class: entry.key.class as u32,
     };
     let sent = send(ctx, head);
     if !sent {

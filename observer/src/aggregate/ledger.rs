@@ -21,8 +21,8 @@ pub struct WakerKey {
     pub identity: Option<Identity>,
     /// In what context it ran.
     pub context: WakerContext,
-    /// Its stack.
-    pub stack: Option<StackId>,
+    /// Id of its stack in the kernel's stack map.
+    pub stack: Option<u32>,
 }
 
 /// Sums of one key.
@@ -131,6 +131,15 @@ impl Ledger {
         })
     }
 
+    /// Stacks of wakers, by process and id in the kernel's stack map.
+    pub fn waker_stacks(&self) -> std::collections::HashSet<(Pid, u32)> {
+        self.rows
+            .values()
+            .flat_map(|row| row.wakers.keys())
+            .filter_map(|waker| Some((waker.pid, waker.stack?)))
+            .collect()
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -144,15 +153,17 @@ impl Ledger {
 
 impl WakerKey {
     /// How a waker that was seen is summed.
-    pub fn of(seen: &WakerSeen, stack: Option<StackId>) -> Self {
+    pub fn of(seen: &WakerSeen) -> Self {
         match seen.context {
-            WakerContext::Interrupt => Self {
-                pid: Pid(0),
-                identity: None,
-                context: seen.context,
-                stack: None,
+            WakerContext::Interrupt => {
+                Self { pid: Pid(0), identity: None, context: seen.context, stack: None }
+            }
+            context => Self {
+                pid: seen.pid,
+                identity: seen.identity,
+                context,
+                stack: seen.user_stack,
             },
-            _ => Self { pid: seen.pid, identity: seen.identity, context: seen.context, stack },
         }
     }
 }

@@ -296,6 +296,7 @@ pub fn describe_identity(identity: &Identity) -> String {
 fn describe_waker(waker: &WakerKey, names: &dyn Names) -> (String, Option<String>) {
     let site = waker
         .stack
+        .and_then(|id| names.kernel_side_stack(Some(waker.pid), id))
         .and_then(|stack| names.site(stack).known().and_then(|f| f.function.clone()));
     let name = || names.process_name(waker.pid).unwrap_or_else(|| format!("pid {}", waker.pid));
     let who = match (waker.context, &waker.identity) {

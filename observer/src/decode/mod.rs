@@ -67,6 +67,8 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
                 ip: head.ip,
                 sp: head.sp,
                 bp: head.bp,
+                class: wait::class(head.class as u8, head.syscall),
+                subject: head.subject,
                 bytes: rest.get(..len).ok_or(DecodeError::BadLength { claimed: head.len })?,
             }))
         }

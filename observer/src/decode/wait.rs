@@ -64,15 +64,20 @@ fn mono(ns: u64) -> Option<Mono> {
     (ns != 0).then_some(Mono(ns))
 }
 
-/// A key of the kernel's aggregates.
-pub fn key(wire: &wire::WaitKey) -> WaitKey {
-    let class = match (wire.class, u32::try_from(wire.syscall)) {
+/// What kept a thread off its CPU.
+pub fn class(class: u8, syscall: i32) -> WaitClass {
+    match (class, u32::try_from(syscall)) {
         (CLASS_SYSCALL, Ok(nr)) => WaitClass::Syscall(nr),
         (CLASS_RUN_QUEUE, _) => WaitClass::RunQueue,
         (CLASS_PAGE_FAULT, _) => WaitClass::PageFault,
         (CLASS_KERNEL, _) => WaitClass::Kernel,
         _ => WaitClass::Unknown,
-    };
+    }
+}
+
+/// A key of the kernel's aggregates.
+pub fn key(wire: &wire::WaitKey) -> WaitKey {
+    let class = class(wire.class, wire.syscall);
     let identity = if wire.folded == 0 { identity(&wire.task) } else { Identity::Folded };
     WaitKey {
         pid: Pid(wire.tgid),

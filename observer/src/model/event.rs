@@ -121,6 +121,10 @@ pub struct UserStackEvent<'a> {
     pub sp: u64,
     /// Frame pointer register.
     pub bp: u64,
+    /// Why the thread waits.
+    pub class: WaitClass,
+    /// File descriptor or futex address.
+    pub subject: u64,
     /// The stack from `sp` up.
     pub bytes: &'a [u8],
 }

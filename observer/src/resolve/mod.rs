@@ -2,4 +2,5 @@
 //! files, pids into processes.
 
 pub mod classify;
+pub mod resources;
 pub mod symbols;

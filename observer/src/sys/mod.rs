@@ -3,8 +3,10 @@
 pub mod btf;
 pub mod caps;
 pub mod elf;
+pub mod fds;
 pub mod kallsyms;
 pub mod kernel;
 pub mod memory;
 pub mod modules;
+pub mod netlink;
 pub mod process;

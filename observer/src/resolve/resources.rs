@@ -16,8 +16,13 @@ use crate::sys::netlink::{self, Ends, Protocol, SocketFacts, Sockets};
 const REMEMBERED: usize = 32 << 10;
 /// Network namespaces whose sockets are held at a time.
 const MAX_NAMESPACES: usize = 64;
-/// How old the table of sockets may be when it has no answer.
+/// How old the table of sockets may be for figures that change (queues).
 const SOCKETS_FRESH: Duration = Duration::from_millis(200);
+/// A table that lacks a socket is older than the socket, or the socket is of another family. It is
+/// read again at once while reading tables takes less than this share of the time...
+const READING_SHARE: u32 = 20;
+/// ...beyond a start of this much: on most hosts a table takes a millisecond.
+const READING_START: Duration = Duration::from_millis(100);
 /// How old it may be when it has one: a connection's ends do not change.
 const SOCKETS_OLD: Duration = Duration::from_secs(5);
 /// What is looked at again even though the descriptor still means the same: state, epoll watches.
@@ -62,6 +67,8 @@ pub struct FdTable {
     tables: HashMap<u64, SocketTable>,
     own_namespace: Option<u64>,
     dumps: u64,
+    started: Instant,
+    reading: Duration,
 }
 
 impl Default for FdTable {
@@ -78,6 +85,8 @@ impl FdTable {
             tables: HashMap::new(),
             own_namespace: netlink::own_namespace(),
             dumps: 0,
+            started: Instant::now(),
+            reading: Duration::ZERO,
         }
     }
 
@@ -177,8 +186,7 @@ impl FdTable {
         })
     }
 
-    /// Forgets a process's descriptors are kept only by age: drops all tables of sockets, so that
-    /// the next lookup reads them anew.
+    /// Drops all tables of sockets, so that the next lookup of a new descriptor reads them anew.
     pub fn refresh(&mut self) {
         self.tables.clear();
     }
@@ -217,8 +225,13 @@ impl FdTable {
 
     fn socket_resource(&mut self, pid: Pid, inode: u64, resource: &mut Resource) {
         resource.kind = "socket";
-        let known = self.table(pid, SOCKETS_OLD).sockets.contains_key(&inode);
-        let age = if known { SOCKETS_OLD } else { SOCKETS_FRESH };
+        let wanted = self
+            .table(pid, SOCKETS_OLD)
+            .sockets
+            .get(&inode)
+            .map_or(Duration::ZERO, good_for);
+        let may_read = self.reading < READING_START + self.started.elapsed() / READING_SHARE;
+        let age = if may_read { wanted } else { SOCKETS_OLD };
         let table = self.table(pid, age);
         let Some(facts) = table.sockets.get(&inode) else {
             resource.state = Some("not a TCP, UDP or unix socket, or closed since".to_owned());
@@ -258,6 +271,7 @@ impl FdTable {
             .get(&key)
             .is_some_and(|table| table.at.elapsed() < age);
         if !fresh {
+            let started = Instant::now();
             self.dumps += 1;
             let own = namespace.is_some() && namespace == self.own_namespace;
             let by_netlink = if own { netlink::dump().ok() } else { None };
@@ -267,6 +281,7 @@ impl FdTable {
                 at: Instant::now(),
                 from_proc,
             };
+            self.reading += started.elapsed();
             if self.tables.len() >= MAX_NAMESPACES {
                 self.tables.clear();
             }
@@ -277,6 +292,17 @@ impl FdTable {
             at: Instant::now(),
             from_proc: true,
         })
+    }
+}
+
+/// How old what a table says of a socket may be: a connecting one gets its peer later.
+fn good_for(facts: &SocketFacts) -> Duration {
+    match &facts.ends {
+        _ if facts.state_name() == "listen" => SOCKETS_OLD,
+        Ends::Inet { peer: Some(_), .. } | Ends::Unix { peer: Some(_), .. } => SOCKETS_OLD,
+        // Connected, and not accepted yet when the table was read.
+        Ends::Unix { .. } if facts.state_name() == "established" => Duration::ZERO,
+        _ => SOCKETS_FRESH,
     }
 }
 

@@ -10,3 +10,4 @@ pub mod memory;
 pub mod modules;
 pub mod netlink;
 pub mod process;
+pub mod processes;

@@ -2,4 +2,6 @@
 //! files, pids into processes.
 
 pub mod classify;
+pub mod processes;
+pub mod resources;
 pub mod symbols;

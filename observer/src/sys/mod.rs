@@ -3,6 +3,7 @@
 pub mod btf;
 pub mod caps;
 pub mod elf;
+pub mod fds;
 pub mod kallsyms;
 pub mod kernel;
 pub mod memory;
@@ -11,3 +12,5 @@ pub mod pidfd;
 pub mod process;
 pub mod tracefs;
 pub mod usage;
+pub mod netlink;
+pub mod processes;

@@ -205,7 +205,7 @@ impl Worker {
             };
             if let Ok(named) = self.blazesym(&Source::Elf(plain), Input::VirtOffset(vaddr))
                 && let Some(name) = named.into_iter().next_back().map(|f| f.function)
-                && name.ends_with(&format!("::{}", outer.function))
+                && name.contains("::")
             {
                 outer.function = name;
             }

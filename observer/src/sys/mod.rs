@@ -1,5 +1,13 @@
 //! The only reader of /proc, /sys, clocks, other processes' memory and files.
 
+pub mod btf;
+pub mod caps;
 pub mod elf;
+pub mod kallsyms;
+pub mod kernel;
 pub mod memory;
+pub mod modules;
+pub mod pidfd;
 pub mod process;
+pub mod tracefs;
+pub mod usage;

@@ -4,6 +4,8 @@
 //! kernel programs -> `intake` -> `decode` -> `resolve` -> `correlate` -> `aggregate` -> `export`.
 //! Stages never import each other: they meet in `model` and are wired in `app`.
 
+pub mod cli;
+pub mod export;
 pub mod model;
 pub mod runtimes;
 pub mod sys;

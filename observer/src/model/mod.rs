@@ -1,9 +1,11 @@
 //! The types that stages meet in: plain data, no kernel layout, no serialization.
 
 pub mod cause;
+pub mod doctor;
 pub mod ids;
 pub mod known;
 pub mod memory;
+pub mod ps;
 pub mod resource;
 pub mod stack;
 pub mod syscall;

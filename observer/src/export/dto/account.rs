@@ -39,8 +39,17 @@ impl Completeness {
 
     /// `seen` minus everything that accounts for it: 0 when the account adds up.
     pub fn unaccounted(&self) -> i128 {
-        let parts = [self.aggregated, self.emitted, self.filtered, self.unfinished];
-        let accounted: i128 = parts.into_iter().chain(self.lost.values().copied()).map(i128::from).sum();
+        let parts = [
+            self.aggregated,
+            self.emitted,
+            self.filtered,
+            self.unfinished,
+        ];
+        let accounted: i128 = parts
+            .into_iter()
+            .chain(self.lost.values().copied())
+            .map(i128::from)
+            .sum();
         i128::from(self.seen) - accounted
     }
 }
@@ -79,7 +88,9 @@ pub struct Overhead {
 impl From<&view::Completeness> for Completeness {
     fn from(from: &view::Completeness) -> Self {
         let owned = |map: &BTreeMap<&'static str, u64>| {
-            map.iter().map(|(reason, n)| ((*reason).to_owned(), *n)).collect()
+            map.iter()
+                .map(|(reason, n)| ((*reason).to_owned(), *n))
+                .collect()
         };
         Self {
             seen: from.seen,

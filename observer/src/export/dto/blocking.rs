@@ -125,7 +125,9 @@ pub struct CauseShare {
 /// Entries of equal time are ordered by what they are, so that equal views give equal reports.
 pub(super) fn ordered(view: &View) -> (Vec<Blocking>, HashMap<usize, usize>) {
     let comm = |entry: &view::Blocking| {
-        view.targets.get(entry.target).map_or("", |target| target.comm.as_str())
+        view.targets
+            .get(entry.target)
+            .map_or("", |target| target.comm.as_str())
     };
     let mut entries: Vec<(usize, u64, Blocking)> = view
         .blocking
@@ -222,6 +224,10 @@ impl From<&view::TaskShare> for TaskShare {
 
 impl From<&view::Waker> for Waker {
     fn from(waker: &view::Waker) -> Self {
-        Self { task: waker.task.clone(), site: waker.site.clone(), count: waker.count }
+        Self {
+            task: waker.task.clone(),
+            site: waker.site.clone(),
+            count: waker.count,
+        }
     }
 }

@@ -59,13 +59,20 @@ pub(super) fn by_target(groups: &[view::CensusGroup]) -> Vec<Census> {
         .into_iter()
         .map(|(target, mut groups)| {
             groups.sort_by(|a, b| {
-                (Reverse(a.count), &a.state, &a.wait_reason, &a.site, &a.created_by).cmp(&(
-                    Reverse(b.count),
-                    &b.state,
-                    &b.wait_reason,
-                    &b.site,
-                    &b.created_by,
-                ))
+                (
+                    Reverse(a.count),
+                    &a.state,
+                    &a.wait_reason,
+                    &a.site,
+                    &a.created_by,
+                )
+                    .cmp(&(
+                        Reverse(b.count),
+                        &b.state,
+                        &b.wait_reason,
+                        &b.site,
+                        &b.created_by,
+                    ))
             });
             Census { target, groups }
         })
@@ -139,6 +146,9 @@ impl From<&view::WaitGraph> for WaitGraph {
             weight: edge.weight,
             evidence: edge.evidence.clone(),
         });
-        Self { nodes: nodes.collect(), edges: edges.collect() }
+        Self {
+            nodes: nodes.collect(),
+            edges: edges.collect(),
+        }
     }
 }

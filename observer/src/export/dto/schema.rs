@@ -2,8 +2,8 @@
 
 use super::Report;
 use crate::model::Cause;
-use crate::model::task::{Legality, TaskKind};
 use crate::model::FrameKind;
+use crate::model::task::{Legality, TaskKind};
 use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator, json_schema as schema};
 
@@ -15,8 +15,10 @@ pub const SCHEMA_ID: &str = "observer.report/v1";
 /// # Errors
 /// None in practice: a schema is plain JSON.
 pub fn json_schema() -> Result<String, serde_json::Error> {
-    let mut root =
-        SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<Report>();
+    let mut root = SchemaSettings::draft2020_12()
+        .for_serialize()
+        .into_generator()
+        .into_root_schema_for::<Report>();
     root.insert("$id".to_owned(), SCHEMA_ID.into());
     root.insert("title".to_owned(), "observer report".into());
     Ok(serde_json::to_string_pretty(&root)? + "\n")
@@ -43,7 +45,12 @@ pub(super) fn task_kind(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(super) fn legality(_: &mut SchemaGenerator) -> Schema {
-    let all = [Legality::InPoll, Legality::MayBlock, Legality::NoRule, Legality::Unknown];
+    let all = [
+        Legality::InPoll,
+        Legality::MayBlock,
+        Legality::NoRule,
+        Legality::Unknown,
+    ];
     schema!({ "type": "string", "enum": all.map(Legality::as_str) })
 }
 

@@ -43,7 +43,11 @@ pub struct Host {
 
 impl From<&view::Host> for Host {
     fn from(host: &view::Host) -> Self {
-        Self { kernel: host.kernel.clone(), arch: host.arch.clone(), cpus: host.cpus }
+        Self {
+            kernel: host.kernel.clone(),
+            arch: host.arch.clone(),
+            cpus: host.cpus,
+        }
     }
 }
 
@@ -130,7 +134,13 @@ pub struct TaskCounts {
 
 impl From<&view::Target> for Target {
     fn from(target: &view::Target) -> Self {
-        let view::TaskCounts { seen, running, runnable, waiting, in_syscall } = target.tasks;
+        let view::TaskCounts {
+            seen,
+            running,
+            runnable,
+            waiting,
+            in_syscall,
+        } = target.tasks;
         Self {
             pid: target.pid,
             start_time: target.start_time,
@@ -144,7 +154,13 @@ impl From<&view::Target> for Target {
                 degraded: target.degraded.as_ref().map(ToString::to_string),
             },
             threads: target.threads,
-            tasks: TaskCounts { seen, running, runnable, waiting, in_syscall },
+            tasks: TaskCounts {
+                seen,
+                running,
+                runnable,
+                waiting,
+                in_syscall,
+            },
             ended: target.ended.clone(),
         }
     }

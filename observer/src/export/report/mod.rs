@@ -42,8 +42,14 @@ pub struct Format {
 
 /// Every format; the first is the default.
 pub const FORMATS: &[Format] = &[
-    Format { name: "text", render: |report, options| Ok(text::render(report, options)) },
-    Format { name: "json", render: |report, _| json::render(report) },
+    Format {
+        name: "text",
+        render: |report, options| Ok(text::render(report, options)),
+    },
+    Format {
+        name: "json",
+        render: |report, _| json::render(report),
+    },
 ];
 
 /// Looks a format up by its name.

@@ -46,7 +46,11 @@ pub fn one_task(task: &TaskShare, max: usize) -> String {
 
 /// What the wait is in: the system call, else the runtime's reason, else the cause.
 pub fn what(entry: &Blocking) -> String {
-    let name = entry.syscall.as_ref().or(entry.wait_reason.as_ref()).unwrap_or(&entry.cause);
+    let name = entry
+        .syscall
+        .as_ref()
+        .or(entry.wait_reason.as_ref())
+        .unwrap_or(&entry.cause);
     fit(name, 40)
 }
 
@@ -70,7 +74,9 @@ pub fn site(site: &Site, function_max: usize, file_max: usize) -> String {
             (Some(address), Some(module), Some(reason)) => {
                 format!("{address} in {} ({reason})", fit(module, file_max))
             }
-            (Some(address), Some(module), None) => format!("{address} in {}", fit(module, file_max)),
+            (Some(address), Some(module), None) => {
+                format!("{address} in {}", fit(module, file_max))
+            }
             (Some(address), None, Some(reason)) => format!("{address} ({reason})"),
             (_, _, Some(reason)) => format!("an unknown place ({reason})"),
             (_, _, None) => "an unknown place".to_owned(),
@@ -97,7 +103,11 @@ pub fn function(frame: &Frame, max: usize) -> String {
     if let Some(name) = &frame.function {
         return fit(name, max);
     }
-    let module = frame.module.as_deref().map(|m| format!(" in {m}")).unwrap_or_default();
+    let module = frame
+        .module
+        .as_deref()
+        .map(|m| format!(" in {m}"))
+        .unwrap_or_default();
     let reason = frame.unknown_reason.as_deref().unwrap_or("no name");
     fit(&format!("{}{module} ({reason})", frame.address), max)
 }
@@ -105,7 +115,12 @@ pub fn function(frame: &Frame, max: usize) -> String {
 /// `file /data/clicks.log (fd 17)`, `socket 10.0.0.1:80 -> 10.0.0.2:999 (fd 3, established)`.
 pub fn resource(resource: &Resource, max: usize) -> String {
     let kind = clean(&resource.kind);
-    let name = match (&resource.path, &resource.local, &resource.peer, &resource.address) {
+    let name = match (
+        &resource.path,
+        &resource.local,
+        &resource.peer,
+        &resource.address,
+    ) {
         (Some(path), ..) => Some(fit(path, max)),
         (_, Some(local), Some(peer), _) => {
             Some(format!("{} -> {}", fit(local, max / 2), fit(peer, max / 2)))

@@ -26,11 +26,21 @@ pub enum Rank {
 }
 
 impl Rank {
-    const ALL: [Self; 5] = [Self::InPoll, Self::Task, Self::Thread, Self::ForWork, Self::Allowed];
+    const ALL: [Self; 5] = [
+        Self::InPoll,
+        Self::Task,
+        Self::Thread,
+        Self::ForWork,
+        Self::Allowed,
+    ];
 
     /// The rank of an entry.
     pub fn of(entry: &Blocking) -> Self {
-        match (entry.legality.as_str(), phrase::kind(entry), entry.cause.as_str()) {
+        match (
+            entry.legality.as_str(),
+            phrase::kind(entry),
+            entry.cause.as_str(),
+        ) {
             ("in_poll", ..) => Self::InPoll,
             ("may_block", ..) => Self::Allowed,
             (_, "thread", "epoll" | "accept" | "idle") => Self::ForWork,
@@ -59,14 +69,23 @@ pub fn paragraph(report: &Report) -> String {
 
 /// The entry to speak of: the largest one of the most urgent rank that amounts to something.
 fn worst(report: &Report) -> Option<(&Blocking, Rank)> {
-    let first_of = |rank| report.blocking.iter().find(|e| Rank::of(e) == rank).map(|e| (e, rank));
+    let first_of = |rank| {
+        report
+            .blocking
+            .iter()
+            .find(|e| Rank::of(e) == rank)
+            .map(|e| (e, rank))
+    };
     let matters = |(entry, rank): &(&Blocking, Rank)| {
         // A poll is expected to end within 100 µs; a whole millisecond is a fault at any share.
         let long_poll = *rank == Rank::InPoll && entry.max_ns >= 1_000_000;
         long_poll || entry.total_ns >= report.window.duration_ns / 100
     };
     let mut ranked = Rank::ALL.into_iter().filter_map(first_of);
-    let urgent = Rank::ALL.into_iter().filter(|r| *r < Rank::ForWork).filter_map(first_of);
+    let urgent = Rank::ALL
+        .into_iter()
+        .filter(|r| *r < Rank::ForWork)
+        .filter_map(first_of);
     urgent.into_iter().find(matters).or_else(|| ranked.next())
 }
 
@@ -101,13 +120,17 @@ fn about(report: &Report, entry: &Blocking, rank: Rank) -> Vec<String> {
         ));
     }
     out.extend(meaning(entry, rank));
-    out.extend(next(entry, total, &mut peers()));
+    out.extend(next(entry, total, peers()));
     out.extend(still_waiting(report, entry));
     out
 }
 
 fn run_queue(entry: &Blocking) -> u64 {
-    if entry.cause == "run_queue" { entry.total_ns } else { entry.run_queue_ns.min(entry.total_ns) }
+    if entry.cause == "run_queue" {
+        entry.total_ns
+    } else {
+        entry.run_queue_ns.min(entry.total_ns)
+    }
 }
 
 /// What the shares are shares of.
@@ -115,8 +138,13 @@ fn whose(report: &Report, rank: Rank) -> &'static str {
     if report.blocking.iter().all(|e| Rank::of(e) == rank) {
         return "blocked time";
     }
-    let all_goroutines =
-        || report.blocking.iter().filter(|e| Rank::of(e) == Rank::Task).all(|e| phrase::kind(e) == "goroutine");
+    let all_goroutines = || {
+        report
+            .blocking
+            .iter()
+            .filter(|e| Rank::of(e) == Rank::Task)
+            .all(|e| phrase::kind(e) == "goroutine")
+    };
     match rank {
         Rank::InPoll => "the time blocked inside async polls",
         Rank::Task if all_goroutines() => "the blocked time of goroutines",
@@ -138,12 +166,20 @@ fn worst_sentence(report: &Report, entry: &Blocking, rank: Rank, total: u64) -> 
     if report.targets.len() > 1 {
         text += &format!(" of {}", phrase::target(report, entry.target));
     }
-    text += &format!(" {} at {}", phrase::verb(entry, one), phrase::site(&entry.site, 70, 50));
+    text += &format!(
+        " {} at {}",
+        phrase::verb(entry, one),
+        phrase::site(&entry.site, 70, 50)
+    );
     if let Some(resource) = &entry.resource {
         text += &format!(" on {}", phrase::resource(resource, 60));
     }
     let window = report.window.duration_ns;
-    let together = if entry.total_ns > window && !one { " (all tasks together)" } else { "" };
+    let together = if entry.total_ns > window && !one {
+        " (all tasks together)"
+    } else {
+        ""
+    };
     text += &format!(
         ", {}, {}{together} in {}",
         counted(entry.count, "wait", "waits"),
@@ -165,14 +201,22 @@ fn open_waits(report: &Report, entry: &Blocking) -> Option<String> {
     let age = age(open.oldest_ns, open.lower_bound);
     match (open.count, entry.count) {
         (0, _) => None,
-        (1, 1) => Some(format!("It had not ended when the observation did, after {age}.")),
-        (n, all) if n >= all => {
-            Some(format!("None of them had ended after {age}, the age of the oldest."))
-        }
+        (1, 1) => Some(format!(
+            "It had not ended when the observation did, after {age}."
+        )),
+        (n, all) if n >= all => Some(format!(
+            "None of them had ended after {age}, the age of the oldest."
+        )),
         (n, _) => {
             // A wait in progress at the end is ordinary when waits are this long anyway.
-            let unusual = open.oldest_ns > entry.max_ns || open.oldest_ns * 2 > report.window.duration_ns;
-            unusual.then(|| format!("{} of them had not ended, the oldest after {age}.", count(n)))
+            let unusual =
+                open.oldest_ns > entry.max_ns || open.oldest_ns * 2 > report.window.duration_ns;
+            unusual.then(|| {
+                format!(
+                    "{} of them had not ended, the oldest after {age}.",
+                    count(n)
+                )
+            })
         }
     }
 }
@@ -204,14 +248,20 @@ fn meaning(entry: &Blocking, rank: Rank) -> Option<String> {
             "A waiting thread is a fault only if it should be working: see who wakes it."
         }
         (Rank::ForWork, ..) => "Waiting for work is what such a thread does when it has none.",
-        (Rank::Allowed, ..) => "That is what spawn_blocking and block_in_place are for: not a fault by itself.",
+        (Rank::Allowed, ..) => {
+            "That is what spawn_blocking and block_in_place are for: not a fault by itself."
+        }
         (Rank::Task, ..) => return None,
     };
     Some(text.to_owned())
 }
 
 /// The second worst, when it is worth a sentence.
-fn next(entry: &Blocking, total: u64, peers: &mut dyn Iterator<Item = &Blocking>) -> Option<String> {
+fn next<'a>(
+    entry: &Blocking,
+    total: u64,
+    mut peers: impl Iterator<Item = &'a Blocking>,
+) -> Option<String> {
     let second = peers.find(|e| e.id != entry.id)?;
     (ratio(second.total_ns, total) >= 0.2).then(|| {
         format!(
@@ -269,12 +319,19 @@ fn nothing(report: &Report) -> String {
 /// Many tasks that wait inside the runtime, which the kernel does not see.
 fn piled_up(report: &Report) -> Option<String> {
     let in_runtime = |reason: &str| {
-        ["chan ", "select", "semacquire", "sync.", "mutex"].iter().any(|start| reason.starts_with(start))
+        ["chan ", "select", "semacquire", "sync.", "mutex"]
+            .iter()
+            .any(|start| reason.starts_with(start))
     };
     let (target, group) = report
         .census
         .iter()
-        .flat_map(|census| census.groups.iter().map(move |group| (census.target, group)))
+        .flat_map(|census| {
+            census
+                .groups
+                .iter()
+                .map(move |group| (census.target, group))
+        })
         .filter(|(_, group)| group.count >= 10 && group.share >= 0.25)
         .filter(|(_, group)| group.wait_reason.as_deref().is_some_and(in_runtime))
         .max_by_key(|(target, group)| (group.count, std::cmp::Reverse(*target)))?;
@@ -282,7 +339,11 @@ fn piled_up(report: &Report) -> Option<String> {
         Some("go") => "goroutines",
         _ => "tasks",
     };
-    let place = group.site.as_ref().map(|s| format!(" at {}", fit(s, 70))).unwrap_or_default();
+    let place = group
+        .site
+        .as_ref()
+        .map(|s| format!(" at {}", fit(s, 70)))
+        .unwrap_or_default();
     Some(format!(
         "Inside the runtime, {} {noun} ({} of them) wait in '{}'{place}.",
         count(group.count),
@@ -292,9 +353,11 @@ fn piled_up(report: &Report) -> Option<String> {
 }
 
 fn degraded(report: &Report) -> Option<String> {
-    let mut degraded = report.targets.iter().enumerate().filter_map(|(i, target)| {
-        target.runtime.degraded.as_ref().map(|reason| (i, reason))
-    });
+    let mut degraded = report
+        .targets
+        .iter()
+        .enumerate()
+        .filter_map(|(i, target)| target.runtime.degraded.as_ref().map(|reason| (i, reason)));
     let (first, reason) = degraded.next()?;
     let others = match degraded.count() {
         0 => String::new(),
@@ -311,6 +374,9 @@ fn lost(report: &Report) -> Option<String> {
     let lost = report.completeness.lost_total();
     let share = ratio(lost, report.completeness.seen.max(lost));
     (share >= 0.01).then(|| {
-        format!("{} of the waits were lost: the figures are lower bounds.", percent(share))
+        format!(
+            "{} of the waits were lost: the figures are lower bounds.",
+            percent(share)
+        )
     })
 }

@@ -79,7 +79,10 @@ mod tests {
 
     #[test]
     fn escapes_lose_their_power() {
-        assert_eq!(clean("\u{1b}[31mred\u{7}\r\n"), "\\u{1b}[31mred\\u{7}\\u{d}\\n");
+        assert_eq!(
+            clean("\u{1b}[31mred\u{7}\r\n"),
+            "\\u{1b}[31mred\\u{7}\\u{d}\\n"
+        );
         assert_eq!(clean("a\u{202e}b\u{9b}c"), "a\\u{202e}b\\u{9b}c");
         assert_eq!(clean("plain — ünïcode"), "plain — ünïcode");
     }
@@ -92,7 +95,11 @@ mod tests {
             assert!(width(&fitted) <= max.max(width(expected)));
         };
         check("short", 10, "short");
-        check("demo_app::handlers::clicks::append", 20, "demo_a...cks::append");
+        check(
+            "demo_app::handlers::clicks::append",
+            20,
+            "demo_a...cks::append",
+        );
         check("abcdef", 3, "...");
         check("abcdef", 1, ".");
         check("漢字漢字漢字漢字", 10, "漢...漢字");

@@ -31,14 +31,20 @@ const LEAST: usize = 8;
 impl Table {
     /// A table with these headings.
     pub fn new(columns: &[(&'static str, Column)]) -> Self {
-        Self { columns: columns.to_vec(), rows: Vec::new() }
+        Self {
+            columns: columns.to_vec(),
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a row; cells are cleaned here.
     pub fn row<I: IntoIterator<Item = String>>(&mut self, cells: I) {
         let keep_joined = |cell: String| {
             // Numbers come with no-break spaces of our own.
-            cell.split(super::units::NBSP).map(clean).collect::<Vec<_>>().join("\u{a0}")
+            cell.split(super::units::NBSP)
+                .map(clean)
+                .collect::<Vec<_>>()
+                .join("\u{a0}")
         };
         self.rows.push(cells.into_iter().map(keep_joined).collect());
     }
@@ -52,12 +58,22 @@ impl Table {
         let mut grid = Grid::new();
         grid.load_preset(presets::NOTHING);
         grid.set_style(TableComponent::HeaderLines, '-');
-        grid.set_header(self.columns.iter().map(|(name, kind)| Cell::new(name).set_alignment(align(*kind))));
+        grid.set_header(
+            self.columns
+                .iter()
+                .map(|(name, kind)| Cell::new(name).set_alignment(align(*kind))),
+        );
         for row in &self.rows {
-            grid.add_row(row.iter().zip(&widths).zip(&self.columns).map(|((cell, width), (_, kind))| {
-                let text = if *kind == Column::Number { cell.clone() } else { fit(cell, *width) };
-                Cell::new(text).set_alignment(align(*kind))
-            }));
+            grid.add_row(row.iter().zip(&widths).zip(&self.columns).map(
+                |((cell, width), (_, kind))| {
+                    let text = if *kind == Column::Number {
+                        cell.clone()
+                    } else {
+                        fit(cell, *width)
+                    };
+                    Cell::new(text).set_alignment(align(*kind))
+                },
+            ));
         }
         for column in grid.column_iter_mut() {
             column.set_padding((0, GAP as u16));
@@ -78,7 +94,11 @@ impl Table {
             .enumerate()
             .map(|(i, (name, _))| {
                 let cells = self.rows.iter().filter_map(|row| row.get(i));
-                cells.map(|cell| width(cell)).chain([width(name)]).max().unwrap_or(0)
+                cells
+                    .map(|cell| width(cell))
+                    .chain([width(name)])
+                    .max()
+                    .unwrap_or(0)
             })
             .collect();
         // The padding of the last column is trimmed.
@@ -107,8 +127,16 @@ mod tests {
 
     #[test]
     fn texts_give_way_and_numbers_do_not() {
-        let mut table = Table::new(&[("name", Column::Text), ("where", Column::Text), ("total", Column::Number)]);
-        table.row(["n".repeat(300), "w".repeat(80), "123\u{a0}456\u{a0}789".to_owned()]);
+        let mut table = Table::new(&[
+            ("name", Column::Text),
+            ("where", Column::Text),
+            ("total", Column::Number),
+        ]);
+        table.row([
+            "n".repeat(300),
+            "w".repeat(80),
+            "123\u{a0}456\u{a0}789".to_owned(),
+        ]);
         table.row(["a".to_owned(), "b\u{1b}[0m".to_owned(), "1".to_owned()]);
         let text = table.render();
         assert!(text.lines().all(|line| width(line) <= WIDTH), "{text}");

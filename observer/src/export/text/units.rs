@@ -86,13 +86,21 @@ pub fn bytes(n: u64) -> String {
 /// A share of one as a bar: at least one mark for what is not nothing.
 pub fn bar(share: f64, width: usize) -> String {
     let exact = share.clamp(0.0, 1.0) * width as f64;
-    let marks = if share > 0.0 { (exact.round() as usize).max(1) } else { 0 };
+    let marks = if share > 0.0 {
+        (exact.round() as usize).max(1)
+    } else {
+        0
+    };
     "#".repeat(marks)
 }
 
 /// `part` of `whole`; nothing of nothing is nothing.
 pub fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
 }
 
 #[cfg(test)]

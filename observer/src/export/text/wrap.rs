@@ -35,7 +35,11 @@ pub fn paragraph(text: &str, first: &str, rest: &str) -> String {
 
 /// One line, without trailing space, its no-break spaces made plain.
 pub(super) fn push_line(out: &mut String, line: &str) {
-    out.push_str(line.trim_end_matches([' ', NBSP]).replace(NBSP, " ").as_str());
+    out.push_str(
+        line.trim_end_matches([' ', NBSP])
+            .replace(NBSP, " ")
+            .as_str(),
+    );
     out.push('\n');
 }
 
@@ -46,7 +50,10 @@ mod tests {
     #[test]
     fn numbers_stay_with_their_units() {
         let text = format!("{} 1{NBSP}832{NBSP}waits", "x".repeat(90));
-        assert_eq!(paragraph(&text, "  ", "  "), format!("  {}\n  1 832 waits\n", "x".repeat(90)));
+        assert_eq!(
+            paragraph(&text, "  ", "  "),
+            format!("  {}\n  1 832 waits\n", "x".repeat(90))
+        );
     }
 
     #[test]

@@ -7,6 +7,8 @@
 pub mod aggregate;
 pub mod decode;
 pub mod intake;
+pub mod cli;
+pub mod export;
 pub mod model;
 pub mod probes;
 pub mod resolve;

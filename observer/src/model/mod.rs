@@ -6,6 +6,8 @@ pub mod ids;
 pub mod known;
 pub mod memory;
 pub mod names;
+pub mod doctor;
+pub mod ps;
 pub mod resource;
 pub mod stack;
 pub mod stacks;

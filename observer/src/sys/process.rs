@@ -156,6 +156,25 @@ impl Process {
     pub fn blocked_at(&self, tid: Tid) -> Option<BlockedAt> {
         let path = format!("/proc/{}/task/{tid}/syscall", self.id.pid);
         parse_syscall(&fs::read_to_string(path).ok()?)
+    /// Its threads now, by the ids that the process itself sees: in a container these differ.
+    ///
+    /// # Errors
+    /// When it is gone or may not be read.
+    pub fn namespace_threads(&self) -> Result<Vec<Tid>, ProcessError> {
+        let pid = self.id.pid;
+        let wrap = |e| ProcessError::from_procfs(pid, e);
+        let process = ProcProcess::new(pid.0 as i32).map_err(wrap)?;
+        let inner = process.status().map_err(wrap)?.nstgid;
+        if inner.is_none_or(|ids| ids.last() == Some(&(pid.0 as i32))) {
+            return self.threads();
+        }
+        // A thread that ends meanwhile is left out.
+        Ok(process
+            .tasks()
+            .map_err(wrap)?
+            .filter_map(|task| task.ok()?.status().ok()?.nspid?.last().copied())
+            .map(|id| Tid(id as u32))
+            .collect())
     }
 
     /// Its mappings now, in address order.

@@ -191,8 +191,12 @@ fn is_runtime_source(file: &str) -> bool {
 }
 
 fn is_go_source(file: &str) -> bool {
-    let extension = Path::new(file).extension();
-    extension.is_some_and(|e| e == "go") || (file.contains("/src/runtime/") && file.ends_with(".s"))
+    let extension = Path::new(file).extension().and_then(|e| e.to_str());
+    match extension {
+        Some("go") => true,
+        Some("s") => file.contains("/src/runtime/"),
+        _ => false,
+    }
 }
 
 /// The crate (or namespace) that a Rust or C++ path begins with; `None` for a plain C name.

@@ -1,2 +1,45 @@
-//! xtask (placeholder while the skeleton is laid)
-fn main() {}
+//! `cargo xtask`: what is done with this repository besides compiling it.
+
+mod build_ebpf;
+mod failure;
+mod project;
+mod tidy;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Builds, tests, measures and shows `observer`.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Build the kernel programs and store them under observer-ebpf/bytecode.
+    BuildEbpf(build_ebpf::Args),
+    /// Check the architecture's invariants and the house rules.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = build_ebpf::stand_in() {
+        return code;
+    }
+    let project = match project::Project::find() {
+        Ok(project) => project,
+        Err(error) => return failure::report(&error),
+    };
+    let result = match Cli::parse().task {
+        Task::BuildEbpf(args) => build_ebpf::run(&project, &args),
+        Task::Tidy => tidy::run(&project),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}

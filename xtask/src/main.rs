@@ -3,6 +3,7 @@
 mod build_ebpf;
 mod failure;
 mod project;
+mod test;
 mod tidy;
 mod ui;
 
@@ -22,6 +23,8 @@ struct Cli {
 enum Task {
     /// Build the kernel programs and store them under observer-ebpf/bytecode.
     BuildEbpf(build_ebpf::Args),
+    /// Run every test: tidy, unit, integration and those that load kernel programs.
+    Test(test::Args),
     /// Check the architecture's invariants and the house rules.
     Tidy,
 }
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
     };
     let result = match Cli::parse().task {
         Task::BuildEbpf(args) => build_ebpf::run(&project, &args),
+        Task::Test(args) => test::run(&project, &args),
         Task::Tidy => tidy::run(&project),
     };
     match result {

@@ -148,7 +148,7 @@ fn import(layer: &Layer, path: &[String]) -> Option<String> {
     let fits = |allowed: &&str| {
         **allowed == *"*" || joined == **allowed || joined.starts_with(&format!("{allowed}::"))
     };
-    if to == layer.module || layer.imports.iter().any(|allowed| fits(&allowed)) {
+    if to == layer.module || layer.imports.iter().any(fits) {
         return None;
     }
     let from = layer.module;

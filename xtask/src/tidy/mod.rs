@@ -56,7 +56,7 @@ fn check_file(root: &Path, file: &Path) -> Result<Vec<Violation>> {
         return Ok(Vec::new());
     };
     let mut found = Vec::new();
-    if name.ends_with(".rs") {
+    if file.extension().is_some_and(|extension| extension == "rs") {
         found.extend(text::source(&content));
         if let Ok(inner) = file.strip_prefix("observer/src") {
             match layers::check(inner, &content) {

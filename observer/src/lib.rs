@@ -4,6 +4,13 @@
 //! kernel programs -> `intake` -> `decode` -> `resolve` -> `correlate` -> `aggregate` -> `export`.
 //! Stages never import each other: they meet in `model` and are wired in `app`.
 
+pub mod aggregate;
+pub mod decode;
+pub mod intake;
+pub mod cli;
+pub mod export;
 pub mod model;
+pub mod probes;
+pub mod resolve;
 pub mod runtimes;
 pub mod sys;

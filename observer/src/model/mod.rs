@@ -1,11 +1,16 @@
 //! The types that stages meet in: plain data, no kernel layout, no serialization.
 
 pub mod cause;
+pub mod event;
 pub mod ids;
 pub mod known;
 pub mod memory;
+pub mod names;
+pub mod doctor;
+pub mod ps;
 pub mod resource;
 pub mod stack;
+pub mod stacks;
 pub mod syscall;
 pub mod task;
 pub mod time;

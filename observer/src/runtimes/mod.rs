@@ -10,6 +10,7 @@ use crate::sys::elf::ElfImage;
 use crate::sys::process::Process;
 
 pub mod go;
+pub mod reading;
 pub mod tokio;
 
 /// The runtimes that are told apart.
@@ -73,6 +74,10 @@ pub struct TokioReader {
     /// From the thread's TLS base to the EnterRuntime byte
     /// (2 = not entered, 1 = entered multi_thread, 0 = entered current_thread), if known.
     pub entered_offset: Option<i64>,
+    /// From the thread's TLS base to the cooperative budget (`Option<u8>`: tag byte, then value),
+    /// if known. It is `Some` exactly while a worker or `block_on` polls a task, so it tells a
+    /// parked worker from a task that blocks.
+    pub budget_offset: Option<i64>,
 }
 
 /// What the kernel side needs to identify the running task.
@@ -111,7 +116,7 @@ pub trait RuntimeImage: Debug + Send + Sync {
 }
 
 /// The runtimes, in the order in which they are tried (a cgo binary can hold both).
-pub const RUNTIMES: &[&dyn Runtime] = &[];
+pub const RUNTIMES: &[&dyn Runtime] = &[&tokio::Tokio];
 
 /// The reason given when no runtime was recognised.
 pub const NO_RUNTIME: Reason = Reason::new("no Go or tokio runtime in the executable");

@@ -1,5 +1,16 @@
 //! The only reader of /proc, /sys, clocks, other processes' memory and files.
 
+pub mod btf;
+pub mod caps;
 pub mod elf;
+pub mod fds;
+pub mod kallsyms;
+pub mod kernel;
 pub mod memory;
+pub mod modules;
+pub mod pidfd;
 pub mod process;
+pub mod tracefs;
+pub mod usage;
+pub mod netlink;
+pub mod processes;

@@ -63,6 +63,31 @@ pub struct Mapping {
     pub path: Option<PathBuf>,
 }
 
+/// A thread that waits in the kernel, as `/proc/PID/task/TID/syscall` tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockedAt {
+    /// The system call's number; -1 when it waits elsewhere (a page fault).
+    pub syscall: i64,
+    /// User stack pointer.
+    pub stack_pointer: u64,
+    /// User instruction pointer.
+    pub instruction_pointer: u64,
+}
+
+/// `nr 0xarg0 .. 0xarg5 0xsp 0xip`, or `-1 0xsp 0xip`, or `running`.
+fn parse_syscall(text: &str) -> Option<BlockedAt> {
+    let mut words = text.split_ascii_whitespace();
+    let syscall = words.next()?.parse().ok()?;
+    let mut last_two = words.rev();
+    let mut hex = || u64::from_str_radix(last_two.next()?.strip_prefix("0x")?, 16).ok();
+    let instruction_pointer = hex()?;
+    Some(BlockedAt {
+        syscall,
+        stack_pointer: hex()?,
+        instruction_pointer,
+    })
+}
+
 /// A process that can be observed.
 #[derive(Debug, Clone)]
 pub struct Process {
@@ -124,6 +149,31 @@ impl Process {
         Ok(entries
             .filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok())
             .map(Tid)
+            .collect())
+    }
+
+    /// Where a thread waits in the kernel; `None` when it runs, is gone or may not be read.
+    pub fn blocked_at(&self, tid: Tid) -> Option<BlockedAt> {
+        let path = format!("/proc/{}/task/{tid}/syscall", self.id.pid);
+        parse_syscall(&fs::read_to_string(path).ok()?)
+    /// Its threads now, by the ids that the process itself sees: in a container these differ.
+    ///
+    /// # Errors
+    /// When it is gone or may not be read.
+    pub fn namespace_threads(&self) -> Result<Vec<Tid>, ProcessError> {
+        let pid = self.id.pid;
+        let wrap = |e| ProcessError::from_procfs(pid, e);
+        let process = ProcProcess::new(pid.0 as i32).map_err(wrap)?;
+        let inner = process.status().map_err(wrap)?.nstgid;
+        if inner.is_none_or(|ids| ids.last() == Some(&(pid.0 as i32))) {
+            return self.threads();
+        }
+        // A thread that ends meanwhile is left out.
+        Ok(process
+            .tasks()
+            .map_err(wrap)?
+            .filter_map(|task| task.ok()?.status().ok()?.nspid?.last().copied())
+            .map(|id| Tid(id as u32))
             .collect())
     }
 

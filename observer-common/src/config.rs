@@ -1,0 +1,119 @@
+//! Typed values that the user side gives the kernel side.
+
+use crate::pod;
+
+/// Offset that is not known: the feature that needs it is off.
+pub const NO_OFFSET: u32 = u32::MAX;
+
+/// Facts of the running kernel, set once before load (read-only data, so that the verifier removes
+/// what can not work here). Offsets are in bytes, [`NO_OFFSET`] when not known.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct KernelConfig {
+    /// `task_struct.pid` (the thread id).
+    pub task_pid: u32,
+    /// `task_struct.tgid`.
+    pub task_tgid: u32,
+    /// `task_struct.__state` (`state` before 5.14).
+    pub task_state: u32,
+    /// `task_struct.thread.fsbase`.
+    pub task_fsbase: u32,
+    /// `task_struct.on_cpu`.
+    pub task_on_cpu: u32,
+    /// 1 when `bpf_task_pt_regs` exists (5.15).
+    pub has_task_pt_regs: u32,
+    /// 1 when sched_switch has a fourth argument, prev_state (5.19).
+    pub switch_has_state: u32,
+    /// Classic tracepoint sched_switch: offset of `next_pid`.
+    pub tp_switch_next_pid: u32,
+    /// Classic tracepoint sched_switch: offset of `prev_state`.
+    pub tp_switch_prev_state: u32,
+    /// Classic tracepoint sched_waking and sched_wakeup*: offset of `pid`.
+    pub tp_wakeup_pid: u32,
+    /// `task_struct.se.cfs_rq`, for the way to the preempt count through the run queue.
+    pub task_cfs_rq: u32,
+    /// `cfs_rq.rq`.
+    pub cfs_rq_rq: u32,
+    /// From the per-CPU variable `runqueues` to the preempt count.
+    pub preempt_delta: i64,
+    /// Address of `__per_cpu_offset`, for the other way; 0 when not known.
+    pub per_cpu_offset: u64,
+    /// Per-CPU address of the preempt count, 0 when not known.
+    pub preempt_count: u64,
+}
+
+const _: () = assert!(size_of::<KernelConfig>() == 72);
+pod!(KernelConfig);
+
+/// What can be changed while running: one entry of an array map.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Control {
+    /// 0: every program returns at once.
+    pub enabled: u32,
+    /// Generation of the aggregates; raised by the user side at each sweep.
+    pub epoch: u32,
+    /// Waits of at least this long are sent one by one.
+    pub min_ns: u64,
+    /// Copies of user stacks that may still be made in this interval.
+    pub stack_copies: u64,
+    /// `CONTROL_*` flags.
+    pub flags: u64,
+}
+
+/// Do not take user stacks.
+pub const CONTROL_NO_USER_STACKS: u64 = 1;
+/// Do not take kernel stacks.
+pub const CONTROL_NO_KERNEL_STACKS: u64 = 2;
+
+const _: () = assert!(size_of::<Control>() == 32);
+pod!(Control);
+
+/// Observe threads only.
+pub const READER_THREAD: u32 = 0;
+/// Read goroutine ids.
+pub const READER_GO: u32 = 1;
+/// Read tokio task ids.
+pub const READER_TOKIO: u32 = 2;
+
+/// The tokio id is an `Option<u64>`: a tag word, then the value.
+pub const TOKIO_ID_TAGGED: u32 = 1;
+/// `tokio_entered` is valid.
+pub const TOKIO_HAS_ENTERED: u32 = 2;
+/// `tokio_budget` is valid.
+pub const TOKIO_HAS_BUDGET: u32 = 4;
+/// User stacks can not be walked by frame pointers: copy a piece of them instead.
+pub const TARGET_COPY_STACKS: u32 = 8;
+
+/// One target, keyed by tgid.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TargetConfig {
+    /// `READER_*`.
+    pub reader: u32,
+    /// `TOKIO_*` and `TARGET_*` flags.
+    pub flags: u32,
+    /// Go: from fsbase to the word that holds g.
+    pub go_tls: i64,
+    /// Go: `g.m`.
+    pub go_g_m: u32,
+    /// Go: `g.goid`.
+    pub go_g_goid: u32,
+    /// Go: `g.atomicstatus`.
+    pub go_g_status: u32,
+    /// Go: `g.waitreason`.
+    pub go_g_waitreason: u32,
+    /// Go: `m.curg`.
+    pub go_m_curg: u32,
+    /// Go: `m.procid`.
+    pub go_m_procid: u32,
+    /// tokio: from fsbase to the task id.
+    pub tokio_id: i64,
+    /// tokio: from fsbase to the EnterRuntime byte.
+    pub tokio_entered: i64,
+    /// tokio: from fsbase to the budget (`Option<u8>`: tag byte, then value).
+    pub tokio_budget: i64,
+}
+
+const _: () = assert!(size_of::<TargetConfig>() == 64);
+pod!(TargetConfig);

@@ -1,0 +1,48 @@
+//! Counters that the kernel side keeps, one slot each in a per-CPU array.
+
+/// A counter.
+#[repr(u32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counter {
+    /// Off-CPU stretches of target threads that began, or were under way when observation began.
+    Seen = 0,
+    /// Ended and counted in the aggregates only.
+    Aggregated = 1,
+    /// Ended, counted in the aggregates and sent as a record.
+    Emitted = 2,
+    /// Left out: the thread exited.
+    Exited = 3,
+    /// Lost: no room for another blocked thread.
+    LostInflightFull = 8,
+    /// Lost: neither the detailed nor the coarse aggregate had room.
+    LostAggregateFull = 9,
+    /// Lost: time of the above, in nanoseconds.
+    LostAggregateNs = 10,
+    /// A record did not fit the buffer (the wait is in the aggregates all the same).
+    LostRecord = 11,
+    /// Lost: a new wait began on a thread whose last one was never seen to end.
+    LostEnd = 12,
+    /// Detail lost: the task was folded into "other tasks" because the aggregate was full.
+    FoldedTasks = 13,
+    /// User stacks not taken: the walk failed.
+    UserStackFailed = 20,
+    /// Stacks not taken: another stack has the slot (hash collision).
+    StackCollision = 21,
+    /// Stacks not taken: the stack map is full.
+    StackMapFull = 22,
+    /// Kernel stacks not taken: the walk failed.
+    KernelStackFailed = 23,
+    /// Stack copies left out: the budget of the interval was used up.
+    StackCopyBudget = 24,
+    /// Stack copies left out: no room in the buffer.
+    StackCopyLost = 25,
+    /// The task could not be read from the thread's memory.
+    TaskUnreadable = 30,
+    /// Go: m.procid was not the thread's id.
+    TaskMismatch = 31,
+    /// Records about processes that did not fit the buffer.
+    LostProcessRecord = 32,
+}
+
+/// Slots in the map.
+pub const COUNTERS: u32 = 40;

@@ -1,0 +1,7 @@
+//! One module per family of records.
+
+pub mod inflight;
+pub mod process;
+pub mod seed;
+pub mod user_stack;
+pub mod wait;

@@ -1,0 +1,47 @@
+//! Registers and the top of a user stack, for targets without frame pointers.
+
+use crate::header::Header;
+use crate::pod;
+
+/// Bytes of the stack that are copied at most.
+pub const STACK_BYTES: usize = 16384;
+/// The unit in which they are copied: a piece that is not readable ends the copy.
+pub const STACK_PIECE: usize = 1024;
+
+/// What a [`UserStackRecord`] starts with; `len` bytes of the stack follow.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct UserStackHead {
+    /// Kind `UserStack`; tgid and tid are the waiter's, ktime the start of its wait.
+    pub header: Header,
+    /// User instruction pointer.
+    pub ip: u64,
+    /// User stack pointer: the address of the first copied byte.
+    pub sp: u64,
+    /// User frame pointer register.
+    pub bp: u64,
+    /// Valid bytes of the copy.
+    pub len: u64,
+    /// fd or futex address of the wait; 0 for syscalls without a subject.
+    pub subject: u64,
+    /// Syscall number or -1.
+    pub syscall: i32,
+    /// `CLASS_*` of the wait.
+    pub class: u32,
+}
+
+const _: () = assert!(size_of::<UserStackHead>() == 72);
+pod!(UserStackHead);
+
+/// The record.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct UserStackRecord {
+    /// Registers and length.
+    pub head: UserStackHead,
+    /// The stack from `sp` up.
+    pub bytes: [u8; STACK_BYTES],
+}
+
+const _: () = assert!(size_of::<UserStackRecord>() == 72 + STACK_BYTES);
+pod!(UserStackRecord);

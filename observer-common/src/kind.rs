@@ -1,0 +1,31 @@
+//! Record kinds: explicit numbers with gaps, so that families can grow.
+
+/// What a record is.
+#[repr(u16)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// [`crate::events::wait::WaitRecord`]: a wait that ended and was longer than the threshold.
+    Wait = 1,
+    /// [`crate::events::user_stack::UserStackRecord`]: registers and a piece of a user stack.
+    UserStack = 2,
+    /// [`crate::events::process::ProcessRecord`]: a target called exec.
+    Exec = 20,
+    /// [`crate::events::process::ProcessRecord`]: a target's main thread exited.
+    Exit = 21,
+    /// [`crate::events::process::ProcessRecord`]: a target made a child process.
+    Fork = 22,
+}
+
+impl Kind {
+    /// The kind with this number, if there is one.
+    pub const fn from_raw(raw: u16) -> Option<Self> {
+        match raw {
+            1 => Some(Self::Wait),
+            2 => Some(Self::UserStack),
+            20 => Some(Self::Exec),
+            21 => Some(Self::Exit),
+            22 => Some(Self::Fork),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The only code that sends records and bumps counters.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
+use observer_common::counters::Counter;
+use observer_common::header::Header;
+use observer_common::kind::Kind;
+
+use crate::maps::{COUNTERS, RECORDS};
+
+/// CLOCK_MONOTONIC in nanoseconds.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: no arguments.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// Adds to a counter of this CPU.
+#[inline(always)]
+pub fn count_many(counter: Counter, by: u64) {
+    if let Some(slot) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: a per-CPU slot; programs on one CPU do not interleave within an addition that
+        // matters (an interrupted one could lose a count, which the kernel excludes by disabling
+        // preemption around tracing programs).
+        unsafe { *slot += by };
+    }
+}
+
+/// Adds one to a counter of this CPU.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    count_many(counter, 1);
+}
+
+/// A header for a record of type `T`.
+#[inline(always)]
+pub fn header<T>(kind: Kind, tgid: u32, tid: u32, ktime: u64) -> Header {
+    // SAFETY: no arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() } as u16;
+    Header {
+        kind: kind as u16,
+        cpu,
+        len: size_of::<T>() as u32,
+        tgid,
+        tid,
+        ktime,
+    }
+}
+
+/// Sends one record. False when there was no room; the caller counts that.
+#[cfg(feature = "ring")]
+#[inline(always)]
+pub fn send<T: Copy + 'static, C: EbpfContext>(_ctx: &C, record: &T) -> bool {
+    match RECORDS.reserve::<T>(0) {
+        Some(mut entry) => {
+            entry.write(*record);
+            entry.submit(0);
+            true
+        }
+        None => false,
+    }
+}
+
+/// Sends one record. False when there was no room; the caller counts that.
+#[cfg(feature = "perf")]
+#[inline(always)]
+pub fn send<T: Copy + 'static, C: EbpfContext>(ctx: &C, record: &T) -> bool {
+    send_bytes(
+        ctx,
+        core::ptr::from_ref(record).cast(),
+        size_of::<T>() as u64,
+    )
+}
+
+/// Sends `len` bytes from `data`.
+#[cfg(feature = "perf")]
+#[inline(always)]
+pub fn send_bytes<C: EbpfContext>(ctx: &C, data: *const u8, len: u64) -> bool {
+    use aya_ebpf::bindings::BPF_F_CURRENT_CPU;
+    use aya_ebpf::helpers::generated::bpf_perf_event_output;
+    // SAFETY: `data` points at `len` readable bytes; the verifier checks it.
+    let result = unsafe {
+        bpf_perf_event_output(
+            ctx.as_ptr(),
+            (&raw const RECORDS).cast_mut().cast(),
+            BPF_F_CURRENT_CPU,
+            data.cast_mut().cast(),
+            len,
+        )
+    };
+    result == 0
+}

@@ -1,0 +1,194 @@
+//! Reading the kernel's own structures, by offsets that the user side took from BTF.
+
+use aya_ebpf::bindings::{pt_regs, task_struct};
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task, bpf_get_current_task_btf, bpf_get_smp_processor_id, bpf_task_pt_regs,
+};
+use observer_common::config::{KernelConfig, NO_OFFSET};
+use observer_common::events::wait::{
+    WAKER_INTERRUPT, WAKER_SOFTIRQ, WAKER_TASK, WAKER_UNKNOWN_CONTEXT,
+};
+
+/// Set by the user side before load; all offsets unknown otherwise.
+#[unsafe(no_mangle)]
+static KERNEL: KernelConfig = KernelConfig {
+    task_pid: NO_OFFSET,
+    task_tgid: NO_OFFSET,
+    task_state: NO_OFFSET,
+    task_fsbase: NO_OFFSET,
+    task_on_cpu: NO_OFFSET,
+    has_task_pt_regs: 0,
+    switch_has_state: 0,
+    tp_switch_next_pid: NO_OFFSET,
+    tp_switch_prev_state: NO_OFFSET,
+    tp_wakeup_pid: NO_OFFSET,
+    task_cfs_rq: NO_OFFSET,
+    cfs_rq_rq: NO_OFFSET,
+    preempt_delta: 0,
+    per_cpu_offset: 0,
+    preempt_count: 0,
+};
+
+/// Reads one field of the kernel facts. Volatile: the loader changes it after compilation.
+macro_rules! fact {
+    ($field:ident) => {
+        // SAFETY: a field of a static that is only written before the program is loaded.
+        unsafe { core::ptr::read_volatile(&raw const KERNEL.$field) }
+    };
+}
+
+/// Whether sched_switch tells the previous task's state.
+#[inline(always)]
+pub fn switch_has_state() -> bool {
+    fact!(switch_has_state) != 0
+}
+
+/// Offsets in the records of classic tracepoints.
+#[inline(always)]
+pub fn tp_switch_next_pid() -> usize {
+    fact!(tp_switch_next_pid) as usize
+}
+
+/// See [`tp_switch_next_pid`].
+#[inline(always)]
+pub fn tp_switch_prev_state() -> usize {
+    fact!(tp_switch_prev_state) as usize
+}
+
+/// See [`tp_switch_next_pid`].
+#[inline(always)]
+pub fn tp_wakeup_pid() -> usize {
+    fact!(tp_wakeup_pid) as usize
+}
+
+/// A field of a task.
+#[inline(always)]
+fn task_field<T>(task: u64, offset: u32) -> Option<T> {
+    if offset == NO_OFFSET || task == 0 {
+        return None;
+    }
+    // SAFETY: the helper checks the address and fails instead of faulting.
+    unsafe { bpf_probe_read_kernel((task + offset as u64) as *const T) }.ok()
+}
+
+/// The running task.
+#[inline(always)]
+pub fn current() -> u64 {
+    // SAFETY: no arguments.
+    unsafe { bpf_get_current_task() }
+}
+
+/// Thread id of a task.
+#[inline(always)]
+pub fn tid_of(task: u64) -> Option<u32> {
+    task_field(task, fact!(task_pid))
+}
+
+/// Process id of a task.
+#[inline(always)]
+pub fn tgid_of(task: u64) -> Option<u32> {
+    task_field(task, fact!(task_tgid))
+}
+
+/// Scheduler state of a task (0 = running or ready).
+#[inline(always)]
+pub fn state_of(task: u64) -> Option<u32> {
+    task_field(task, fact!(task_state))
+}
+
+/// Whether a task is on a CPU.
+#[inline(always)]
+pub fn on_cpu(task: u64) -> Option<u32> {
+    task_field(task, fact!(task_on_cpu))
+}
+
+/// TLS base of a task.
+#[inline(always)]
+pub fn fsbase_of(task: u64) -> Option<u64> {
+    task_field(task, fact!(task_fsbase))
+}
+
+/// The registers with which a task entered the kernel. `None` before Linux 5.15.
+#[inline(always)]
+pub fn user_registers(task: *mut task_struct) -> Option<pt_regs> {
+    if fact!(has_task_pt_regs) == 0 {
+        return None;
+    }
+    // SAFETY: `task` is a BTF pointer from a helper or an iterator's context.
+    let regs = unsafe { bpf_task_pt_regs(task) } as *const pt_regs;
+    if regs.is_null() {
+        return None;
+    }
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(regs) }.ok()
+}
+
+/// The running task's registers. `None` before Linux 5.15.
+#[inline(always)]
+pub fn current_registers() -> Option<pt_regs> {
+    if fact!(has_task_pt_regs) == 0 {
+        return None;
+    }
+    // SAFETY: no arguments.
+    user_registers(unsafe { bpf_get_current_task_btf() })
+}
+
+/// The syscall a task is in, told by its registers: entry code stores the number in `orig_rax` and
+/// -ENOSYS in `rax` (Linux `arch/x86/entry/entry_64.S`); exceptions and interrupts keep the user's
+/// `rax` and may put an error code into `orig_rax`, which would look like a syscall number.
+#[inline(always)]
+pub fn syscall_of(regs: &pt_regs) -> Option<i32> {
+    const ENOSYS: i64 = -38;
+    const RESTARTED: i64 = -516;
+    let nr = regs.orig_rax as i64;
+    let rax = regs.rax as i64;
+    if nr >= 0 && nr < 1024 && (rax == ENOSYS || rax == RESTARTED) {
+        Some(nr as i32)
+    } else {
+        None
+    }
+}
+
+/// The preempt count of this CPU. Per-CPU variables keep their distance from each other, so the
+/// running task's run queue, which is this CPU's, leads to it; else by the table of CPU offsets.
+#[inline(always)]
+fn preempt_count() -> Option<u32> {
+    let through_run_queue = fact!(cfs_rq_rq);
+    let at = if through_run_queue != NO_OFFSET {
+        let cfs_rq: u64 = task_field(current(), fact!(task_cfs_rq))?;
+        let rq: u64 = task_field(cfs_rq, through_run_queue)?;
+        rq.wrapping_add(fact!(preempt_delta) as u64)
+    } else {
+        let table = fact!(per_cpu_offset);
+        let variable = fact!(preempt_count);
+        if table == 0 || variable == 0 {
+            return None;
+        }
+        // SAFETY: no arguments.
+        let cpu = unsafe { bpf_get_smp_processor_id() } as u64;
+        // SAFETY: the helper checks the address.
+        let base = unsafe { bpf_probe_read_kernel((table + cpu * 8) as *const u64) }.ok()?;
+        base.wrapping_add(variable)
+    };
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(at as *const u32) }.ok()
+}
+
+/// What runs on this CPU: a task, a softirq or an interrupt (bits of the preempt count: Linux
+/// `include/linux/preempt.h`).
+#[inline(always)]
+pub fn context() -> u8 {
+    const SOFTIRQ_SERVING: u32 = 0x100;
+    const HARDIRQ_OR_NMI: u32 = 0x00ff_0000;
+    let Some(count) = preempt_count() else {
+        return WAKER_UNKNOWN_CONTEXT;
+    };
+    if count & HARDIRQ_OR_NMI != 0 {
+        WAKER_INTERRUPT
+    } else if count & SOFTIRQ_SERVING != 0 {
+        WAKER_SOFTIRQ
+    } else {
+        WAKER_TASK
+    }
+}

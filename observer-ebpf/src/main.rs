@@ -1,0 +1,30 @@
+//! observer's kernel programs. Read-only by construction: no helper here writes user memory.
+#![no_std]
+#![no_main]
+// The target has no compare-and-swap, so core's atomic types lack addition there; the instruction exists.
+#![feature(core_intrinsics)]
+#![allow(
+    internal_features,
+    reason = "atomic addition has no other name on this target"
+)]
+
+mod current;
+mod emit;
+mod filter;
+mod kernel;
+mod maps;
+mod probes;
+mod stacks;
+mod waits;
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // SAFETY: the verifier rejects any program in which this could be reached.
+    unsafe { core::hint::unreachable_unchecked() }
+}
+
+/// The licence that GPL-only helpers (stack walks, probe reads) ask for.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,68 @@
+//! Every map: who writes it, who reads it, and what happens when it is full.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, StackTrace};
+use observer_common::config::{Control, TargetConfig};
+use observer_common::counters::COUNTERS as COUNTER_SLOTS;
+use observer_common::events::inflight::InFlight;
+use observer_common::events::seed::Seed;
+use observer_common::events::wait::{WaitKey, WaitSum};
+
+/// Run-time settings. Written by the user side, read by every program. One entry.
+#[map]
+pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+
+/// Observed processes by tgid. Written by the user side; exec turns an entry to threads only.
+/// Full: the user side reports that the target can not be added.
+#[map]
+pub static TARGETS: HashMap<u32, TargetConfig> = HashMap::with_max_entries(1024, 0);
+
+/// Target threads that are off CPU, by thread id. Written at switch-out, removed at switch-in,
+/// swept by the user side. Full: `LostInflightFull`.
+#[map]
+pub static INFLIGHT: HashMap<u32, InFlight> = HashMap::with_max_entries(16384, 0);
+
+/// Ended waits, summed. Written at switch-in, read and removed by the user side one epoch later.
+/// Full: the task is folded (`FoldedTasks`); if there is no room even then, `LostAggregateFull`.
+#[map]
+pub static WAITS: HashMap<WaitKey, WaitSum> = HashMap::with_max_entries(16384, 0);
+
+/// A sum of zeros, to insert from: too large for the stack. Never written.
+#[map]
+pub static ZERO_SUM: Array<WaitSum> = Array::with_max_entries(1, 0);
+
+/// Stacks by id. Written at switch-out and wake-up, read by the user side at its sweeps.
+/// Full or collision: `StackMapFull`, `StackCollision`.
+#[map]
+pub static STACKS: StackTrace = StackTrace::with_max_entries(16384, 0);
+
+/// `counters::Counter` slots. Written by every program, summed by the user side.
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_SLOTS, 0);
+
+/// Which syscalls have a subject in their first argument (1) and which do not (0), by number.
+/// Written by the user side before attach.
+#[map]
+pub static SUBJECTS: Array<u8> = Array::with_max_entries(512, 0);
+
+/// Room to build a seed in: too large for the stack. Written by the task iterator.
+#[map]
+pub static SEED_SCRATCH: PerCpuArray<Seed> = PerCpuArray::with_max_entries(1, 0);
+
+/// Records to the user side. Full: `LostRecord`, `StackCopyLost`.
+#[cfg(feature = "ring")]
+#[map]
+pub static RECORDS: aya_ebpf::maps::RingBuf =
+    aya_ebpf::maps::RingBuf::with_byte_size(8 * 1024 * 1024, 0);
+
+/// Records to the user side. Full: `LostRecord`, `StackCopyLost`.
+#[cfg(feature = "perf")]
+#[map]
+pub static RECORDS: aya_ebpf::maps::PerfEventByteArray = aya_ebpf::maps::PerfEventByteArray::new(0);
+
+/// Room to build a stack copy in, since a perf event array can not be reserved from. The programs
+/// that use it run with preemption off, so nothing else on the CPU writes it meanwhile.
+#[cfg(feature = "perf")]
+#[map]
+pub static STACK_SCRATCH: PerCpuArray<observer_common::events::user_stack::UserStackRecord> =
+    PerCpuArray::with_max_entries(1, 0);

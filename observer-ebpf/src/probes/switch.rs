@@ -1,0 +1,77 @@
+//! sched_switch: one thread leaves a CPU, another gets it. Hook contract:
+//! tp_btf and raw: (bool preempt, struct task_struct *prev, struct task_struct *next,
+//! unsigned int prev_state since 5.19); tracepoint: fields prev_state, next_pid.
+
+use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint, tracepoint};
+use aya_ebpf::programs::tracing::StackIdContext;
+use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext, TracePointContext};
+
+use crate::{filter, kernel, waits};
+
+/// The value of the tracepoint's prev_state from which on the thread was preempted
+/// (Linux `include/trace/events/sched.h`: TASK_REPORT_MAX).
+const TRACEPOINT_PREEMPTED: u64 = 0x100;
+
+#[btf_tracepoint(function = "sched_switch")]
+pub fn sched_switch_btf(ctx: BtfTracePointContext) -> i32 {
+    let preempt = ctx.arg::<u64>(0) & 0xff != 0;
+    let next = ctx.arg::<u64>(2);
+    let state = if kernel::switch_has_state() {
+        Some(ctx.arg::<u64>(3) as u32)
+    } else {
+        None
+    };
+    try_switch(&ctx, preempt, state, kernel::tid_of(next));
+    0
+}
+
+#[raw_tracepoint(tracepoint = "sched_switch")]
+pub fn sched_switch_raw(ctx: RawTracePointContext) -> i32 {
+    let preempt = ctx.arg::<u64>(0) & 0xff != 0;
+    let next = ctx.arg::<u64>(2);
+    let state = if kernel::switch_has_state() {
+        Some(ctx.arg::<u64>(3) as u32)
+    } else {
+        None
+    };
+    try_switch(&ctx, preempt, state, kernel::tid_of(next));
+    0
+}
+
+#[tracepoint(category = "sched", name = "sched_switch")]
+pub fn sched_switch_tp(ctx: TracePointContext) -> u32 {
+    // SAFETY: the offsets come from the tracepoint's format file.
+    let next = unsafe { ctx.read_at::<u32>(kernel::tp_switch_next_pid()) }.ok();
+    // SAFETY: as above.
+    let shown = unsafe { ctx.read_at::<u64>(kernel::tp_switch_prev_state()) }.unwrap_or(0);
+    try_switch(
+        &ctx,
+        shown >= TRACEPOINT_PREEMPTED,
+        Some(shown as u32),
+        next,
+    );
+    0
+}
+
+/// The running thread is the one that leaves: the tracepoint fires before the switch.
+#[inline(always)]
+fn try_switch<C: StackIdContext>(ctx: &C, preempt: bool, state: Option<u32>, next: Option<u32>) {
+    let Some(control) = filter::control() else {
+        return;
+    };
+    let ids = filter::current_ids();
+    if ids.1 != 0 {
+        if let Some(target) = filter::target(ids.0) {
+            let state = match state {
+                Some(state) => state,
+                None => kernel::state_of(kernel::current()).unwrap_or(0),
+            };
+            waits::begin(ctx, control, target, ids, preempt || state == 0, state);
+        }
+    }
+    if let Some(next) = next {
+        if next != 0 {
+            waits::end(ctx, control, next);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Copies the top of a user stack, for targets that are built without frame pointers.
+
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use aya_ebpf::programs::tracing::StackIdContext;
+use observer_common::config::{CONTROL_NO_USER_STACKS, Control};
+use observer_common::counters::Counter;
+use observer_common::events::inflight::InFlight;
+use observer_common::events::user_stack::{
+    STACK_BYTES, STACK_PIECE, UserStackHead, UserStackRecord,
+};
+use observer_common::kind::Kind;
+
+use crate::emit::{self, count};
+use crate::maps::CONTROL;
+
+/// Sends registers and stack of the running thread. False when that was not possible (counted).
+#[inline(always)]
+pub fn copy_user_stack<C: StackIdContext>(
+    ctx: &C,
+    control: &Control,
+    entry: &InFlight,
+    tid: u32,
+) -> bool {
+    if control.flags & CONTROL_NO_USER_STACKS != 0 || entry.user_sp == 0 {
+        return false;
+    }
+    if !take_from_budget() {
+        count(Counter::StackCopyBudget);
+        return false;
+    }
+    let head = UserStackHead {
+        header: emit::header::<UserStackRecord>(Kind::UserStack, entry.key.tgid, tid, entry.start),
+        ip: entry.user_ip,
+        sp: entry.user_sp,
+        bp: entry.user_bp,
+        len: 0,
+        subject: entry.key.subject,
+        syscall: entry.key.syscall,
+        class: entry.key.class as u32,
+    };
+    let sent = send(ctx, head);
+    if !sent {
+        count(Counter::StackCopyLost);
+    }
+    sent
+}
+
+/// The budget is a bound, not a count: two CPUs may take the same unit.
+#[inline(always)]
+fn take_from_budget() -> bool {
+    let Some(control) = CONTROL.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: points into a map value.
+    let left = unsafe { &mut (*control).stack_copies };
+    if *left == 0 {
+        return false;
+    }
+    *left -= 1;
+    true
+}
+
+/// Copies in pieces, so that the end of the stack's mapping does not void the whole copy.
+#[inline(always)]
+fn fill(record: *mut UserStackRecord, mut head: UserStackHead) {
+    let mut at = 0;
+    while at < STACK_BYTES {
+        // SAFETY: `at + STACK_PIECE <= STACK_BYTES`; the helper checks the user address.
+        let failed = unsafe {
+            let to = (&raw mut (*record).bytes).cast::<u8>().add(at);
+            bpf_probe_read_user(
+                to.cast(),
+                STACK_PIECE as u32,
+                (head.sp + at as u64) as *const _,
+            )
+        };
+        if failed != 0 {
+            break;
+        }
+        at += STACK_PIECE;
+    }
+    head.len = at as u64;
+    // SAFETY: `record` points at room for a whole record.
+    unsafe { (&raw mut (*record).head).write(head) };
+}
+
+#[cfg(feature = "ring")]
+#[inline(always)]
+fn send<C: StackIdContext>(_ctx: &C, head: UserStackHead) -> bool {
+    let Some(mut entry) = crate::maps::RECORDS.reserve::<UserStackRecord>(0) else {
+        return false;
+    };
+    fill(entry.as_mut_ptr(), head);
+    entry.submit(0);
+    true
+}
+
+#[cfg(feature = "perf")]
+#[inline(always)]
+fn send<C: StackIdContext>(ctx: &C, head: UserStackHead) -> bool {
+    let Some(record) = crate::maps::STACK_SCRATCH.get_ptr_mut(0) else {
+        return false;
+    };
+    fill(record, head);
+    emit::send_bytes(ctx, record.cast(), size_of::<UserStackRecord>() as u64)
+}

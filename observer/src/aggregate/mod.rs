@@ -1,0 +1,5 @@
+//! Sums: a ledger of waits while observing, a roll-up of it for the report.
+
+pub mod histogram;
+pub mod ledger;
+pub mod rollup;

@@ -1,0 +1,417 @@
+//! From the ledger to what is shown: rows become entries by cause, site and resource.
+
+use std::collections::HashMap;
+
+use super::ledger::{Ledger, Row, WakerKey};
+use crate::model::cause::Cause;
+use crate::model::event::{Identity, Tally, WaitClass, WaitKey, WakerContext};
+use crate::model::names::{Names, cause_of};
+use crate::model::stacks::StackId;
+use crate::model::task::{Legality, TaskKind, TaskRef};
+use crate::model::view::{Blocking, CauseShare, TaskShare, Unfinished, Waker};
+use crate::model::{Frame, FrameKind, Known, Reason, Resource, syscall};
+
+/// Tasks that one entry lists.
+const MAX_TASKS: usize = 100;
+/// Wakers that one entry lists.
+const MAX_WAKERS: usize = 10;
+
+/// What the roll-up yields.
+#[derive(Debug, Default)]
+pub struct Rollup {
+    /// Entries, most time first.
+    pub blocking: Vec<Blocking>,
+    /// The same by cause.
+    pub causes: Vec<CauseShare>,
+    /// Time of idle runtime threads.
+    pub idle_ns: u64,
+    /// Blocked time whose task is not known.
+    pub unattributed_ns: u64,
+    /// Different tasks per target.
+    pub tasks_seen: HashMap<usize, u64>,
+}
+
+/// What makes two rows one entry.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Place {
+    target: usize,
+    cause: Cause,
+    nr: Option<u32>,
+    legality: Legality,
+    /// Function and line, or why they are not known.
+    site: Result<(Option<String>, Option<String>, Option<u32>), Reason>,
+    kind: Option<&'static str>,
+    path: Option<String>,
+    peer: Option<String>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    tally: Tally,
+    open: Unfinished,
+    tasks: HashMap<TaskRef, (Tally, crate::model::Pid)>,
+    wakers: HashMap<(String, Option<String>), u64>,
+    resource: Option<Resource>,
+    site: Known<Frame>,
+    /// The stack with the most time, and that time.
+    stack: Option<(StackPair, u64)>,
+    go_running: u64,
+    legality: Legality,
+}
+
+type StackPair = (Option<StackId>, Option<StackId>);
+
+/// One part of a row: a user stack and the time that belongs to it.
+struct Part {
+    user: Option<StackId>,
+    tally: Tally,
+}
+
+/// Splits a row by user stack. Rows whose stacks were walked by frame pointers have one; rows whose
+/// stacks were copied have those that were unwound, and the rest goes to the stack that was sampled
+/// most for the same syscall, subject and instruction.
+fn parts(key: &WaitKey, row: &Row, ledger: &Ledger, names: &dyn Names) -> Vec<Part> {
+    if let Some(id) = key.user_stack {
+        let user = names.kernel_side_stack(Some(key.pid), id);
+        return vec![Part { user, tally: row.tally }];
+    }
+    let mut rest = row.tally;
+    let mut parts: Vec<Part> = Vec::with_capacity(row.unwound.len() + 1);
+    for (stack, tally) in &row.unwound {
+        rest.subtract(tally);
+        parts.push(Part { user: Some(*stack), tally: *tally });
+    }
+    if rest.count == 0 {
+        return parts;
+    }
+    let usual = ledger
+        .samples(key)
+        .and_then(|samples| samples.iter().max_by_key(|(stack, n)| (**n, **stack)))
+        .map(|(stack, _)| *stack)
+        .or_else(|| {
+            row.unwound.iter().max_by_key(|(stack, t)| (t.count, **stack)).map(|(stack, _)| *stack)
+        });
+    match parts.iter_mut().find(|part| part.user == usual && usual.is_some()) {
+        Some(part) => part.tally.merge(&rest),
+        None => parts.push(Part { user: usual, tally: rest }),
+    }
+    parts
+}
+
+fn no_stack_reason(key: &WaitKey) -> Reason {
+    if key.seeded {
+        Reason::new("the stack of a wait from before the observation could not be read")
+    } else if key.user_ip != 0 {
+        Reason::new("no user stack of this wait was copied")
+    } else if matches!(key.class, WaitClass::RunQueue) {
+        Reason::new("no stack is taken for threads that are ready to run")
+    } else {
+        Reason::new("no user stack could be taken")
+    }
+}
+
+/// Rolls a ledger up.
+pub fn roll_up(ledger: &Ledger, names: &dyn Names) -> Rollup {
+    let mut rollup = Rollup::default();
+    let mut entries: HashMap<Place, Entry> = HashMap::new();
+    let mut tasks: HashMap<usize, std::collections::HashSet<TaskRef>> = HashMap::new();
+    for (key, row) in ledger.rows() {
+        let Some(target) = names.target(key.pid) else { continue };
+        match key.identity {
+            Identity::Idle => {
+                rollup.idle_ns += row.tally.total_ns;
+                continue;
+            }
+            Identity::Unreadable | Identity::Mismatch | Identity::Folded => {
+                rollup.unattributed_ns += row.tally.total_ns;
+            }
+            Identity::Task(task) => {
+                tasks.entry(target).or_default().insert(task);
+            }
+        }
+        if row.tally.count == 0 {
+            continue;
+        }
+        add_row(key, row, ledger, names, target, &mut entries);
+    }
+    rollup.tasks_seen = tasks.into_iter().map(|(t, set)| (t, set.len() as u64)).collect();
+    rollup.blocking = entries.into_iter().map(|(place, entry)| finish(place, entry, names)).collect();
+    rollup.blocking.sort_by(|a, b| {
+        b.total_ns.cmp(&a.total_ns).then_with(|| order(a).cmp(&order(b)))
+    });
+    rollup.causes = causes(&rollup.blocking);
+    rollup
+}
+
+/// A stable order among entries with the same time.
+fn order(b: &Blocking) -> (usize, Cause, Option<&str>, Option<&str>) {
+    let site = b.site.known().and_then(|f| f.function.as_deref());
+    (b.target, b.cause, b.syscall.as_deref(), site)
+}
+
+fn add_row(
+    key: &WaitKey,
+    row: &Row,
+    ledger: &Ledger,
+    names: &dyn Names,
+    target: usize,
+    entries: &mut HashMap<Place, Entry>,
+) {
+    let resource = names.resource(key.pid, key.class, key.subject);
+    let cause = cause_of(key.class, resource.as_ref());
+    let kernel = key.kernel_stack.and_then(|id| names.kernel_side_stack(None, id));
+    let nr = match key.class {
+        WaitClass::Syscall(nr) => Some(nr),
+        _ => None,
+    };
+    for part in parts(key, row, ledger, names) {
+        let site = match part.user {
+            Some(stack) => names.site(stack),
+            None => Known::Unknown(no_stack_reason(key)),
+        };
+        let cause = if is_dns(part.user, names) { Cause::Dns } else { cause };
+        let place = Place {
+            target,
+            cause,
+            nr,
+            legality: key.legality,
+            site: match &site {
+                Known::Known(f) => Ok((f.function.clone(), f.file.clone(), f.line)),
+                Known::Unknown(reason) => Err(reason.clone()),
+            },
+            kind: resource.as_ref().map(|r| r.kind),
+            path: resource.as_ref().and_then(|r| r.path.clone()),
+            peer: resource.as_ref().and_then(service_peer),
+        };
+        let entry = entries.entry(place).or_insert_with(|| Entry {
+            tally: Tally::default(),
+            open: Unfinished::default(),
+            tasks: HashMap::new(),
+            wakers: HashMap::new(),
+            resource: resource.clone(),
+            site,
+            stack: None,
+            go_running: 0,
+            legality: key.legality,
+        });
+        entry.tally.merge(&part.tally);
+        if entry.resource != resource {
+            entry.resource = common(entry.resource.take(), resource.as_ref());
+        }
+        if let Identity::Task(task) = key.identity {
+            entry.tasks.entry(task).or_insert_with(|| (Tally::default(), key.pid)).0.merge(&part.tally);
+        }
+        if key.go_status == Some(2) {
+            entry.go_running += part.tally.total_ns;
+        }
+        if entry.stack.is_none_or(|(_, ns)| part.tally.total_ns > ns) {
+            entry.stack = Some(((part.user, kernel), part.tally.total_ns));
+        }
+        // Open waits and wakers are kept per row: they go to the row's first part.
+        if part.user == first_user(key, row, names) {
+            add_shared(entry, row, names);
+        }
+    }
+}
+
+/// The part that a row's open waits and wakers are shown with: the one with the most time.
+fn first_user(key: &WaitKey, row: &Row, names: &dyn Names) -> Option<StackId> {
+    match key.user_stack {
+        Some(id) => names.kernel_side_stack(Some(key.pid), id),
+        None => row
+            .unwound
+            .iter()
+            .max_by_key(|(stack, t)| (t.total_ns, **stack))
+            .map(|(stack, _)| *stack),
+    }
+}
+
+fn add_shared(entry: &mut Entry, row: &Row, names: &dyn Names) {
+    entry.open.count += row.open;
+    if row.open > 0 && row.oldest_open_ns >= entry.open.oldest_ns {
+        entry.open.oldest_ns = row.oldest_open_ns;
+        entry.open.lower_bound = row.open_lower_bound;
+    }
+    for (waker, count) in &row.wakers {
+        let described = describe_waker(waker, names);
+        *entry.wakers.entry(described).or_default() += count;
+    }
+    if row.other_wakers > 0 {
+        *entry.wakers.entry(("other wakers".to_owned(), None)).or_default() += row.other_wakers;
+    }
+}
+
+fn is_dns(stack: Option<StackId>, names: &dyn Names) -> bool {
+    stack.is_some_and(|stack| {
+        names.frames(stack).iter().any(|frame| {
+            frame.function.as_deref().is_some_and(|f| {
+                f == "getaddrinfo" || f.starts_with("__res_") || f.starts_with("net.(*Resolver).")
+            })
+        })
+    })
+}
+
+/// The peer of a connection that this process made (its own port is ephemeral, the peer's is not):
+/// connections to one service are one entry, those of many clients are another.
+fn service_peer(resource: &Resource) -> Option<String> {
+    const EPHEMERAL: u16 = 32768;
+    let port = |address: &str| address.rsplit_once(':').and_then(|(_, p)| p.parse::<u16>().ok());
+    let peer = resource.peer.as_ref()?;
+    let local = resource.local.as_deref().and_then(port)?;
+    let remote = port(peer)?;
+    (local >= EPHEMERAL && remote < EPHEMERAL).then(|| peer.clone())
+}
+
+/// What two resources have in common; fields that differ are left out.
+fn common(a: Option<Resource>, b: Option<&Resource>) -> Option<Resource> {
+    let (a, b) = (a?, b?);
+    fn same<T: PartialEq + Clone>(a: &Option<T>, b: &Option<T>) -> Option<T> {
+        if a == b { a.clone() } else { None }
+    }
+    Some(Resource {
+        kind: a.kind,
+        fd: same(&a.fd, &b.fd),
+        address: same(&a.address, &b.address),
+        local: same(&a.local, &b.local),
+        peer: same(&a.peer, &b.peer),
+        path: same(&a.path, &b.path),
+        state: same(&a.state, &b.state),
+    })
+}
+
+/// A task for people: `goroutine 7`.
+pub fn describe_identity(identity: &Identity) -> String {
+    match identity {
+        Identity::Task(task) => match task.kind {
+            TaskKind::Goroutine => format!("goroutine {}", task.id),
+            TaskKind::TokioTask => format!("tokio task {}", task.id),
+            TaskKind::Thread => format!("thread {}", task.id),
+        },
+        Identity::Idle => "an idle runtime thread".to_owned(),
+        Identity::Unreadable | Identity::Mismatch => "an unknown task".to_owned(),
+        Identity::Folded => "other tasks".to_owned(),
+    }
+}
+
+fn describe_waker(waker: &WakerKey, names: &dyn Names) -> (String, Option<String>) {
+    let site = waker
+        .stack
+        .and_then(|id| names.kernel_side_stack(Some(waker.pid), id))
+        .and_then(|stack| names.site(stack).known().and_then(|f| f.function.clone()));
+    let name = || names.process_name(waker.pid).unwrap_or_else(|| format!("pid {}", waker.pid));
+    let who = match (waker.context, &waker.identity) {
+        (WakerContext::Interrupt, _) => "timer, disk or network interrupt".to_owned(),
+        (WakerContext::SoftIrq, Some(identity)) => {
+            format!("network or timer work on the thread of {}", describe_identity(identity))
+        }
+        (WakerContext::SoftIrq, None) if waker.pid.0 == 0 => {
+            "network or timer work on an idle CPU".to_owned()
+        }
+        (WakerContext::SoftIrq, None) => format!("network or timer work on a thread of {}", name()),
+        (_, Some(identity)) => describe_identity(identity),
+        (_, None) if waker.pid.0 == 0 => "the kernel, on an idle CPU".to_owned(),
+        (_, None) => name(),
+    };
+    (who, site)
+}
+
+fn legality_evidence(entry: &Entry) -> Option<String> {
+    match entry.legality {
+        Legality::InPoll => Some(
+            "the thread was inside the tokio runtime, polling (read from its thread-local context)"
+                .to_owned(),
+        ),
+        Legality::MayBlock => Some(
+            "the thread had left the tokio runtime: spawn_blocking or block_in_place (read from its thread-local context)"
+                .to_owned(),
+        ),
+        Legality::NoRule => (entry.go_running * 2 > entry.tally.total_ns).then(|| {
+            "the goroutine was still `running`: a raw syscall or runtime lock, so its P could not be handed on"
+                .to_owned()
+        }),
+        Legality::Unknown => Some("whether the runtime allows blocking there could not be read".to_owned()),
+    }
+}
+
+fn finish(place: Place, entry: Entry, names: &dyn Names) -> Blocking {
+    let legality_evidence = legality_evidence(&entry);
+    let mut stack = Vec::new();
+    if let Some(((user, kernel), _)) = entry.stack {
+        if let Some(kernel) = kernel {
+            stack.extend_from_slice(names.frames(kernel));
+        }
+        if let Some(user) = user {
+            stack.extend_from_slice(names.frames(user));
+        }
+    }
+    debug_assert!(stack.windows(2).all(|w| {
+        w[0].kind == FrameKind::Kernel || w[1].kind != FrameKind::Kernel
+    }));
+    let tasks_total = entry.tasks.len() as u64;
+    let mut tasks: Vec<(TaskRef, Tally, crate::model::Pid)> =
+        entry.tasks.into_iter().map(|(task, (tally, pid))| (task, tally, pid)).collect();
+    tasks.sort_by(|a, b| b.1.total_ns.cmp(&a.1.total_ns).then(a.0.cmp(&b.0)));
+    tasks.truncate(MAX_TASKS);
+    let mut wakers: Vec<Waker> = entry
+        .wakers
+        .into_iter()
+        .map(|((task, site), count)| Waker { task, site, count })
+        .collect();
+    wakers.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.task.cmp(&b.task)));
+    wakers.truncate(MAX_WAKERS);
+    Blocking {
+        target: place.target,
+        cause: place.cause,
+        syscall: place.nr.map(|nr| {
+            syscall::by_number(nr).map_or_else(|| format!("syscall {nr}"), |row| row.name.to_owned())
+        }),
+        wait_reason: None,
+        resource: entry.resource,
+        legality: place.legality,
+        legality_evidence,
+        site: entry.site,
+        stack,
+        tasks: tasks
+            .into_iter()
+            .map(|(task, tally, pid)| TaskShare {
+                task,
+                name: names.task_name(pid, task),
+                created_by: names.task_creator(pid, task),
+                count: tally.count,
+                total_ns: tally.total_ns,
+                max_ns: tally.max_ns,
+            })
+            .collect(),
+        tasks_total,
+        count: entry.tally.count,
+        total_ns: entry.tally.total_ns,
+        p50_ns: entry.tally.quantile(0.50),
+        p99_ns: entry.tally.quantile(0.99),
+        max_ns: entry.tally.max_ns,
+        run_queue_ns: entry.tally.run_queue_ns,
+        unfinished: entry.open,
+        wakers,
+    }
+}
+
+fn causes(blocking: &[Blocking]) -> Vec<CauseShare> {
+    let all: u64 = blocking.iter().map(|b| b.total_ns).sum();
+    let mut causes: Vec<CauseShare> = Vec::new();
+    for (index, entry) in blocking.iter().enumerate() {
+        match causes.iter_mut().find(|c| c.cause == entry.cause) {
+            Some(cause) => cause.total_ns += entry.total_ns,
+            // Entries are sorted, so the first of a cause is its largest.
+            None => causes.push(CauseShare {
+                cause: entry.cause,
+                share: 0.0,
+                total_ns: entry.total_ns,
+                representative: index,
+            }),
+        }
+    }
+    for cause in &mut causes {
+        cause.share = if all == 0 { 0.0 } else { cause.total_ns as f64 / all as f64 };
+    }
+    causes.sort_by(|a, b| b.total_ns.cmp(&a.total_ns).then(a.cause.cmp(&b.cause)));
+    causes
+}

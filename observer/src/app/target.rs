@@ -1,0 +1,177 @@
+//! One observed process: what it runs, how its tasks are read, what became of it.
+
+use std::collections::HashMap;
+
+use crate::model::event::SeedEvent;
+use crate::model::memory::Memory as _;
+use crate::model::{Known, Pid, Reason, Tid};
+use crate::probes::settings;
+use crate::runtimes::{NO_RUNTIME, RUNTIMES, RuntimeImage, RuntimeKind, TaskReader};
+use crate::sys::elf::ElfImage;
+use crate::sys::memory::ProcessMemory;
+use crate::sys::process::Process;
+use crate::sys::usage;
+
+/// An observed process.
+#[derive(Debug)]
+pub struct Target {
+    /// Who it is. After exec: the new program.
+    pub process: Process,
+    /// Which runtime it has.
+    pub runtime: RuntimeKind,
+    /// The runtime as found in the executable.
+    pub image: Option<Box<dyn RuntimeImage>>,
+    /// How tasks are read, or why only threads are observed.
+    pub reader: Known<TaskReader>,
+    /// User stacks are copied, because frame pointers are missing.
+    pub copy_stacks: bool,
+    /// How it ended.
+    pub ended: Option<String>,
+    /// Names of its threads.
+    pub thread_names: HashMap<Tid, String>,
+    /// Child processes that it made, which are not observed.
+    pub children: Vec<Pid>,
+    /// The runtime was found but its structures were not ready: try again.
+    pub retry: bool,
+    /// CPU time when observation began.
+    pub cpu_at_start: Option<std::time::Duration>,
+    /// Threads when last counted.
+    pub threads: u32,
+}
+
+impl Target {
+    /// Looks at a process: runtime, offsets, frame pointers.
+    pub fn inspect(process: Process) -> Self {
+        let pid = process.id.pid;
+        let mut target = Self {
+            process,
+            runtime: RuntimeKind::Native,
+            image: None,
+            reader: Known::Unknown(NO_RUNTIME),
+            copy_stacks: false,
+            ended: None,
+            thread_names: HashMap::new(),
+            children: Vec::new(),
+            retry: false,
+            cpu_at_start: usage::cpu_of(pid),
+            threads: 0,
+        };
+        target.detect();
+        target.count_threads();
+        target
+    }
+
+    /// Detects the runtime anew (at attach and after exec).
+    pub fn detect(&mut self) {
+        self.runtime = RuntimeKind::Native;
+        self.image = None;
+        self.reader = Known::Unknown(NO_RUNTIME);
+        self.copy_stacks = false;
+        self.retry = false;
+        let elf = match ElfImage::open(&self.process.exe_handle()) {
+            Ok(elf) => elf,
+            Err(error) => {
+                self.reader = Known::Unknown(Reason::with(error.to_string()));
+                return;
+            }
+        };
+        for runtime in RUNTIMES {
+            if let Some(image) = runtime.detect(&elf) {
+                self.runtime = runtime.kind();
+                self.image = Some(image);
+                self.read_runtime();
+                break;
+            }
+        }
+        if self.runtime != RuntimeKind::Go {
+            self.copy_stacks =
+                crate::resolve::unwind::has_frame_pointers(&elf).known().is_some_and(|fp| !fp);
+        }
+    }
+
+    /// Reads the runtime's structures in the live process.
+    pub fn read_runtime(&mut self) {
+        let Some(image) = &self.image else { return };
+        let memory = self.memory();
+        self.reader = image.task_reader(&self.process, &memory);
+        self.retry = self.reader.known().is_none();
+        if let Some(reason) = self.reader.reason() {
+            tracing::debug!(pid = self.process.id.pid.0, %reason, "no task reader");
+        }
+    }
+
+    /// Its memory.
+    pub fn memory(&self) -> ProcessMemory {
+        ProcessMemory::new(self.process.id.pid)
+    }
+
+    /// What the kernel side is told about it.
+    pub fn config(&self) -> observer_common::config::TargetConfig {
+        settings::target_config(
+            self.reader.known(),
+            self.copy_stacks,
+            usage::same_pid_namespace(self.process.id.pid),
+        )
+    }
+
+    /// Why only threads are observed although there is a runtime, or the file could not be read.
+    pub fn degraded(&self) -> Option<Reason> {
+        match &self.reader {
+            Known::Unknown(reason) if *reason != NO_RUNTIME => Some(reason.clone()),
+            _ => None,
+        }
+    }
+
+    /// Remembers the name of a thread while it lives.
+    pub fn learn_thread(&mut self, tid: Tid) {
+        let pid = self.process.id.pid;
+        if self.ended.is_none() && !self.thread_names.contains_key(&tid) {
+            if let Some(name) = usage::thread_name(pid, tid) {
+                self.thread_names.insert(tid, name);
+            }
+        }
+    }
+
+    /// Counts threads, while it lives.
+    pub fn count_threads(&mut self) {
+        if let Ok(threads) = self.process.threads() {
+            self.threads = threads.len() as u32;
+        }
+    }
+
+    /// The stack of a thread that is blocked now: by frame pointers, or by unwinding a piece of it.
+    pub fn blocked_stack(
+        &self,
+        unwinder: Option<&mut crate::resolve::unwind::Unwinder>,
+        (ip, sp, bp): (u64, u64, u64),
+    ) -> (Vec<u64>, Option<Reason>) {
+        const PIECE: usize = 1024;
+        const MOST: usize = 64 * 1024;
+        let memory = self.memory();
+        let Some(unwinder) = unwinder.filter(|_| self.copy_stacks) else {
+            return (crate::runtimes::reading::walk_frame_pointers(&memory, ip, bp, 127), None);
+        };
+        let mut bytes = vec![0; MOST];
+        let mut len = 0;
+        while len < MOST && memory.read(sp + len as u64, &mut bytes[len..len + PIECE]).is_ok() {
+            len += PIECE;
+        }
+        let unwound = unwinder.unwind(
+            crate::resolve::unwind::Regs { ip, sp, bp: Some(bp) },
+            &bytes[..len],
+            127,
+        );
+        (unwound.frames, unwound.truncated)
+    }
+
+    /// The task and stack of a thread that was blocked before observation.
+    pub fn read_seed(&self, seed: &SeedEvent, class: crate::model::event::WaitClass) -> crate::runtimes::reading::TaskRead {
+        crate::runtimes::reading::task_of(
+            self.reader.known(),
+            &self.memory(),
+            seed.fsbase,
+            seed.tid,
+            class,
+        )
+    }
+}

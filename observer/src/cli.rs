@@ -1,0 +1,288 @@
+//! The command line: what can be asked for, with which limits, and the exit codes.
+//!
+//! Only syntax is decided here. Whether a process exists, or a tier works on this machine, is
+//! found out in `app`, where the answer can name the reason.
+
+use crate::export::report::{self, Stacks, TextOptions};
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How the program ends. One table for the code and for the help text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done. Also when whoever read standard output left early.
+    Ok = 0,
+    /// Failed; one line on stderr says at what.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// There are findings at or above `--fail-on`.
+    Findings = 3,
+    /// No permission; the text names the missing capability or setting.
+    NoPermission = 77,
+}
+
+impl Exit {
+    /// The number.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+const EXIT_CODES: &str = "Exit codes:\n  \
+    0   done (also when the reader of the output left early)\n  \
+    1   failed; one line on stderr says what, why and what to do\n  \
+    2   the command line is wrong\n  \
+    77  no permission; the text names the missing capability or setting";
+
+const EXAMPLES: &str = "Examples:\n  \
+    observer ps                          which processes run Go, tokio or native threads\n  \
+    observer report -p 4242              what is blocked in pid 4242, watched for 10 s\n  \
+    observer report -p 4242 -d 60 -o r   the same for a minute, into file r\n  \
+    observer doctor -p 4242              what can be seen here, and what to do if it is little";
+
+const REPORT_EXAMPLES: &str = "Examples:\n  \
+    observer report -p 4242                    10 s, text\n  \
+    observer report -p 4242,4243 -d 30         two processes, half a minute\n  \
+    observer report --comm redirect --full     every process of that name, nothing shortened\n  \
+    observer report -p 4242 -f json -o r.json  for programs; file mode 0600\n  \
+    observer report -d 5 -- ./server --port 0  start the target, watch it from its first moment\n\n\
+    Ctrl-C ends the observation early and still reports. The target is only read: it is not\n\
+    stopped, traced or changed, and nothing is left behind.";
+
+/// Attach to a live process and be told which goroutine or async task is blocked, on what, for how
+/// long, and because of whom. The target is not stopped, changed or restarted.
+#[derive(Debug, Parser)]
+#[command(name = "observer", version, after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+#[command(
+    max_term_width = 100,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Log less: errors only.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Log more (-vv: everything), and show how things are known.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch processes for a while, then say what is blocked and where.
+    Report(ReportArgs),
+    /// List processes with their runtime, and what can be seen in each.
+    Ps(PsArgs),
+    /// Say what works on this machine: ok, degraded or missing, why, and what to do.
+    Doctor(DoctorArgs),
+}
+
+/// `observer report`.
+#[derive(Debug, Args)]
+#[command(after_help = REPORT_EXAMPLES, after_long_help = format!("{REPORT_EXAMPLES}\n\n{EXIT_CODES}"))]
+#[command(group = ArgGroup::new("target").required(true).multiple(true))]
+pub struct ReportArgs {
+    /// Processes to watch.
+    #[arg(short, long = "pid", value_name = "PID[,PID]", value_delimiter = ',', group = "target",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub pids: Vec<u32>,
+    /// Watch every process with this command name (as in /proc/PID/comm).
+    #[arg(long, value_name = "NAME", group = "target")]
+    pub comm: Vec<String>,
+    /// Watch every process that runs this executable.
+    #[arg(long, value_name = "PATH", group = "target", value_hint = ValueHint::ExecutablePath)]
+    pub exe: Vec<PathBuf>,
+    /// How long to watch, in seconds (0.1 to 86400).
+    #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub duration: Duration,
+    /// How often the kernel's tables are read meanwhile, in seconds (0.1 to 86400).
+    #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub interval: Duration,
+    /// Record waits of at least this many microseconds one by one; shorter ones are only counted,
+    /// so totals are complete either way.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 1000,
+          value_parser = clap::value_parser!(u64).range(0..=3_600_000_000))]
+    pub min_us: u64,
+    /// Show user stacks only.
+    #[arg(short = 'U', long, conflicts_with = "kernel_stacks")]
+    pub user_stacks: bool,
+    /// Show kernel stacks only.
+    #[arg(short = 'K', long)]
+    pub kernel_stacks: bool,
+    /// How to show the report: text or json.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text", value_parser = report_format)]
+    pub format: &'static str,
+    /// Write to this file (mode 0600, whole or not at all) instead of standard output.
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// How much to observe, and who pays for it.
+    #[arg(long, value_enum, default_value_t = Tier::Sched)]
+    pub tier: Tier,
+    /// Show every site, frame and task instead of the largest ones.
+    #[arg(long)]
+    pub full: bool,
+    /// Start this program and watch it.
+    #[arg(last = true, value_name = "CMD", group = "target")]
+    pub cmd: Vec<OsString>,
+}
+
+impl ReportArgs {
+    /// What the text form shows.
+    pub fn text_options(&self, verbose: u8) -> TextOptions {
+        TextOptions {
+            full: self.full,
+            verbose: verbose > 0,
+            stacks: match (self.user_stacks, self.kernel_stacks) {
+                (true, _) => Stacks::User,
+                (_, true) => Stacks::Kernel,
+                _ => Stacks::Both,
+            },
+        }
+    }
+}
+
+/// `observer ps`.
+#[derive(Debug, Args)]
+pub struct PsArgs {
+    /// Only these processes (default: all that may be read).
+    #[arg(short, long = "pid", value_name = "PID[,PID]", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub pids: Vec<u32>,
+    /// How to show the list.
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = ListFormat::Text)]
+    pub format: ListFormat,
+}
+
+/// `observer doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Also check what can be seen in this process.
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Option<u32>,
+    /// How to show the checks.
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = ListFormat::Text)]
+    pub format: ListFormat,
+}
+
+/// How `ps` and `doctor` are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// How much is observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Tier {
+    /// The scheduler: only threads that block pay.
+    Sched,
+    /// Also every system call: every process of the host pays a little.
+    Syscalls,
+    /// Also the kernel's own waits.
+    Kernel,
+    /// Also the runtime's own transitions: the target pays per transition.
+    Runtime,
+    /// All of them.
+    Full,
+}
+
+impl Tier {
+    /// The name used on the command line and in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sched => "sched",
+            Self::Syscalls => "syscalls",
+            Self::Kernel => "kernel",
+            Self::Runtime => "runtime",
+            Self::Full => "full",
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let value: f64 = text
+        .parse()
+        .map_err(|_| "not a number of seconds".to_owned())?;
+    if (0.1..=86_400.0).contains(&value) {
+        Ok(Duration::from_secs_f64(value))
+    } else {
+        Err("it must be between 0.1 and 86400 seconds".to_owned())
+    }
+}
+
+fn report_format(text: &str) -> Result<&'static str, String> {
+    if let Some(format) = report::format(text) {
+        return Ok(format.name);
+    }
+    let known = report::FORMATS
+        .iter()
+        .map(|format| format.name)
+        .collect::<Vec<_>>()
+        .join(" or ");
+    Err(format!("this version can write {known}"))
+}
+
+/// Why there is no command to run: help or version was asked for, or the command line is wrong.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// How to exit.
+    pub exit: Exit,
+    /// What to print: to stdout when `exit` is [`Exit::Ok`], else to stderr.
+    pub text: String,
+}
+
+/// Reads the command line, the program's name first.
+///
+/// # Errors
+/// [`Stop`] when there is nothing to run; a usage error is one line and a hint.
+pub fn parse<I, T>(args: I) -> Result<Cli, Stop>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    Cli::try_parse_from(&args).map_err(|error| stop(&error, &args))
+}
+
+fn stop(error: &clap::Error, args: &[OsString]) -> Stop {
+    use clap::error::ErrorKind::{
+        DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion,
+    };
+    let rendered = error.render().to_string();
+    match error.kind() {
+        DisplayHelp | DisplayVersion => Stop {
+            exit: Exit::Ok,
+            text: rendered,
+        },
+        DisplayHelpOnMissingArgumentOrSubcommand => Stop {
+            exit: Exit::Usage,
+            text: rendered,
+        },
+        _ => {
+            let words = rendered.split("\n\nUsage").next().unwrap_or_default();
+            let words = words.split("\n\nFor more").next().unwrap_or_default();
+            let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
+            let line = super::export::text::clean::clean(&line);
+            let known = ["report", "ps", "doctor"];
+            let command = args.iter().skip(1).filter_map(|arg| arg.to_str());
+            let command = command
+                .filter(|arg| known.contains(arg))
+                .map(|arg| format!("{arg} "))
+                .next();
+            let hint = format!("observer {}--help", command.unwrap_or_default());
+            Stop {
+                exit: Exit::Usage,
+                text: format!("{line}\nhint: {hint}\n"),
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The report as JSON: schema `observer.report/v1`.
+//!
+//! Compatibility within v1: fields are only added, never renamed, removed or given another
+//! meaning; new values may be added to enumerations. The schema therefore leaves additional
+//! properties open, and a reader must ignore fields that it does not know.
+//!
+//! Times are nanoseconds (`_ns`) unless the name says otherwise. What is not known is absent, and
+//! a field beside it says why; it is never 0 or an empty string.
+
+mod account;
+mod blocking;
+mod census;
+mod finding;
+mod frame;
+mod id;
+mod schema;
+mod target;
+
+pub use account::{CensusCost, Completeness, Overhead};
+pub use blocking::{Blocking, CauseShare, TaskShare, Unfinished, Waker};
+pub use census::{Census, CensusGroup, GraphEdge, GraphNode, WaitGraph};
+pub use finding::{Evidence, Finding};
+pub use frame::{Frame, Resource, Site};
+pub use schema::{SCHEMA_ID, json_schema};
+pub use target::{Host, Observer, Runtime, Target, TaskCounts, Window};
+
+use super::report::verdict;
+use super::timestamp::rfc3339;
+use crate::model::view::View;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What one observation found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    /// Always `observer.report/v1`.
+    #[schemars(schema_with = "schema::schema_id")]
+    pub schema: String,
+    /// When the report was made (RFC 3339, UTC).
+    pub generated_at: String,
+    /// The observed stretch of time.
+    pub window: Window,
+    /// The machine.
+    pub host: Host,
+    /// The program that made the report.
+    pub observer: Observer,
+    /// The verdict that the text form opens with, as one line. For people: do not parse it.
+    pub verdict: String,
+    /// The observed processes.
+    pub targets: Vec<Target>,
+    /// What tasks were blocked on, most total time first. Idle runtime threads are not here.
+    pub blocking: Vec<Blocking>,
+    /// Groups of tasks as the runtime itself lists them. Empty when there was no census.
+    pub census: Vec<Census>,
+    /// Blocked time by cause, most first.
+    pub causes: Vec<CauseShare>,
+    /// Who waits for whom.
+    pub wait_graph: WaitGraph,
+    /// Root causes that rules found, highest score first.
+    pub findings: Vec<Finding>,
+    /// What was seen and what was not.
+    pub completeness: Completeness,
+    /// What observing cost.
+    pub overhead: Overhead,
+    /// Everything that was degraded, one clause each.
+    pub notes: Vec<String>,
+}
+
+impl From<&View> for Report {
+    fn from(view: &View) -> Self {
+        let (blocking, position) = blocking::ordered(view);
+        let mut report = Self {
+            schema: SCHEMA_ID.to_owned(),
+            generated_at: rfc3339(view.generated_at),
+            window: (&view.window).into(),
+            host: (&view.host).into(),
+            observer: (&view.observer).into(),
+            verdict: String::new(),
+            targets: view.targets.iter().map(Target::from).collect(),
+            blocking,
+            census: census::by_target(&view.census),
+            causes: blocking::causes(view, &position),
+            wait_graph: (&view.wait_graph).into(),
+            findings: Vec::new(),
+            completeness: (&view.completeness).into(),
+            overhead: (&view.overhead).into(),
+            notes: view.notes.clone(),
+        };
+        report.verdict = verdict::one_line(&report);
+        report
+    }
+}
+
+/// A share as a number that JSON can hold: a share of nothing is no share.
+fn share(value: f64) -> f64 {
+    if value.is_finite() { value } else { 0.0 }
+}

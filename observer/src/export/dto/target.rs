@@ -1,0 +1,167 @@
+//! Window, machine, program and observed processes.
+
+use super::super::timestamp::rfc3339;
+use super::schema;
+use crate::model::view;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The observed stretch of time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Window {
+    /// Wall time of the start (RFC 3339, UTC).
+    pub start: String,
+    /// Wall time of the end (RFC 3339, UTC).
+    pub end: String,
+    /// Length in milliseconds by the monotonic clock.
+    pub duration_ms: u64,
+    /// The same in nanoseconds.
+    pub duration_ns: u64,
+}
+
+impl From<&view::Window> for Window {
+    fn from(window: &view::Window) -> Self {
+        Self {
+            start: rfc3339(window.start),
+            end: rfc3339(window.end),
+            duration_ms: window.duration_ns / 1_000_000,
+            duration_ns: window.duration_ns,
+        }
+    }
+}
+
+/// The machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Host {
+    /// Kernel release.
+    pub kernel: String,
+    /// Architecture.
+    pub arch: String,
+    /// CPUs online.
+    pub cpus: u32,
+}
+
+impl From<&view::Host> for Host {
+    fn from(host: &view::Host) -> Self {
+        Self {
+            kernel: host.kernel.clone(),
+            arch: host.arch.clone(),
+            cpus: host.cpus,
+        }
+    }
+}
+
+/// The program that made the report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Observer {
+    /// Version.
+    pub version: String,
+    /// SHA-256 of the loaded kernel object, in hex.
+    pub bytecode_sha256: String,
+    /// Tier that ran.
+    pub tier: String,
+}
+
+impl From<&view::ObserverInfo> for Observer {
+    fn from(info: &view::ObserverInfo) -> Self {
+        Self {
+            version: info.version.clone(),
+            bytecode_sha256: info.bytecode_sha256.clone(),
+            tier: info.tier.clone(),
+        }
+    }
+}
+
+/// One observed process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Target {
+    /// Process id.
+    pub pid: u32,
+    /// Start time in clock ticks since boot: with the pid, it tells a process from a later one.
+    pub start_time: u64,
+    /// Path of the executable.
+    pub exe: String,
+    /// Command name.
+    pub comm: String,
+    /// Its runtime.
+    pub runtime: Runtime,
+    /// Threads at the end.
+    pub threads: u32,
+    /// Its tasks.
+    pub tasks: TaskCounts,
+    /// How it ended, when it did during the observation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
+}
+
+/// The runtime of a process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Runtime {
+    /// Which runtime.
+    #[schemars(schema_with = "schema::runtime_kind")]
+    pub kind: String,
+    /// Its version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Why the version is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version_unknown_reason: Option<String>,
+    /// How the runtime was recognised.
+    pub evidence: Vec<String>,
+    /// Why only threads are observed, when that is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<String>,
+}
+
+/// Tasks by state at the last census. Absent: there was no census.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TaskCounts {
+    /// Different tasks seen blocked, or listed by a census.
+    pub seen: u64,
+    /// Running.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running: Option<u64>,
+    /// Runnable: ready, not running.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runnable: Option<u64>,
+    /// Waiting.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<u64>,
+    /// In a system call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_syscall: Option<u64>,
+}
+
+impl From<&view::Target> for Target {
+    fn from(target: &view::Target) -> Self {
+        let view::TaskCounts {
+            seen,
+            running,
+            runnable,
+            waiting,
+            in_syscall,
+        } = target.tasks;
+        Self {
+            pid: target.pid,
+            start_time: target.start_time,
+            exe: target.exe.clone(),
+            comm: target.comm.clone(),
+            runtime: Runtime {
+                kind: target.runtime.to_owned(),
+                version: target.version.known().cloned(),
+                version_unknown_reason: target.version.reason().map(ToString::to_string),
+                evidence: target.evidence.clone(),
+                degraded: target.degraded.as_ref().map(ToString::to_string),
+            },
+            threads: target.threads,
+            tasks: TaskCounts {
+                seen,
+                running,
+                runnable,
+                waiting,
+                in_syscall,
+            },
+            ended: target.ended.clone(),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Words for the parts of a blocking entry, shared by the verdict and the sections.
+
+use crate::export::dto::{Blocking, Frame, Report, Resource, Site, TaskShare};
+use crate::export::text::clean::{clean, fit};
+use crate::export::text::units::{NBSP, counted};
+
+/// The kind of tasks of an entry: all its tasks are of one kind.
+pub fn kind(entry: &Blocking) -> &str {
+    entry.tasks.first().map_or("", |task| task.kind.as_str())
+}
+
+/// A kind of tasks, as a noun for `n` of them.
+pub fn noun(kind: &str, n: u64) -> &'static str {
+    match (kind, n) {
+        ("goroutine", 1) => "goroutine",
+        ("goroutine", _) => "goroutines",
+        ("tokio_task", 1) => "tokio task",
+        ("tokio_task", _) => "tokio tasks",
+        ("thread", 1) => "thread",
+        ("thread", _) => "threads",
+        (_, 1) => "task",
+        _ => "tasks",
+    }
+}
+
+/// `212 tokio tasks`, or the one task by its name.
+pub fn who(entry: &Blocking) -> String {
+    match (entry.tasks.as_slice(), entry.tasks_total) {
+        ([task], 0 | 1) => one_task(task, 60),
+        ([], 0) => "tasks of unknown identity".to_owned(),
+        (tasks, total) => {
+            let total = total.max(tasks.len() as u64);
+            counted(total, noun(kind(entry), 1), noun(kind(entry), total))
+        }
+    }
+}
+
+/// `thread 812 (kworker)`.
+pub fn one_task(task: &TaskShare, max: usize) -> String {
+    let id = format!("{}{NBSP}{}", noun(&task.kind, 1), task.id);
+    match &task.name {
+        Some(name) => format!("{id} ({})", fit(name, max)),
+        None => id,
+    }
+}
+
+/// What the wait is in: the system call, else the runtime's reason, else the cause.
+pub fn what(entry: &Blocking) -> String {
+    let name = entry
+        .syscall
+        .as_ref()
+        .or(entry.wait_reason.as_ref())
+        .unwrap_or(&entry.cause);
+    fit(name, 40)
+}
+
+/// `block in fsync`; `one`: for a single task.
+pub fn verb(entry: &Blocking, one: bool) -> String {
+    let s = if one { "s" } else { "" };
+    match entry.cause.as_str() {
+        "run_queue" => format!("wait{s} for a CPU"),
+        "page_fault" => format!("wait{s} for a memory page to be read in"),
+        "sleep" => format!("sleep{s} in {}", what(entry)),
+        _ if entry.syscall.is_none() => format!("wait{s} in {}", what(entry)),
+        _ => format!("block{s} in {}", what(entry)),
+    }
+}
+
+/// `demo_app::append (src/clicks.rs:42)`.
+pub fn site(site: &Site, function_max: usize, file_max: usize) -> String {
+    let Some(function) = &site.function else {
+        let reason = site.unknown_reason.as_deref().map(|reason| fit(reason, 60));
+        return match (&site.address, &site.module, reason) {
+            (Some(address), Some(module), Some(reason)) => {
+                format!("{address} in {} ({reason})", fit(module, file_max))
+            }
+            (Some(address), Some(module), None) => {
+                format!("{address} in {}", fit(module, file_max))
+            }
+            (Some(address), None, Some(reason)) => format!("{address} ({reason})"),
+            (_, _, Some(reason)) => format!("an unknown place ({reason})"),
+            (_, _, None) => "an unknown place".to_owned(),
+        };
+    };
+    let function = fit(function, function_max);
+    match source(site.file.as_deref(), site.line, file_max) {
+        Some(source) => format!("{function} ({source})"),
+        None => function,
+    }
+}
+
+/// `src/clicks.rs:42`.
+pub fn source(file: Option<&str>, line: Option<u32>, max: usize) -> Option<String> {
+    let file = fit(file?, max);
+    Some(match line {
+        Some(line) => format!("{file}:{line}"),
+        None => file,
+    })
+}
+
+/// A frame's name, or its address and why there is no name.
+pub fn function(frame: &Frame, max: usize) -> String {
+    if let Some(name) = &frame.function {
+        return fit(name, max);
+    }
+    let module = frame
+        .module
+        .as_deref()
+        .map(|m| format!(" in {m}"))
+        .unwrap_or_default();
+    let reason = frame.unknown_reason.as_deref().unwrap_or("no name");
+    fit(&format!("{}{module} ({reason})", frame.address), max)
+}
+
+/// `file /data/clicks.log (fd 17)`, `socket 10.0.0.1:80 -> 10.0.0.2:999 (fd 3, established)`.
+pub fn resource(resource: &Resource, max: usize) -> String {
+    let kind = clean(&resource.kind);
+    let name = match (
+        &resource.path,
+        &resource.local,
+        &resource.peer,
+        &resource.address,
+    ) {
+        (Some(path), ..) => Some(fit(path, max)),
+        (_, Some(local), Some(peer), _) => {
+            Some(format!("{} -> {}", fit(local, max / 2), fit(peer, max / 2)))
+        }
+        (_, None, Some(peer), _) => Some(format!("to {}", fit(peer, max))),
+        (_, Some(local), None, _) => Some(format!("at {}", fit(local, max))),
+        (_, _, _, Some(address)) => Some(clean(address)),
+        _ => None,
+    };
+    let mut details = Vec::new();
+    if let Some(fd) = resource.fd {
+        details.push(format!("fd{NBSP}{fd}"));
+    }
+    if let Some(state) = &resource.state {
+        details.push(fit(state, 40));
+    }
+    let mut out = kind;
+    if let Some(name) = name {
+        out.push(' ');
+        out.push_str(&name);
+    }
+    if !details.is_empty() {
+        out.push_str(" (");
+        out.push_str(&details.join(", "));
+        out.push(')');
+    }
+    out
+}
+
+/// `demo-app (pid 4242)`.
+pub fn target(report: &Report, index: usize) -> String {
+    match report.targets.get(index) {
+        Some(target) => format!("{} (pid{NBSP}{})", fit(&target.comm, 30), target.pid),
+        None => "an unlisted process".to_owned(),
+    }
+}

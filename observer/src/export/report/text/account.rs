@@ -1,0 +1,137 @@
+//! What was seen and what was not, in words, and what observing cost.
+
+use crate::export::dto::Report;
+use crate::export::text::clean::fit;
+use crate::export::text::units::{bytes, count, counted, duration, percent, ratio};
+use crate::export::text::wrap::paragraph;
+
+/// Reasons of loss in words. A reason that is not here is shown by its name.
+const REASONS: &[(&str, &str)] = &[
+    (
+        "inflight_full",
+        "no room to remember another blocked thread",
+    ),
+    ("aggregate_full", "no room in the totals"),
+    ("record", "the record did not fit the buffer to user space"),
+    ("ring_full", "the buffer to user space was full"),
+    ("end", "the end of the wait was not seen"),
+    ("folded_tasks", "the task was folded into 'other tasks'"),
+    ("decode", "the record could not be decoded"),
+    ("user_stack_failed", "the walk of the user stack failed"),
+    ("kernel_stack_failed", "the walk of the kernel stack failed"),
+    ("stack_collision", "another stack had the slot"),
+    ("stack_map_full", "no room for another stack"),
+    (
+        "stack_copy_budget",
+        "the budget for copying stacks was used up",
+    ),
+    (
+        "stack_copy_lost",
+        "no room in the buffer for the copy of the stack",
+    ),
+];
+
+fn reason(name: &str) -> String {
+    let bare = name.strip_prefix("lost_").unwrap_or(name);
+    match REASONS.iter().find(|(known, _)| *known == bare) {
+        Some((_, words)) => (*words).to_owned(),
+        None => fit(&name.replace('_', " "), 60),
+    }
+}
+
+/// The account, one line per fact.
+pub(super) fn completeness(report: &Report) -> String {
+    let account = &report.completeness;
+    let mut lines = vec![format!(
+        "waits: {} seen = {} short ones, counted only + {} recorded one by one + {} not ended + {} \
+         left out (the thread exited) + {} lost",
+        count(account.seen),
+        count(account.aggregated),
+        count(account.emitted),
+        count(account.unfinished),
+        count(account.filtered),
+        count(account.lost_total()),
+    )];
+    let off = account.unaccounted();
+    if off != 0 {
+        let size = count(u64::try_from(off.unsigned_abs()).unwrap_or(u64::MAX));
+        lines.push(if off > 0 {
+            format!("the account does not add up: {size} waits seen are not accounted for")
+        } else {
+            format!("the account does not add up: {size} more waits accounted for than seen")
+        });
+    }
+    for (name, n) in account.lost.iter().filter(|(_, n)| **n > 0) {
+        let share = percent(ratio(*n, account.seen.max(*n)));
+        lines.push(format!(
+            "lost: {} ({share}): {}",
+            counted(*n, "wait", "waits"),
+            reason(name)
+        ));
+    }
+    for (name, n) in account.stacks_lost.iter().filter(|(_, n)| **n > 0) {
+        lines.push(format!("stacks missing: {}: {}", count(*n), reason(name)));
+    }
+    if account.unattributed_ns > 0 {
+        lines.push(format!(
+            "blocked time whose task is not known: {}",
+            duration(account.unattributed_ns)
+        ));
+    }
+    if account.idle_ns > 0 {
+        lines.push(format!(
+            "idle runtime threads, not counted as blocked: {}",
+            duration(account.idle_ns)
+        ));
+    }
+    if let Some(cost) = &account.census {
+        lines.push(format!(
+            "task lists: read {}, {}, {} changed while read and left out, slowest {}",
+            counted(cost.samples, "time", "times"),
+            bytes(cost.bytes_read),
+            counted(cost.torn, "task", "tasks"),
+            duration(cost.max_ns)
+        ));
+    }
+    lines.push(overhead(report));
+    lines
+        .iter()
+        .map(|line| paragraph(line, "  ", "      "))
+        .collect()
+}
+
+fn overhead(report: &Report) -> String {
+    let cost = &report.overhead;
+    let window = report.window.duration_ns;
+    let mut parts = Vec::new();
+    parts.push(match cost.target_cpu_share {
+        Some(share) => format!("{} of the target's CPU time", percent(share)),
+        None => "share of the target's CPU time not measured".to_owned(),
+    });
+    parts.push(match (cost.bpf_run_ns, cost.bpf_run_count) {
+        (Some(ns), Some(runs)) if runs > 0 => format!(
+            "kernel programs {} in {} ({} each)",
+            duration(ns),
+            counted(runs, "run", "runs"),
+            duration(ns / runs)
+        ),
+        (Some(ns), _) => format!("kernel programs {}", duration(ns)),
+        (None, _) => "kernel programs not measured".to_owned(),
+    });
+    parts.push(format!(
+        "observer {} of CPU time ({} of one CPU), {} of memory at most",
+        duration(cost.observer_cpu_ns),
+        percent(ratio(cost.observer_cpu_ns, window)),
+        bytes(cost.rss_bytes)
+    ));
+    format!("cost: {}", parts.join("; "))
+}
+
+/// Everything that was degraded.
+pub(super) fn notes(report: &Report) -> String {
+    report
+        .notes
+        .iter()
+        .map(|note| paragraph(&fit(note, 400), "  - ", "    "))
+        .collect()
+}

@@ -1,0 +1,120 @@
+//! The sites where most time was blocked, with their stacks.
+
+use super::{limited, stack};
+use crate::export::dto::{Blocking, Report};
+use crate::export::report::{TextOptions, phrase};
+use crate::export::text::clean::fit;
+use crate::export::text::units::{counted, duration, percent, ratio};
+use crate::export::text::wrap::paragraph;
+
+/// Sites shown without `--full`.
+const LIMIT: usize = 5;
+/// Under a site's heading.
+const INDENT: &str = "     ";
+
+/// The entries that are shown.
+pub(super) fn shown<'a>(report: &'a Report, options: &TextOptions) -> &'a [Blocking] {
+    let limit = if options.full { usize::MAX } else { LIMIT };
+    report
+        .blocking
+        .get(..limit.min(report.blocking.len()))
+        .unwrap_or_default()
+}
+
+/// The heading.
+pub(super) fn heading(report: &Report, options: &TextOptions) -> String {
+    format!(
+        "TOP BLOCKING SITES{}",
+        limited(shown(report, options).len(), report.blocking.len())
+    )
+}
+
+/// One block of lines per site.
+pub(super) fn sites(report: &Report, options: &TextOptions) -> String {
+    let total = report
+        .blocking
+        .iter()
+        .fold(0_u64, |sum, e| sum.saturating_add(e.total_ns));
+    let blocks = shown(report, options)
+        .iter()
+        .enumerate()
+        .map(|(i, entry)| site(report, i + 1, entry, total, options));
+    blocks.collect::<Vec<_>>().join("\n")
+}
+
+fn site(
+    report: &Report,
+    number: usize,
+    entry: &Blocking,
+    total: u64,
+    options: &TextOptions,
+) -> String {
+    let mut title = format!(
+        "#{number}  {} at {}",
+        phrase::what(entry),
+        phrase::site(&entry.site, 88, 60)
+    );
+    if report.targets.len() > 1 {
+        title += &format!(", in {}", phrase::target(report, entry.target));
+    }
+    let mut out = paragraph(&title, "  ", INDENT);
+    if let Some(resource) = &entry.resource {
+        out += &paragraph(
+            &format!("on {}", phrase::resource(resource, 80)),
+            INDENT,
+            INDENT,
+        );
+    }
+    out += &paragraph(&figures(entry, total), INDENT, INDENT);
+    if let Some(rule) = rule(entry, options) {
+        out += &paragraph(&rule, INDENT, INDENT);
+    }
+    out + &stack::lines(entry, options)
+}
+
+fn figures(entry: &Blocking, total: u64) -> String {
+    let mut text = format!(
+        "{} of blocked time: {} by {}, {} in all",
+        percent(ratio(entry.total_ns, total)),
+        counted(entry.count, "wait", "waits"),
+        phrase::who(entry),
+        duration(entry.total_ns),
+    );
+    // Of waits that have not ended there is no distribution, only an age.
+    if entry.count > entry.unfinished.count {
+        text += &format!(
+            "; p50 {}, p99 {}, worst {}",
+            duration(entry.p50_ns),
+            duration(entry.p99_ns),
+            duration(entry.max_ns)
+        );
+    }
+    if entry.run_queue_ns > 0 {
+        text += &format!("; {} of it waiting for a CPU", duration(entry.run_queue_ns));
+    }
+    if entry.unfinished.count > 0 {
+        text += &format!(
+            "; {} not ended",
+            counted(entry.unfinished.count, "wait", "waits")
+        );
+    }
+    text
+}
+
+fn rule(entry: &Blocking, options: &TextOptions) -> Option<String> {
+    let text = match entry.legality.as_str() {
+        "in_poll" => "NOT allowed here: inside an async poll, it holds up its worker thread",
+        "may_block" => "allowed here: made for blocking (spawn_blocking or block_in_place)",
+        "unknown" => "allowed here or not: could not be told",
+        _ => return None,
+    };
+    // Why something is not known is always said; how something is known, on request.
+    let evidence = entry
+        .legality_evidence
+        .as_ref()
+        .filter(|_| options.verbose || entry.legality == "unknown");
+    Some(match evidence {
+        Some(evidence) => format!("{text} ({})", fit(evidence, 160)),
+        None => text.to_owned(),
+    })
+}

@@ -1,0 +1,93 @@
+//! The report as text: the verdict first, then what it rests on. Fits 100 columns, has no colour.
+
+mod account;
+mod blocking;
+mod causes;
+mod census;
+mod head;
+mod stack;
+mod tasks;
+mod waits;
+
+use super::{TextOptions, verdict};
+use crate::export::dto::Report;
+use crate::export::text::wrap::paragraph;
+
+/// Renders the report.
+pub fn render(report: &Report, options: &TextOptions) -> String {
+    let mut out = head::window(report);
+    section(
+        &mut out,
+        "VERDICT",
+        &paragraph(&verdict::paragraph(report), "  ", "  "),
+    );
+    section(&mut out, "TARGETS", &head::targets(report, options));
+    section(&mut out, "FINDINGS", &findings(report));
+    section(&mut out, &causes::heading(report), &causes::table(report));
+    section(
+        &mut out,
+        &blocking::heading(report, options),
+        &blocking::sites(report, options),
+    );
+    section(
+        &mut out,
+        &tasks::heading(report, options),
+        &tasks::table(report, options),
+    );
+    section(
+        &mut out,
+        "WHO ENDED THE WAITS",
+        &waits::wakers(report, options),
+    );
+    section(
+        &mut out,
+        "STILL WAITING AT THE END",
+        &waits::unfinished(report, options),
+    );
+    section(
+        &mut out,
+        "TASKS AS THE RUNTIME LISTS THEM",
+        &census::groups(report, options),
+    );
+    section(
+        &mut out,
+        "WHO WAITS FOR WHOM",
+        &census::graph(report, options),
+    );
+    section(
+        &mut out,
+        "COMPLETENESS AND OVERHEAD",
+        &account::completeness(report),
+    );
+    section(&mut out, "NOTES", &account::notes(report));
+    out
+}
+
+/// A section that has nothing to say is left out.
+fn section(out: &mut String, heading: &str, body: &str) {
+    if !body.is_empty() {
+        out.push('\n');
+        out.push_str(&paragraph(heading, "", "  "));
+        out.push_str(body);
+    }
+}
+
+fn findings(report: &Report) -> String {
+    let lines = report.findings.iter().map(|finding| {
+        let text = format!(
+            "[{}] {}: {} {}",
+            finding.severity, finding.title, finding.summary, finding.suggestion
+        );
+        paragraph(&crate::export::text::clean::clean(&text), "  - ", "    ")
+    });
+    lines.collect()
+}
+
+/// `5 of 12; --full shows all`, or nothing when all are shown.
+fn limited(shown: usize, all: usize) -> String {
+    if shown < all {
+        format!(" ({shown} of {all}; --full shows all)")
+    } else {
+        String::new()
+    }
+}

@@ -1,0 +1,97 @@
+//! A stack: the application's frames first, the runtime's folded, the kernel's on one line.
+
+use crate::export::dto::{Blocking, Frame};
+use crate::export::report::{Stacks, TextOptions, phrase};
+use crate::export::text::units::count;
+use crate::export::text::wrap::paragraph;
+
+/// Frames shown without `--full`.
+const LIMIT: usize = 12;
+/// Kernel frames shown without `--full`: the nearest ones say what it waits in.
+const KERNEL_LIMIT: usize = 5;
+/// Before a frame, and before the lines it continues on.
+const INDENT: &str = "       ";
+
+/// The stack of an entry.
+pub(super) fn lines(entry: &Blocking, options: &TextOptions) -> String {
+    let (kernel, user): (Vec<&Frame>, Vec<&Frame>) =
+        entry.stack.iter().partition(|frame| frame.kind == "kernel");
+    let mut out = String::new();
+    if options.stacks != Stacks::Kernel {
+        let mut shown = if options.full {
+            user.iter().map(|f| frame(f, entry)).collect()
+        } else {
+            folded(&user, entry)
+        };
+        if shown.len() > LIMIT && !options.full {
+            let hidden = shown.len() - (LIMIT - 1);
+            shown.truncate(LIMIT - 1);
+            shown.push(format!("  ... {} more frames", count(hidden as u64)));
+        }
+        for line in shown {
+            out += &paragraph_keeping_mark(&line);
+        }
+    }
+    if options.stacks != Stacks::User && !kernel.is_empty() {
+        let limit = if options.full {
+            kernel.len()
+        } else {
+            KERNEL_LIMIT
+        };
+        let mut names: Vec<String> = kernel
+            .iter()
+            .take(limit)
+            .map(|frame| phrase::function(frame, 60))
+            .collect();
+        if kernel.len() > limit {
+            names.push(format!("... {} more", count((kernel.len() - limit) as u64)));
+        }
+        let text = format!("kernel: {}", names.join(" < "));
+        out += &paragraph(
+            &text,
+            &format!("{INDENT}  "),
+            &format!("{INDENT}          "),
+        );
+    }
+    out
+}
+
+/// The first two columns of a frame line hold its mark.
+fn paragraph_keeping_mark(line: &str) -> String {
+    let (mark, text) = line.split_at(2);
+    paragraph(text, &format!("{INDENT}{mark}"), &format!("{INDENT}    "))
+}
+
+/// Runs of runtime frames become one line, but the one that the application called stays: it is
+/// the call to change (`std::fs::File::sync_all`).
+fn folded(frames: &[&Frame], entry: &Blocking) -> Vec<String> {
+    let mut out = Vec::new();
+    let has_user = frames.iter().any(|frame| frame.kind == "user");
+    for run in frames.chunk_by(|a, b| a.kind == b.kind) {
+        let Some(last) = run.last() else { continue };
+        let is_runtime = last.kind == "runtime";
+        if !is_runtime || !has_user || run.len() == 1 {
+            out.extend(run.iter().map(|f| frame(f, entry)));
+        } else if out.is_empty() {
+            let folded = run.len() - 1;
+            out.push(format!(
+                "  ... {folded} runtime frame{} below",
+                if folded == 1 { "" } else { "s" }
+            ));
+            out.push(frame(last, entry));
+        } else {
+            out.push(format!("  ... {} runtime frames", run.len()));
+        }
+    }
+    out
+}
+
+fn frame(frame: &Frame, entry: &Blocking) -> String {
+    let is_site = entry.site.address.as_ref() == Some(&frame.address);
+    let mark = if is_site { "> " } else { "  " };
+    let function = phrase::function(frame, 86);
+    match phrase::source(frame.file.as_deref(), frame.line, 60) {
+        Some(source) => format!("{mark}{function}  {source}"),
+        None => format!("{mark}{function}"),
+    }
+}

@@ -1,0 +1,382 @@
+//! The verdict: one paragraph that is true and that a tired person understands.
+//!
+//! It is about the worst site among those that matter most: first blocking inside an async poll,
+//! then blocked goroutines and tasks, then threads, then threads that wait for work, and blocking
+//! where it is allowed only when there is nothing else. The sums of blocked time do not decide
+//! between these, because forty idle library threads sum up to more than any fault.
+
+use super::phrase;
+use crate::export::dto::{Blocking, Report};
+use crate::export::text::clean::fit;
+use crate::export::text::units::{NBSP, count, counted, duration, percent, ratio};
+
+/// What a blocked entry means, most urgent first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// A blocking call inside an async poll.
+    InPoll,
+    /// A goroutine or a task whose legality is not known.
+    Task,
+    /// A thread that runs no task.
+    Thread,
+    /// A thread that waits for events or connections, as an event loop does.
+    ForWork,
+    /// `spawn_blocking`, `block_in_place`.
+    Allowed,
+}
+
+impl Rank {
+    const ALL: [Self; 5] = [
+        Self::InPoll,
+        Self::Task,
+        Self::Thread,
+        Self::ForWork,
+        Self::Allowed,
+    ];
+
+    /// The rank of an entry.
+    pub fn of(entry: &Blocking) -> Self {
+        match (
+            entry.legality.as_str(),
+            phrase::kind(entry),
+            entry.cause.as_str(),
+        ) {
+            ("in_poll", ..) => Self::InPoll,
+            ("may_block", ..) => Self::Allowed,
+            (_, "thread", "epoll" | "accept" | "idle") => Self::ForWork,
+            (_, "thread", _) => Self::Thread,
+            _ => Self::Task,
+        }
+    }
+}
+
+/// The verdict as one line of plain text.
+pub fn one_line(report: &Report) -> String {
+    paragraph(report).replace(NBSP, " ")
+}
+
+/// The verdict, with no-break spaces where a line must not be broken.
+pub fn paragraph(report: &Report) -> String {
+    let mut sentences = match worst(report) {
+        Some((entry, rank)) => about(report, entry, rank),
+        None => vec![nothing(report)],
+    };
+    sentences.extend(piled_up(report));
+    sentences.extend(degraded(report));
+    sentences.extend(lost(report));
+    sentences.join(" ")
+}
+
+/// The entry to speak of: the largest one of the most urgent rank that amounts to something.
+fn worst(report: &Report) -> Option<(&Blocking, Rank)> {
+    let first_of = |rank| {
+        report
+            .blocking
+            .iter()
+            .find(|e| Rank::of(e) == rank)
+            .map(|e| (e, rank))
+    };
+    let matters = |(entry, rank): &(&Blocking, Rank)| {
+        // A poll is expected to end within 100 µs; a whole millisecond is a fault at any share.
+        let long_poll = *rank == Rank::InPoll && entry.max_ns >= 1_000_000;
+        long_poll || entry.total_ns >= report.window.duration_ns / 100
+    };
+    let mut ranked = Rank::ALL.into_iter().filter_map(first_of);
+    let urgent = Rank::ALL
+        .into_iter()
+        .filter(|r| *r < Rank::ForWork)
+        .filter_map(first_of);
+    urgent.into_iter().find(matters).or_else(|| ranked.next())
+}
+
+fn about(report: &Report, entry: &Blocking, rank: Rank) -> Vec<String> {
+    let peers = || report.blocking.iter().filter(move |e| Rank::of(e) == rank);
+    let sum = |entries: &mut dyn Iterator<Item = &Blocking>, value: fn(&Blocking) -> u64| {
+        entries.fold(0_u64, |sum, e| sum.saturating_add(value(e)))
+    };
+    let total = sum(&mut peers(), |e| e.total_ns);
+    let waited_for_cpu = sum(&mut peers(), run_queue);
+
+    let mut out = Vec::new();
+    if waited_for_cpu > total / 2 && rank < Rank::ForWork {
+        out.push(format!(
+            "Not enough CPU: {} of {} was spent ready to run, waiting for a CPU ({} in {}).",
+            percent(ratio(waited_for_cpu, total)),
+            whose(report, rank),
+            duration(waited_for_cpu),
+            duration(report.window.duration_ns),
+        ));
+    } else if rank == Rank::ForWork {
+        out.push("No task or thread was seen blocked on anything but waiting for work.".to_owned());
+    } else if rank == Rank::Allowed {
+        out.push("Tasks blocked only where blocking is allowed.".to_owned());
+    }
+    out.push(worst_sentence(report, entry, rank, total));
+    out.extend(open_waits(report, entry));
+    if run_queue(entry) > entry.total_ns / 2 && out.len() == 1 && entry.cause != "run_queue" {
+        out.push(format!(
+            "Most of that ({}) was spent after the wait was over, waiting for a CPU.",
+            duration(run_queue(entry))
+        ));
+    }
+    out.extend(meaning(entry, rank));
+    out.extend(next(entry, total, peers()));
+    out.extend(still_waiting(report, entry));
+    out
+}
+
+fn run_queue(entry: &Blocking) -> u64 {
+    if entry.cause == "run_queue" {
+        entry.total_ns
+    } else {
+        entry.run_queue_ns.min(entry.total_ns)
+    }
+}
+
+/// What the shares are shares of.
+fn whose(report: &Report, rank: Rank) -> &'static str {
+    if report.blocking.iter().all(|e| Rank::of(e) == rank) {
+        return "blocked time";
+    }
+    let all_goroutines = || {
+        report
+            .blocking
+            .iter()
+            .filter(|e| Rank::of(e) == Rank::Task)
+            .all(|e| phrase::kind(e) == "goroutine")
+    };
+    match rank {
+        Rank::InPoll => "the time blocked inside async polls",
+        Rank::Task if all_goroutines() => "the blocked time of goroutines",
+        Rank::Task => "the blocked time of tasks",
+        Rank::Thread => "the blocked time of threads (waits for work left out)",
+        Rank::ForWork => "the time spent waiting for work",
+        Rank::Allowed => "the time blocked where that is allowed",
+    }
+}
+
+fn worst_sentence(report: &Report, entry: &Blocking, rank: Rank, total: u64) -> String {
+    let one = entry.tasks_total <= 1 && entry.tasks.len() == 1;
+    let mut text = format!(
+        "{} of {}: {}",
+        percent(ratio(entry.total_ns, total)),
+        whose(report, rank),
+        phrase::who(entry)
+    );
+    if report.targets.len() > 1 {
+        text += &format!(" of {}", phrase::target(report, entry.target));
+    }
+    text += &format!(
+        " {} at {}",
+        phrase::verb(entry, one),
+        phrase::site(&entry.site, 70, 50)
+    );
+    if let Some(resource) = &entry.resource {
+        text += &format!(" on {}", phrase::resource(resource, 60));
+    }
+    let window = report.window.duration_ns;
+    let together = if entry.total_ns > window && !one {
+        " (all tasks together)"
+    } else {
+        ""
+    };
+    text += &format!(
+        ", {}, {}{together} in {}",
+        counted(entry.count, "wait", "waits"),
+        duration(entry.total_ns),
+        duration(window)
+    );
+    if entry.count > entry.unfinished.count {
+        if entry.count > 1 {
+            text += &format!(", p99 {}", duration(entry.p99_ns));
+        }
+        text += &format!(", worst {}", duration(entry.max_ns));
+    }
+    text + "."
+}
+
+/// The waits of this entry that had not ended.
+fn open_waits(report: &Report, entry: &Blocking) -> Option<String> {
+    let open = &entry.unfinished;
+    let age = age(open.oldest_ns, open.lower_bound);
+    match (open.count, entry.count) {
+        (0, _) => None,
+        (1, 1) => Some(format!(
+            "It had not ended when the observation did, after {age}."
+        )),
+        (n, all) if n >= all => Some(format!(
+            "None of them had ended after {age}, the age of the oldest."
+        )),
+        (n, _) => {
+            // A wait in progress at the end is ordinary when waits are this long anyway.
+            let unusual =
+                open.oldest_ns > entry.max_ns || open.oldest_ns * 2 > report.window.duration_ns;
+            unusual.then(|| {
+                format!(
+                    "{} of them had not ended, the oldest after {age}.",
+                    count(n)
+                )
+            })
+        }
+    }
+}
+
+fn age(oldest_ns: u64, lower_bound: bool) -> String {
+    let at_least = if lower_bound { "at least " } else { "" };
+    format!("{at_least}{}", duration(oldest_ns))
+}
+
+/// What it means that a task blocks there. Only what the runtime's rules say.
+fn meaning(entry: &Blocking, rank: Rank) -> Option<String> {
+    let text = match (rank, phrase::kind(entry), entry.legality.as_str()) {
+        (Rank::InPoll, ..) => {
+            "This is inside an async poll: until such a wait ends, its worker thread runs no other task."
+        }
+        (Rank::Task, "goroutine", _) => {
+            "A goroutine may block there: it is a fault only if something waits for it."
+        }
+        (Rank::Task, _, "unknown") => match &entry.legality_evidence {
+            Some(why) => {
+                return Some(format!(
+                    "Whether blocking is allowed there could not be told: {}.",
+                    fit(why, 120)
+                ));
+            }
+            None => "Whether blocking is allowed there could not be told.",
+        },
+        (Rank::Thread, ..) => {
+            "A waiting thread is a fault only if it should be working: see who wakes it."
+        }
+        (Rank::ForWork, ..) => "Waiting for work is what such a thread does when it has none.",
+        (Rank::Allowed, ..) => {
+            "That is what spawn_blocking and block_in_place are for: not a fault by itself."
+        }
+        (Rank::Task, ..) => return None,
+    };
+    Some(text.to_owned())
+}
+
+/// The second worst, when it is worth a sentence.
+fn next<'a>(
+    entry: &Blocking,
+    total: u64,
+    mut peers: impl Iterator<Item = &'a Blocking>,
+) -> Option<String> {
+    let second = peers.find(|e| e.id != entry.id)?;
+    (ratio(second.total_ns, total) >= 0.2).then(|| {
+        format!(
+            "Next: {}, {} at {}, {}.",
+            percent(ratio(second.total_ns, total)),
+            phrase::what(second),
+            phrase::site(&second.site, 60, 40),
+            duration(second.total_ns)
+        )
+    })
+}
+
+/// A task that hangs elsewhere, which sums of time do not bring to the top.
+fn still_waiting(report: &Report, entry: &Blocking) -> Option<String> {
+    let hung = report
+        .blocking
+        .iter()
+        .filter(|e| e.id != entry.id && Rank::of(e) <= Rank::Task && e.unfinished.count > 0)
+        .filter(|e| e.unfinished.oldest_ns >= report.window.duration_ns / 10 * 9)
+        .max_by_key(|e| (e.unfinished.oldest_ns, std::cmp::Reverse(e.id.as_str())))?;
+    let open = &hung.unfinished;
+    Some(format!(
+        "Also still waiting: {} in {} at {}, oldest {}.",
+        counted(open.count, "wait", "waits"),
+        phrase::what(hung),
+        phrase::site(&hung.site, 60, 40),
+        age(open.oldest_ns, open.lower_bound)
+    ))
+}
+
+/// Nothing is blocked: why that can be believed, or not.
+fn nothing(report: &Report) -> String {
+    let window = duration(report.window.duration_ns);
+    let account = &report.completeness;
+    if report.targets.is_empty() {
+        return "No process was observed.".to_owned();
+    }
+    if account.idle_ns > 0 {
+        return format!(
+            "Nothing was blocked in {window}. Runtime threads were idle for {} in all, waiting for \
+             work; that is not blocking.",
+            duration(account.idle_ns)
+        );
+    }
+    if account.seen > 0 {
+        return format!(
+            "Nothing to show was blocked in {window}, although threads left the CPU {}: see the \
+             completeness below.",
+            counted(account.seen, "time", "times")
+        );
+    }
+    format!("Nothing was blocked in {window}: no thread of the target was seen to wait.")
+}
+
+/// Many tasks that wait inside the runtime, which the kernel does not see.
+fn piled_up(report: &Report) -> Option<String> {
+    let in_runtime = |reason: &str| {
+        ["chan ", "select", "semacquire", "sync.", "mutex"]
+            .iter()
+            .any(|start| reason.starts_with(start))
+    };
+    let (target, group) = report
+        .census
+        .iter()
+        .flat_map(|census| {
+            census
+                .groups
+                .iter()
+                .map(move |group| (census.target, group))
+        })
+        .filter(|(_, group)| group.count >= 10 && group.share >= 0.25)
+        .filter(|(_, group)| group.wait_reason.as_deref().is_some_and(in_runtime))
+        .max_by_key(|(target, group)| (group.count, std::cmp::Reverse(*target)))?;
+    let noun = match report.targets.get(target).map(|t| t.runtime.kind.as_str()) {
+        Some("go") => "goroutines",
+        _ => "tasks",
+    };
+    let place = group
+        .site
+        .as_ref()
+        .map(|s| format!(" at {}", fit(s, 70)))
+        .unwrap_or_default();
+    Some(format!(
+        "Inside the runtime, {} {noun} ({} of them) wait in '{}'{place}.",
+        count(group.count),
+        percent(group.share),
+        fit(group.wait_reason.as_deref().unwrap_or_default(), 40),
+    ))
+}
+
+fn degraded(report: &Report) -> Option<String> {
+    let mut degraded = report
+        .targets
+        .iter()
+        .enumerate()
+        .filter_map(|(i, target)| target.runtime.degraded.as_ref().map(|reason| (i, reason)));
+    let (first, reason) = degraded.next()?;
+    let others = match degraded.count() {
+        0 => String::new(),
+        n => format!(" The same for {} more, see the targets.", count(n as u64)),
+    };
+    Some(format!(
+        "Only threads, not tasks, are told apart in {}: {}.{others}",
+        phrase::target(report, first),
+        fit(reason, 160)
+    ))
+}
+
+fn lost(report: &Report) -> Option<String> {
+    let lost = report.completeness.lost_total();
+    let share = ratio(lost, report.completeness.seen.max(lost));
+    (share >= 0.01).then(|| {
+        format!(
+            "{} of the waits were lost: the figures are lower bounds.",
+            percent(share)
+        )
+    })
+}

@@ -1,0 +1,222 @@
+//! What the kernel side reported, in domain types: the seam between `decode` and the stages after it.
+
+use super::ids::{Pid, Tid};
+use super::task::{Legality, TaskRef};
+use super::time::Mono;
+
+/// Who was on the thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Identity {
+    /// This task.
+    Task(TaskRef),
+    /// Nobody: a runtime thread with nothing to do.
+    Idle,
+    /// The thread's memory could not be read.
+    Unreadable,
+    /// The runtime's structures did not check out (Go: `m.procid` is not the thread's id).
+    Mismatch,
+    /// Several tasks, folded together because the kernel's table was full.
+    Folded,
+}
+
+/// What kept the thread off its CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WaitClass {
+    /// A blocking syscall.
+    Syscall(u32),
+    /// Ready, but not running.
+    RunQueue,
+    /// A page fault.
+    PageFault,
+    /// Something in the kernel that is neither.
+    Kernel,
+    /// Could not be told on this kernel.
+    Unknown,
+}
+
+/// What waits are summed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WaitKey {
+    /// The process.
+    pub pid: Pid,
+    /// Who waited.
+    pub identity: Identity,
+    /// Why.
+    pub class: WaitClass,
+    /// File descriptor or futex address, for syscalls that have one.
+    pub subject: u64,
+    /// Whether blocking is allowed there.
+    pub legality: Legality,
+    /// Go: `g.atomicstatus` (2 = running: the goroutine kept its P; 3 = in a syscall).
+    pub go_status: Option<u8>,
+    /// User instruction pointer; 0 when the user stack was walked by frame pointers.
+    pub user_ip: u64,
+    /// Id of the user stack in the kernel's stack map.
+    pub user_stack: Option<u32>,
+    /// Id of the kernel stack in the kernel's stack map.
+    pub kernel_stack: Option<u32>,
+    /// It was under way when observation began: its length is a lower bound.
+    pub seeded: bool,
+}
+
+/// In what context a wake-up ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WakerContext {
+    /// The waker thread itself.
+    Task,
+    /// Deferred interrupt work on the waker thread: over loopback that is the sender.
+    SoftIrq,
+    /// A hardware interrupt: the thread it ran on has nothing to do with it.
+    Interrupt,
+    /// Not known on this kernel.
+    Unknown,
+}
+
+/// Who ended a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct WakerSeen {
+    /// Its process.
+    pub pid: Pid,
+    /// Its thread.
+    pub tid: Tid,
+    /// Its task, when its process is a target.
+    pub identity: Option<Identity>,
+    /// Id of its user stack.
+    pub user_stack: Option<u32>,
+    /// In what context.
+    pub context: WakerContext,
+}
+
+/// A wait that ended and was longer than the threshold.
+#[derive(Debug, Clone, Copy)]
+pub struct WaitEvent {
+    /// What it is summed by.
+    pub key: WaitKey,
+    /// The thread.
+    pub tid: Tid,
+    /// When it began.
+    pub start: Mono,
+    /// When it ended.
+    pub end: Mono,
+    /// When it was woken, if that was seen.
+    pub woken: Option<Mono>,
+    /// Syscall arguments.
+    pub args: [u64; 6],
+    /// Who woke it, if that was seen.
+    pub waker: Option<WakerSeen>,
+}
+
+/// Registers and a piece of a user stack.
+#[derive(Debug, Clone, Copy)]
+pub struct UserStackEvent<'a> {
+    /// The process.
+    pub pid: Pid,
+    /// The thread.
+    pub tid: Tid,
+    /// When the wait began that the stack belongs to.
+    pub start: Mono,
+    /// Instruction pointer.
+    pub ip: u64,
+    /// Stack pointer: the address of the first byte of `bytes`.
+    pub sp: u64,
+    /// Frame pointer register.
+    pub bp: u64,
+    /// Why the thread waits.
+    pub class: WaitClass,
+    /// File descriptor or futex address.
+    pub subject: u64,
+    /// The stack from `sp` up.
+    pub bytes: &'a [u8],
+}
+
+/// Anything the kernel side sends.
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'a> {
+    /// A wait ended.
+    Wait(WaitEvent),
+    /// A user stack was copied.
+    UserStack(UserStackEvent<'a>),
+    /// A target runs another program now.
+    Exec {
+        /// The target.
+        pid: Pid,
+    },
+    /// A target's main thread exited.
+    Exit {
+        /// The target.
+        pid: Pid,
+    },
+    /// A target made a child process.
+    Fork {
+        /// The target.
+        pid: Pid,
+        /// The child.
+        child: Pid,
+    },
+}
+
+/// A wait that has not ended.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenWait {
+    /// What it will be summed by.
+    pub key: WaitKey,
+    /// The thread.
+    pub tid: Tid,
+    /// When it began (or was first looked at, when seeded).
+    pub start: Mono,
+    /// When it was woken, if it was.
+    pub woken: Option<Mono>,
+    /// Syscall arguments.
+    pub args: [u64; 6],
+    /// User instruction pointer.
+    pub ip: u64,
+    /// User stack pointer.
+    pub sp: u64,
+    /// User frame pointer.
+    pub bp: u64,
+}
+
+/// A thread that was blocked when observation began.
+#[derive(Debug, Clone)]
+pub struct SeedEvent {
+    /// The process.
+    pub pid: Pid,
+    /// The thread.
+    pub tid: Tid,
+    /// When it was looked at.
+    pub at: Mono,
+    /// TLS base.
+    pub fsbase: u64,
+    /// User instruction pointer.
+    pub ip: u64,
+    /// User stack pointer.
+    pub sp: u64,
+    /// User frame pointer.
+    pub bp: u64,
+    /// Kernel stack, nearest first.
+    pub kernel_stack: Vec<u64>,
+}
+
+/// Number of buckets of a [`Tally`].
+pub const BUCKETS: usize = observer_common::events::wait::BUCKETS;
+
+/// Sums over waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Tally {
+    /// Waits.
+    pub count: u64,
+    /// Their total, in nanoseconds.
+    pub total_ns: u64,
+    /// Of that, ready but not running after the wake-up.
+    pub run_queue_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+    /// Counts by duration, two buckets per octave.
+    pub buckets: [u64; BUCKETS],
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { count: 0, total_ns: 0, run_queue_ns: 0, max_ns: 0, buckets: [0; BUCKETS] }
+    }
+}

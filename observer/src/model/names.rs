@@ -1,0 +1,50 @@
+//! What the roll-up asks of whoever knows names: a seam, so that aggregation knows no symbolizer.
+
+use super::cause::Cause;
+use super::event::WaitClass;
+use super::ids::Pid;
+use super::known::Known;
+use super::resource::Resource;
+use super::stack::Frame;
+use super::stacks::StackId;
+use super::task::TaskRef;
+
+/// Names for ids.
+pub trait Names {
+    /// Index of a process among the targets.
+    fn target(&self, pid: Pid) -> Option<usize>;
+    /// The interned form of a stack that the kernel keeps under `id`.
+    fn kernel_side_stack(&self, pid: Option<Pid>, id: u32) -> Option<StackId>;
+    /// The frames of a stack, nearest first.
+    fn frames(&self, stack: StackId) -> &[Frame];
+    /// The frame to name a wait by, or why there is none.
+    fn site(&self, stack: StackId) -> Known<Frame>;
+    /// What a wait is for.
+    fn resource(&self, pid: Pid, class: WaitClass, subject: u64) -> Option<Resource>;
+    /// A task's name.
+    fn task_name(&self, pid: Pid, task: TaskRef) -> Option<String>;
+    /// Where a task was created.
+    fn task_creator(&self, pid: Pid, task: TaskRef) -> Option<String>;
+    /// A process for display (`comm`).
+    fn process_name(&self, pid: Pid) -> Option<String>;
+}
+
+/// What a wait in a syscall means, given what it is for.
+pub fn cause_of(class: WaitClass, resource: Option<&Resource>) -> Cause {
+    let nr = match class {
+        WaitClass::RunQueue => return Cause::RunQueue,
+        WaitClass::PageFault => return Cause::PageFault,
+        WaitClass::Kernel | WaitClass::Unknown => return Cause::Other,
+        WaitClass::Syscall(nr) => nr,
+    };
+    let Some(row) = super::syscall::by_number(nr) else { return Cause::Other };
+    match (row.cause, resource.map(|r| r.kind)) {
+        (Cause::FileIo, Some("socket")) => match row.name {
+            "write" | "writev" | "sendfile" => Cause::Send,
+            "read" | "readv" | "splice" => Cause::Recv,
+            _ => Cause::FileIo,
+        },
+        (Cause::FileIo, Some("pipe")) => Cause::Pipe,
+        (cause, _) => cause,
+    }
+}

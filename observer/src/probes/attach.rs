@@ -1,0 +1,369 @@
+//! Loads the object, carries out the plan, and hands out the maps.
+
+use std::io::Read as _;
+
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, StackTraceMap};
+use aya::programs::{BtfTracePoint, Iter, ProgramError, RawTracePoint, TracePoint};
+use aya::{Btf, Ebpf, EbpfLoader};
+use observer_common::config::{Control, KernelConfig, TargetConfig};
+use observer_common::counters::COUNTERS;
+use observer_common::events::inflight::InFlight;
+use observer_common::events::wait::{WaitKey, WaitSum};
+
+use super::object::Transport;
+use super::outcome::Outcome;
+use super::plan::Planned;
+use super::settings;
+use super::spec::{Hook, Need};
+use crate::model::Reason;
+
+/// Why nothing can be observed.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The kernel refused for want of privileges.
+    #[error(
+        "no permission to load kernel programs: {0}; run as root, or give CAP_BPF and CAP_PERFMON (`observer doctor` tells which are missing)"
+    )]
+    Permission(String),
+    /// The object could not be loaded.
+    #[error("the kernel programs could not be loaded: {0}")]
+    Load(String),
+    /// A probe without which nothing works could not be attached.
+    #[error("{0}")]
+    Required(String),
+    /// A map is missing or could not be written.
+    #[error("map {0}: {1}")]
+    Map(&'static str, String),
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    // Verifier logs are long; the first lines say enough, the rest is for `-v`.
+    text.lines().take(2).collect::<Vec<_>>().join(" ")
+}
+
+fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            if matches!(io.raw_os_error(), Some(libc::EPERM | libc::EACCES)) {
+                return true;
+            }
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// The loaded kernel side. Dropping it (or being killed) detaches every probe: nothing is pinned.
+pub struct Kernel {
+    ebpf: Ebpf,
+    btf: Option<Btf>,
+    iterators: Vec<&'static str>,
+    /// What became of each probe.
+    pub outcomes: Vec<Outcome>,
+}
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernel").field("outcomes", &self.outcomes).finish_non_exhaustive()
+    }
+}
+
+/// Sizes and switches of a load.
+#[derive(Debug, Clone, Copy)]
+pub struct LoadOptions {
+    /// How records reach the user side.
+    pub transport: Transport,
+    /// Threads that may be off CPU at once.
+    pub max_inflight: u32,
+    /// Level of the kernel side's own log: 0 silent, 1 error ... 5 trace.
+    pub log_level: u8,
+}
+
+impl Kernel {
+    /// Loads the object with the facts of this kernel. Nothing is attached yet.
+    ///
+    /// # Errors
+    /// When the kernel refuses, with the reason.
+    pub fn load(facts: &KernelConfig, options: LoadOptions) -> Result<Self, AttachError> {
+        let btf = Btf::from_sys_fs().ok();
+        let ebpf = EbpfLoader::new()
+            .btf(btf.as_ref())
+            .override_global("KERNEL", facts, true)
+            .override_global("AYA_LOG_LEVEL", &options.log_level, false)
+            .map_max_entries("INFLIGHT", options.max_inflight)
+            .load(options.transport.object())
+            .map_err(|error| {
+                if is_permission(&error) {
+                    AttachError::Permission(chain(&error))
+                } else {
+                    AttachError::Load(chain(&error))
+                }
+            })?;
+        let mut kernel = Self { ebpf, btf, iterators: Vec::new(), outcomes: Vec::new() };
+        let mut subjects: Array<_, u8> = kernel.array("SUBJECTS")?;
+        for nr in settings::subject_syscalls() {
+            subjects.set(nr, 1, 0).map_err(|e| AttachError::Map("SUBJECTS", chain(&e)))?;
+        }
+        Ok(kernel)
+    }
+
+    /// Attaches what the plan asks for, each probe by the first hook that works.
+    ///
+    /// # Errors
+    /// When a required probe can not be attached by any hook.
+    pub fn attach(&mut self, plan: &[Planned]) -> Result<(), AttachError> {
+        for planned in plan {
+            let mut outcome = Outcome {
+                spec: planned.spec,
+                attached: None,
+                failed: planned.ruled_out.clone(),
+            };
+            let mut denied = false;
+            for hook in &planned.hooks {
+                match self.attach_one(*hook) {
+                    Ok(()) => {
+                        outcome.attached = Some(*hook);
+                        break;
+                    }
+                    Err(error) => {
+                        tracing::debug!(probe = planned.spec.name, mechanism = hook.mechanism(),
+                            error = %error, "not attached");
+                        denied |= is_permission(&error);
+                        outcome.failed.push((*hook, Reason::with(chain(&error))));
+                    }
+                }
+            }
+            if outcome.attached.is_none() && planned.spec.need == Need::Required {
+                let text = outcome.degradation().unwrap_or_default();
+                return Err(if denied {
+                    AttachError::Permission(text)
+                } else {
+                    AttachError::Required(text)
+                });
+            }
+            self.outcomes.push(outcome);
+        }
+        Ok(())
+    }
+
+    fn attach_one(&mut self, hook: Hook) -> Result<(), ProgramError> {
+        let program = self
+            .ebpf
+            .program_mut(hook.program())
+            .ok_or(ProgramError::InvalidName { name: hook.program().to_owned() })?;
+        // Iterators are planned only when BTF is there; the error says so otherwise.
+        let btf = self.btf.as_ref();
+        let no_btf = || ProgramError::IOError(std::io::Error::other("the kernel has no BTF"));
+        match hook {
+            Hook::Btf { event, .. } => {
+                let program: &mut BtfTracePoint = program.try_into()?;
+                program.load(event, btf.ok_or_else(no_btf)?)?;
+                program.attach()?;
+            }
+            Hook::Raw { event, .. } => {
+                let program: &mut RawTracePoint = program.try_into()?;
+                program.load()?;
+                program.attach(event)?;
+            }
+            Hook::Tracepoint { category, event, .. } => {
+                let program: &mut TracePoint = program.try_into()?;
+                program.load()?;
+                program.attach(category, event)?;
+            }
+            Hook::Iterator { program: name, over } => {
+                let program: &mut Iter = program.try_into()?;
+                program.load(over, btf.ok_or_else(no_btf)?)?;
+                self.iterators.push(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the task iterator once: waits under way enter the in-flight map, and what it wrote is
+    /// returned. `None` when the probe is off.
+    ///
+    /// # Errors
+    /// When the kernel fails to run it.
+    pub fn read_seeds(&mut self) -> Result<Option<Vec<u8>>, Reason> {
+        if !self.iterators.contains(&"seed_tasks") {
+            return Ok(None);
+        }
+        let failed = |e: &dyn std::error::Error| Reason::with(chain(e));
+        let Some(program) = self.ebpf.program_mut("seed_tasks") else { return Ok(None) };
+        let program: &mut Iter = program.try_into().map_err(|e: ProgramError| failed(&e))?;
+        let link = program.attach().map_err(|e| failed(&e))?;
+        let link = program.take_link(link).map_err(|e| failed(&e))?;
+        let mut bytes = Vec::new();
+        let mut file = link.into_file().map_err(|e| failed(&e))?;
+        file.read_to_end(&mut bytes).map_err(|e| failed(&e))?;
+        Ok(Some(bytes))
+    }
+
+    /// Takes the map that carries records.
+    pub fn take_records(&mut self) -> Option<aya::maps::Map> {
+        self.ebpf.take_map("RECORDS")
+    }
+
+    /// Starts forwarding the kernel side's own log (aya-log); only sensible above level 0.
+    ///
+    /// # Errors
+    /// When the object has no log map.
+    pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, Reason> {
+        aya_log::EbpfLogger::init(&mut self.ebpf).map_err(|e| Reason::with(chain(&e)))
+    }
+
+    fn array<V: aya::Pod>(&mut self, name: &'static str) -> Result<Array<MapData, V>, AttachError> {
+        let map = self.ebpf.take_map(name).ok_or(AttachError::Map(name, "missing".into()))?;
+        Array::try_from(map).map_err(|e| AttachError::Map(name, chain(&e)))
+    }
+
+    fn hash<K: aya::Pod, V: aya::Pod>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<HashMap<MapData, K, V>, AttachError> {
+        let map = self.ebpf.take_map(name).ok_or(AttachError::Map(name, "missing".into()))?;
+        HashMap::try_from(map).map_err(|e| AttachError::Map(name, chain(&e)))
+    }
+
+    /// Takes the maps that the user side reads and writes while observing.
+    ///
+    /// # Errors
+    /// When the object lacks one of them.
+    pub fn take_maps(&mut self) -> Result<Maps, AttachError> {
+        let stacks = self
+            .ebpf
+            .take_map("STACKS")
+            .ok_or(AttachError::Map("STACKS", "missing".into()))?;
+        let counters = self
+            .ebpf
+            .take_map("COUNTERS")
+            .ok_or(AttachError::Map("COUNTERS", "missing".into()))?;
+        Ok(Maps {
+            control: self.array("CONTROL")?,
+            targets: self.hash("TARGETS")?,
+            inflight: self.hash("INFLIGHT")?,
+            waits: self.hash("WAITS")?,
+            stacks: StackTraceMap::try_from(stacks)
+                .map_err(|e| AttachError::Map("STACKS", chain(&e)))?,
+            counters: PerCpuArray::try_from(counters)
+                .map_err(|e| AttachError::Map("COUNTERS", chain(&e)))?,
+        })
+    }
+
+    /// Time in and runs of our programs, when the kernel counts them
+    /// (`kernel.bpf_stats_enabled` or [`enable_stats`]).
+    pub fn run_stats(&self) -> (u64, u64) {
+        let mut sum = (0, 0);
+        for (_, program) in self.ebpf.programs() {
+            if let Ok(info) = program.info() {
+                sum.0 += u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX);
+                sum.1 += info.run_count();
+            }
+        }
+        sum
+    }
+}
+
+/// Makes the kernel count run time of BPF programs while the returned guard lives.
+///
+/// # Errors
+/// When it may not (needs CAP_SYS_ADMIN).
+pub fn enable_stats() -> Result<std::os::fd::OwnedFd, Reason> {
+    aya::sys::enable_stats(aya::sys::Stats::RunTime).map_err(|e| Reason::with(chain(&e)))
+}
+
+impl std::fmt::Debug for Maps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Maps").finish_non_exhaustive()
+    }
+}
+
+/// The maps that the user side reads and writes.
+pub struct Maps {
+    control: Array<MapData, Control>,
+    targets: HashMap<MapData, u32, TargetConfig>,
+    inflight: HashMap<MapData, u32, InFlight>,
+    waits: HashMap<MapData, WaitKey, WaitSum>,
+    stacks: StackTraceMap<MapData>,
+    counters: PerCpuArray<MapData, u64>,
+}
+
+impl Maps {
+    /// Changes the running settings.
+    ///
+    /// # Errors
+    /// When the kernel refuses the write.
+    pub fn set_control(&mut self, control: Control) -> Result<(), AttachError> {
+        self.control.set(0, control, 0).map_err(|e| AttachError::Map("CONTROL", chain(&e)))
+    }
+
+    /// Adds or replaces a target.
+    ///
+    /// # Errors
+    /// When the table is full (1024 targets).
+    pub fn set_target(&mut self, tgid: u32, config: TargetConfig) -> Result<(), AttachError> {
+        self.targets
+            .insert(tgid, config, 0)
+            .map_err(|e| AttachError::Map("TARGETS", format!("no room for another target: {e}")))
+    }
+
+    /// Removes a target; it may be gone already.
+    pub fn remove_target(&mut self, tgid: u32) {
+        if let Err(error) = self.targets.remove(&tgid) {
+            tracing::debug!(tgid, %error, "target was not in the table");
+        }
+    }
+
+    /// Waits that have not ended.
+    pub fn inflight(&self) -> impl Iterator<Item = (u32, InFlight)> {
+        self.inflight.iter().filter_map(Result::ok)
+    }
+
+    /// Forgets the open wait of a thread that no longer exists.
+    pub fn forget(&mut self, tid: u32) {
+        if let Err(error) = self.inflight.remove(&tid) {
+            tracing::debug!(tid, %error, "thread was not in flight");
+        }
+    }
+
+    /// Takes the aggregates of generations before `epoch` out of the kernel: they no longer change.
+    pub fn drain_waits(&mut self, epoch: u32, mut each: impl FnMut(&WaitKey, &WaitSum)) {
+        let old: Vec<WaitKey> =
+            self.waits.keys().filter_map(Result::ok).filter(|key| key.epoch < epoch).collect();
+        for key in old {
+            if let Ok(sum) = self.waits.get(&key, 0) {
+                each(&key, &sum);
+                if let Err(error) = self.waits.remove(&key) {
+                    tracing::warn!(%error, "an aggregate could not be removed");
+                }
+            }
+        }
+    }
+
+    /// Addresses of a stack, nearest first.
+    pub fn stack(&self, id: u32) -> Option<Vec<u64>> {
+        let trace = self.stacks.get(&id, 0).ok()?;
+        Some(trace.frames().iter().map(|frame| frame.ip).collect())
+    }
+
+    /// The counters, summed over CPUs.
+    pub fn counters(&self) -> [u64; COUNTERS as usize] {
+        let mut sums = [0; COUNTERS as usize];
+        for (slot, sum) in sums.iter_mut().enumerate() {
+            if let Ok(values) = self.counters.get(&(slot as u32), 0) {
+                *sum = values.iter().sum();
+            }
+        }
+        sums
+    }
+}

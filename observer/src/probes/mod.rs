@@ -1,0 +1,11 @@
+//! Kernel programs: which there are, which can run here, and attaching them.
+//!
+//! Deciding (`plan`) is apart from doing (`attach`): a pure function turns facts into a plan, and a
+//! plain loop carries it out and records what became of each probe (`outcome`).
+
+pub mod attach;
+pub mod object;
+pub mod outcome;
+pub mod plan;
+pub mod settings;
+pub mod spec;

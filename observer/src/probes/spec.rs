@@ -1,0 +1,147 @@
+//! The registry of probes: one row each, with its hooks in the order in which they are tried.
+
+/// What users choose with `--tier`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    /// Scheduler tracepoints: only threads that block pay.
+    Sched,
+}
+
+impl Tier {
+    /// The name used on the command line and in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sched => "sched",
+        }
+    }
+}
+
+/// One way to attach a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// BTF-typed tracepoint (Linux 5.5).
+    Btf {
+        /// Program in the object.
+        program: &'static str,
+        /// Tracepoint.
+        event: &'static str,
+    },
+    /// Raw tracepoint (4.17): needs no tracefs and no BTF.
+    Raw {
+        /// Program in the object.
+        program: &'static str,
+        /// Tracepoint.
+        event: &'static str,
+    },
+    /// Classic tracepoint (4.7): needs tracefs.
+    Tracepoint {
+        /// Program in the object.
+        program: &'static str,
+        /// Its group.
+        category: &'static str,
+        /// Tracepoint.
+        event: &'static str,
+    },
+    /// BPF iterator (5.8), read once.
+    Iterator {
+        /// Program in the object.
+        program: &'static str,
+        /// What it walks.
+        over: &'static str,
+    },
+}
+
+impl Hook {
+    /// The program's name in the object.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Btf { program, .. }
+            | Self::Raw { program, .. }
+            | Self::Tracepoint { program, .. }
+            | Self::Iterator { program, .. } => program,
+        }
+    }
+
+    /// The mechanism, as shown to users and as a metric label.
+    pub fn mechanism(self) -> &'static str {
+        match self {
+            Self::Btf { .. } => "tp_btf",
+            Self::Raw { .. } => "raw_tracepoint",
+            Self::Tracepoint { .. } => "tracepoint",
+            Self::Iterator { .. } => "iterator",
+        }
+    }
+}
+
+/// What is lost without a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing works.
+    Required,
+    /// One feature is off: this one.
+    Optional(&'static str),
+}
+
+/// One probe.
+#[derive(Debug, Clone, Copy)]
+pub struct ProbeSpec {
+    /// Its name.
+    pub name: &'static str,
+    /// Ways to attach it, best first.
+    pub hooks: &'static [Hook],
+    /// What is lost without it.
+    pub need: Need,
+    /// The lowest tier in which it runs.
+    pub tier: Tier,
+}
+
+/// A tracepoint of the scheduler with all three mechanisms.
+macro_rules! sched {
+    ($event:literal, $need:expr) => {
+        ProbeSpec {
+            name: $event,
+            hooks: &[
+                Hook::Btf { program: concat!($event, "_btf"), event: $event },
+                Hook::Raw { program: concat!($event, "_raw"), event: $event },
+                Hook::Tracepoint {
+                    program: concat!($event, "_tp"),
+                    category: "sched",
+                    event: $event,
+                },
+            ],
+            need: $need,
+            tier: Tier::Sched,
+        }
+    };
+}
+
+/// A tracepoint of the scheduler whose classic form does not carry what we need.
+macro_rules! sched_typed {
+    ($event:literal, $need:expr) => {
+        ProbeSpec {
+            name: $event,
+            hooks: &[
+                Hook::Btf { program: concat!($event, "_btf"), event: $event },
+                Hook::Raw { program: concat!($event, "_raw"), event: $event },
+            ],
+            need: $need,
+            tier: Tier::Sched,
+        }
+    };
+}
+
+/// Every probe. Adding one is one row here and one function in `observer-ebpf/src/probes`.
+pub const PROBES: &[ProbeSpec] = &[
+    sched!("sched_switch", Need::Required),
+    sched!("sched_waking", Need::Optional("wakers and run-queue delay are not known")),
+    sched_typed!("sched_wakeup_new", Need::Optional("the start-up delay of new threads is not seen")),
+    sched!("sched_process_exec", Need::Optional("a target that calls exec is noticed late")),
+    sched!("sched_process_exit", Need::Optional("the end of a target is noticed late")),
+    sched_typed!("sched_process_fork", Need::Optional("child processes are not noticed")),
+    ProbeSpec {
+        name: "seed_tasks",
+        hooks: &[Hook::Iterator { program: "seed_tasks", over: "task" }],
+        need: Need::Optional("waits that began before observation are seen only when they end"),
+        tier: Tier::Sched,
+    },
+];

@@ -1,0 +1,345 @@
+//! The symbolizer's thread: it owns blazesym, the processes' mappings and the caches.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use blazesym::MaybeDefault;
+use blazesym::symbolize::source::{Elf, Kernel, Source};
+use blazesym::symbolize::{Input, Reason as SymReason, Sym, Symbolized};
+
+use super::cache::Cache;
+use super::modules::{Module, Modules};
+use super::plugin::ResolvedFrame;
+use super::space::{Place, Space};
+use super::{Addresses, Request, SymbolizerConfig, SymbolizerStats, unknown_frame};
+use crate::model::{Frame, FrameKind, Pid, Reason};
+use crate::resolve::classify;
+
+/// A symbol without a size (hand-written assembly) is believed this far, in bytes. Beyond that the
+/// nearest symbol names a function that has nothing to do with the address.
+const UNSIZED_REACH: usize = 512;
+/// Inlined functions shown for one address.
+const MAX_INLINED: usize = 64;
+
+/// The functions of one address, or why there are none.
+type Answer = Result<Arc<[ResolvedFrame]>, Reason>;
+
+struct Worker {
+    blazesym: blazesym::symbolize::Symbolizer,
+    spaces: HashMap<Pid, Space>,
+    modules: Modules,
+    /// By module serial (0: the kernel) and address in it.
+    answers: Cache<(u64, u64), Answer>,
+    max_processes: usize,
+    requests: u64,
+    stats: SymbolizerStats,
+}
+
+/// Serves requests until all handles are gone.
+pub fn run(requests: &Receiver<Request>, config: SymbolizerConfig) {
+    let mut worker = Worker {
+        blazesym: new_blazesym(),
+        spaces: HashMap::new(),
+        modules: Modules::new(config.plugins, config.limits.modules),
+        answers: Cache::new(config.limits.addresses),
+        max_processes: config.limits.processes.max(1),
+        requests: 0,
+        stats: SymbolizerStats::default(),
+    };
+    while let Ok(request) = requests.recv() {
+        worker.serve(request);
+    }
+}
+
+fn new_blazesym() -> blazesym::symbolize::Symbolizer {
+    blazesym::symbolize::Symbolizer::builder()
+        .enable_code_info(true)
+        .enable_inlined_fns(true)
+        .enable_demangling(true)
+        .build()
+}
+
+impl Worker {
+    fn serve(&mut self, request: Request) {
+        self.requests += 1;
+        match request {
+            Request::Prepare(pid, reply) => reply(self.prepare(pid)),
+            Request::Process(pid, addresses, meaning, reply) => {
+                reply(self.process(pid, &addresses, meaning));
+            }
+            Request::Kernel(addresses, reply) => reply(self.kernel(&addresses)),
+            Request::Register(id, symbols) => self.modules.register(id, symbols),
+            Request::Forget(pid) => drop(self.spaces.remove(&pid)),
+            Request::Evict => {
+                self.blazesym = new_blazesym();
+                self.answers.clear();
+            }
+            Request::Stats(reply) => {
+                let modules = self.modules.len();
+                reply(SymbolizerStats {
+                    processes: self.spaces.len(),
+                    modules,
+                    cached: self.answers.len(),
+                    dropped: self.answers.dropped(),
+                    ..self.stats
+                });
+            }
+        }
+    }
+
+    fn prepare(&mut self, pid: Pid) -> Result<(), Reason> {
+        // Room first: what has exited, then what was not asked for longest.
+        if self.spaces.len() >= self.max_processes && !self.spaces.contains_key(&pid) {
+            let victim = self
+                .spaces
+                .iter()
+                .min_by_key(|(_, space)| (space.is_alive(), space.used))
+                .map(|(pid, _)| *pid);
+            if let Some(victim) = victim {
+                self.spaces.remove(&victim);
+            }
+        }
+        let space = Space::read(pid, &mut self.modules)?;
+        self.spaces.insert(pid, space);
+        Ok(())
+    }
+
+    fn process(&mut self, pid: Pid, addresses: &[u64], meaning: Addresses) -> Vec<Frame> {
+        if !self.spaces.contains_key(&pid)
+            && let Err(reason) = self.prepare(pid)
+        {
+            let nameless = |&a| unknown_frame(a, FrameKind::User, None, reason.clone());
+            return addresses.iter().map(nameless).collect();
+        }
+        let mut frames = Vec::with_capacity(addresses.len());
+        for (index, &address) in addresses.iter().enumerate() {
+            self.address(pid, address, meaning.lookup(index, address), &mut frames);
+        }
+        frames
+    }
+
+    fn address(&mut self, pid: Pid, address: u64, lookup: u64, frames: &mut Vec<Frame>) {
+        let unmapped = || {
+            unknown_frame(
+                address,
+                FrameKind::User,
+                None,
+                Reason::new("no code is mapped there: the stack is broken or the code is gone"),
+            )
+        };
+        let Some(space) = self.spaces.get_mut(&pid) else {
+            frames.push(unmapped());
+            return;
+        };
+        space.used = self.requests;
+        if space.find(lookup).is_none() {
+            space.refresh(&mut self.modules);
+        }
+        let (module, offset) = match space.find(lookup) {
+            None => {
+                frames.push(unmapped());
+                return;
+            }
+            Some(Place::Nameless(name, reason)) => {
+                let kind = match name {
+                    Some(name) => classify::nameless(name),
+                    None => FrameKind::User,
+                };
+                let name = name.map(ToOwned::to_owned);
+                frames.push(unknown_frame(address, kind, name, reason));
+                return;
+            }
+            Some(Place::File(module, offset)) => (Rc::clone(module), offset),
+        };
+        let name = module.file.name();
+        let vaddr = match &module.layout {
+            Ok(layout) => layout.vaddr(offset).ok_or_else(|| {
+                Reason::with(format!("{name} maps no code at that place of the file"))
+            }),
+            Err(reason) => Err(reason.clone()),
+        };
+        match vaddr.and_then(|vaddr| self.cached(&module, vaddr)) {
+            Ok(found) => frames.extend(found.iter().map(|f| frame(address, Some(name), f))),
+            Err(reason) => frames.push(unknown_frame(
+                address,
+                classify::nameless(name),
+                Some(name.to_owned()),
+                reason,
+            )),
+        }
+    }
+
+    fn cached(&mut self, module: &Module, vaddr: u64) -> Answer {
+        self.stats.lookups += 1;
+        let key = (module.serial, vaddr);
+        if let Some(answer) = self.answers.get(&key) {
+            self.stats.hits += 1;
+            return answer;
+        }
+        let answer = self.lookup(module, vaddr);
+        self.answers.insert(key, answer.clone());
+        answer
+    }
+
+    fn lookup(&mut self, module: &Module, vaddr: u64) -> Answer {
+        if let Some(own) = &module.symbols
+            && let Some(found) = own.lookup(vaddr)
+            && !found.is_empty()
+        {
+            return Ok(found.into_iter().take(MAX_INLINED).collect());
+        }
+        let source = Elf::new(module.file.reopen_path());
+        let mut found = self.blazesym(&Source::Elf(source.clone()), Input::VirtOffset(vaddr));
+        if let Ok(frames) = &mut found
+            && let Some(outer) = frames.last_mut()
+            && !outer.function.contains("::")
+        {
+            // Debug information of line tables only names functions without their path; the
+            // symbol table has the whole name of the function that was not inlined.
+            let plain = Elf {
+                debug_syms: false,
+                ..source
+            };
+            if let Ok(named) = self.blazesym(&Source::Elf(plain), Input::VirtOffset(vaddr))
+                && let Some(name) = named.into_iter().next_back().map(|f| f.function)
+                && name.contains("::")
+            {
+                outer.function = name;
+            }
+        }
+        let why = |otherwise: &str| match &module.layout {
+            // The file's own state says more than "not found".
+            Ok(layout) => layout
+                .symbols
+                .reason()
+                .cloned()
+                .unwrap_or_else(|| Reason::with(format!("{} {otherwise}", module.file.name()))),
+            Err(reason) => reason.clone(),
+        };
+        found.map(Arc::from).map_err(|why_not| match why_not {
+            Failure::None => why("has no symbol for that address"),
+            Failure::Far => why("has no symbol that covers that address"),
+            Failure::Error(text) => Reason::with(format!("{}: {text}", module.file.name())),
+        })
+    }
+
+    fn kernel(&mut self, addresses: &[u64]) -> Vec<Frame> {
+        // kallsyms only: a vmlinux with debug information costs seconds and hundreds of megabytes.
+        let source = Source::Kernel(Kernel {
+            vmlinux: MaybeDefault::None,
+            debug_syms: false,
+            ..Kernel::default()
+        });
+        let mut frames = Vec::with_capacity(addresses.len());
+        for &address in addresses {
+            self.stats.lookups += 1;
+            let lookup = address.saturating_sub(1);
+            let answer = if let Some(answer) = self.answers.get(&(0, lookup)) {
+                self.stats.hits += 1;
+                answer
+            } else {
+                let found = self.blazesym(&source, Input::AbsAddr(lookup));
+                let answer = found.map(Arc::from).map_err(|why| match why {
+                    Failure::Error(text) => {
+                        Reason::with(format!("kernel symbols can not be read: {text}"))
+                    }
+                    Failure::None | Failure::Far => Reason::new(
+                        "no kernel symbol there: addresses hidden (needs CAP_SYSLOG and \
+                         kernel.kptr_restrict < 2) or the module is gone",
+                    ),
+                });
+                self.answers.insert((0, lookup), answer.clone());
+                answer
+            };
+            match answer {
+                Ok(found) => frames.extend(found.iter().map(|f| Frame {
+                    kind: FrameKind::Kernel,
+                    ..frame(address, Some("kernel"), f)
+                })),
+                Err(reason) => frames.push(unknown_frame(
+                    address,
+                    FrameKind::Kernel,
+                    Some("kernel".to_owned()),
+                    reason,
+                )),
+            }
+        }
+        frames
+    }
+
+    fn blazesym(
+        &mut self,
+        source: &Source<'_>,
+        input: Input<u64>,
+    ) -> Result<Vec<ResolvedFrame>, Failure> {
+        let blazesym = &self.blazesym;
+        // A damaged file must cost its own symbols only. After a panic the caches inside may be
+        // half-made, so that nothing of the old object is used again.
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            match blazesym.symbolize_single(source, input) {
+                Ok(Symbolized::Sym(sym)) if is_far(&sym) => Err(Failure::Far),
+                Ok(Symbolized::Sym(sym)) => Ok(expand(&sym)),
+                Ok(Symbolized::Unknown(SymReason::IgnoredError)) => {
+                    Err(Failure::Error("its symbols can not be read".to_owned()))
+                }
+                Ok(Symbolized::Unknown(_)) => Err(Failure::None),
+                Err(error) => Err(Failure::Error(error.to_string())),
+            }
+        }));
+        outcome.unwrap_or_else(|_| {
+            self.stats.failures += 1;
+            self.blazesym = new_blazesym();
+            Err(Failure::Error("its symbols are damaged".to_owned()))
+        })
+    }
+}
+
+enum Failure {
+    None,
+    Far,
+    Error(String),
+}
+
+fn is_far(sym: &Sym<'_>) -> bool {
+    match sym.size {
+        Some(size) if size > 0 => sym.offset >= size,
+        _ => sym.offset >= UNSIZED_REACH,
+    }
+}
+
+/// The functions inlined at the address, innermost first, then the one that holds them.
+fn expand(sym: &Sym<'_>) -> Vec<ResolvedFrame> {
+    let resolved = |name: &str, code: Option<&blazesym::symbolize::CodeInfo<'_>>| ResolvedFrame {
+        function: classify::without_hash(name).to_owned(),
+        file: code.map(|code| code.to_path().display().to_string()),
+        line: code.and_then(|code| code.line).filter(|line| *line > 0),
+        kind: None,
+    };
+    let inlined = sym.inlined.iter().rev().take(MAX_INLINED);
+    inlined
+        .map(|f| resolved(&f.name, f.code_info.as_ref()))
+        .chain([resolved(&sym.name, sym.code_info.as_deref())])
+        .collect()
+}
+
+fn frame(address: u64, module: Option<&str>, found: &ResolvedFrame) -> Frame {
+    let kind = found.kind.unwrap_or_else(|| {
+        classify::kind(
+            &found.function,
+            found.file.as_deref(),
+            module.unwrap_or_default(),
+        )
+    });
+    Frame {
+        address,
+        function: Some(found.function.clone()),
+        file: found.file.clone(),
+        line: found.line,
+        module: module.map(ToOwned::to_owned),
+        kind,
+        unknown_reason: None,
+    }
+}

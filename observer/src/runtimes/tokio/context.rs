@@ -1,0 +1,304 @@
+//! Where the current task's id and the EnterRuntime byte lie, from the thread pointer. The layout of
+//! `tokio::runtime::context::Context` is rustc's choice, so it is found per program: debug
+//! information, else the program's own code, and every further source must agree. Disagreement or
+//! a layout that nothing confirms is Unknown: threads only, never a guess.
+
+use object::elf::PT_TLS;
+use object::read::elf::ProgramHeader as _;
+use object::{Endianness, Object as _, ObjectSymbol as _, ObjectSymbolTable as _};
+
+use crate::model::{Known, Reason};
+use crate::runtimes::{TokioIdForm, TokioReader};
+use crate::sys::elf::Elf;
+
+use super::detect::TokioVersion;
+use super::disasm::{IdVote, NoVote, find_entered, vote_for_id};
+use super::dwarf::{ContextLayout, context_layout};
+use super::pointers::{CodePointers, CodeRanges};
+use super::vtables::Vtable;
+
+/// More symbols named like tokio's static than any program has copies.
+const MAX_COPIES: usize = 8;
+
+/// The executable's TLS block, seen from the thread pointer (ELF TLS ABI, variant II).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TlsBlock {
+    /// Bytes from the thread pointer to the start of the block (negative).
+    pub(super) start: i64,
+    /// Size of the block in bytes.
+    pub(super) size: u64,
+}
+
+impl TlsBlock {
+    /// Reads PT_TLS. The rounding is lld's (`ELF/InputSection.cpp`, `getTlsTpOffset`, x86-64).
+    pub(super) fn read(elf: &Elf<'_>) -> Option<Self> {
+        let header = elf
+            .elf_program_headers()
+            .iter()
+            .find(|p| p.p_type(Endianness::Little) == PT_TLS)?;
+        let size = header.p_memsz(Endianness::Little);
+        let align = header.p_align(Endianness::Little).max(1);
+        if !align.is_power_of_two() || align > 1 << 20 || size > 1 << 30 {
+            return None;
+        }
+        let address = header.p_vaddr(Endianness::Little);
+        let padding = address.wrapping_neg().wrapping_sub(size) & (align - 1);
+        Some(Self {
+            start: -((size + padding) as i64),
+            size,
+        })
+    }
+
+    fn contains(self, offset: i64, length: u64) -> bool {
+        offset >= self.start
+            && offset.saturating_add(length as i64) <= self.start + self.size as i64
+    }
+}
+
+/// What was found in the file, and where each part comes from.
+#[derive(Debug, Clone)]
+pub(super) struct ContextFacts {
+    /// The reader, before the self-check on a live process.
+    pub(super) reader: Known<TokioReader>,
+    /// The only source is the version table: the self-check must confirm it.
+    pub(super) unconfirmed: bool,
+    /// One clause per source.
+    pub(super) evidence: Vec<String>,
+}
+
+impl ContextFacts {
+    fn unknown(reason: Reason, evidence: Vec<String>) -> Self {
+        Self {
+            reader: Known::Unknown(reason),
+            unconfirmed: false,
+            evidence,
+        }
+    }
+}
+
+/// A static that holds `Context`: offset and size in the TLS block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ContextSymbol {
+    offset: u64,
+    size: u64,
+}
+
+/// Finds the reader for an executable.
+pub(super) fn context_facts(
+    elf: &Elf<'_>,
+    code: &CodeRanges,
+    pointers: &CodePointers,
+    vtables: &[Vtable],
+    version: Option<TokioVersion>,
+) -> ContextFacts {
+    let mut evidence = Vec::new();
+    if version.is_some_and(|v| v.minor < 22) {
+        let reason =
+            Reason::new("tokio before 1.22 does not keep the current task's id in the thread");
+        return ContextFacts::unknown(reason, evidence);
+    }
+    let Some(block) = TlsBlock::read(elf) else {
+        let reason = Reason::new("the executable has no thread-local storage of its own");
+        return ContextFacts::unknown(reason, evidence);
+    };
+    let symbols = context_symbols(elf);
+    for symbol in &symbols {
+        evidence.push(format!(
+            "symbol tokio::runtime::context::CONTEXT at TLS offset {:#x}, {} bytes",
+            symbol.offset, symbol.size
+        ));
+    }
+    let layout = context_layout(elf);
+    let from_dwarf = layout.as_ref().map(|l| from_layout(block, l));
+    if let (Some(layout), Some(reader)) = (&layout, &from_dwarf) {
+        evidence.push(format!(
+            "debug information: Context::current_task_id at {} of {} bytes, fs{:+}",
+            layout.id,
+            layout.id_size.unwrap_or(0),
+            reader.id_offset
+        ));
+    }
+    let vote = vote_for_id(elf, pointers, vtables);
+    evidence.push(describe_vote(&vote));
+    let from_code = vote.as_ref().ok().map(|v| TokioReader {
+        id_offset: v.offset,
+        id_form: v.form,
+        entered_offset: None,
+    });
+    let from_table = match (symbols.as_slice(), version) {
+        (&[symbol], Some(version)) => table(block, symbol, version),
+        _ => None,
+    };
+    let sources = [from_dwarf, from_code, from_table];
+    let mut known = sources.iter().flatten();
+    let Some(first) = known.next() else {
+        return ContextFacts::unknown(no_source_reason(elf, &vote), evidence);
+    };
+    // The table comes last: it was measured with one compiler, so alone it must be confirmed live,
+    // and where code or debug information speaks it has no say.
+    let unconfirmed = sources[..2].iter().flatten().next().is_none();
+    if let (Some(a), Some(b)) = (&sources[0], &sources[1])
+        && (a.id_offset, a.id_form) != (b.id_offset, b.id_form)
+    {
+        let reason = Reason::with(format!(
+            "debug information and code disagree on tokio's task id (fs{:+} and fs{:+})",
+            a.id_offset, b.id_offset
+        ));
+        return ContextFacts::unknown(reason, evidence);
+    }
+    if let (Some(t), false) = (&sources[2], unconfirmed) {
+        let same = (t.id_offset, t.id_form) == (first.id_offset, first.id_form);
+        let says = if same {
+            "agrees"
+        } else {
+            "differs (another compiler's layout)"
+        };
+        evidence.push(format!("layout table of the version {says}"));
+    }
+    let inside = symbols.is_empty()
+        || symbols.iter().any(|s| {
+            let start = block.start + s.offset as i64;
+            (start..start + s.size as i64).contains(&first.id_offset)
+        });
+    let length = if first.id_form == TokioIdForm::Tagged {
+        16
+    } else {
+        8
+    };
+    if !inside || !block.contains(first.id_offset, length) || first.id_offset % 8 != 0 {
+        let reason = Reason::with(format!(
+            "the word that task polls replace (fs{:+}) is not in tokio's CONTEXT",
+            first.id_offset
+        ));
+        return ContextFacts::unknown(reason, evidence);
+    }
+    let mut reader = *first;
+    reader.entered_offset = entered(elf, code, block, &sources, &mut evidence);
+    ContextFacts {
+        reader: Known::Known(reader),
+        unconfirmed,
+        evidence,
+    }
+}
+
+/// The EnterRuntime byte: the sources that know it must agree.
+fn entered(
+    elf: &Elf<'_>,
+    code: &CodeRanges,
+    block: TlsBlock,
+    sources: &[Option<TokioReader>; 3],
+    evidence: &mut Vec<String>,
+) -> Option<i64> {
+    let from_dwarf = sources[0].and_then(|s| s.entered_offset);
+    let from_code = find_entered(elf, code).filter(|&(at, _)| block.contains(at, 1));
+    if let Some((at, hits)) = from_code {
+        evidence.push(format!(
+            "code: EnterRuntime byte at fs{at:+} ({hits} places agree)"
+        ));
+    }
+    match (from_dwarf, from_code) {
+        (Some(a), Some((b, _))) if a != b => {
+            evidence.push(format!(
+                "EnterRuntime byte unused: debug information says fs{a:+}, code says fs{b:+}"
+            ));
+            None
+        }
+        (Some(at), _) | (None, Some((at, _))) => Some(at),
+        (None, None) => {
+            evidence.push("EnterRuntime byte not found: legal blocking is not told apart".into());
+            None
+        }
+    }
+}
+
+fn from_layout(block: TlsBlock, layout: &ContextLayout) -> TokioReader {
+    let at = |field: u64| block.start + layout.context.saturating_add(field) as i64;
+    let tagged = layout.id_size == Some(16);
+    TokioReader {
+        id_offset: at(layout.id),
+        id_form: if tagged {
+            TokioIdForm::Tagged
+        } else {
+            TokioIdForm::NonZero
+        },
+        entered_offset: layout.entered.map(at),
+    }
+}
+
+/// Layouts measured with rustc 1.95 (see docs/tokio.md): the id's offset in `Context`.
+fn table(block: TlsBlock, symbol: ContextSymbol, version: TokioVersion) -> Option<TokioReader> {
+    let (field, id_form) = match version.minor {
+        22 => (0, TokioIdForm::Tagged),
+        23..=39 => (32, TokioIdForm::Tagged),
+        40..=54 => (48, TokioIdForm::NonZero),
+        _ => return None,
+    };
+    (field + 8 <= symbol.size).then(|| TokioReader {
+        id_offset: block.start + (symbol.offset + field) as i64,
+        id_form,
+        entered_offset: None,
+    })
+}
+
+/// Symbols of the thread-local, in either mangling: `..7runtime7context7CONTEXT..`.
+fn context_symbols(elf: &Elf<'_>) -> Vec<ContextSymbol> {
+    let Some(table) = elf.symbol_table() else {
+        return Vec::new();
+    };
+    let mut found: Vec<ContextSymbol> = table
+        .symbols()
+        .filter(|s| s.kind() == object::SymbolKind::Tls)
+        .filter(|s| s.name_bytes().is_ok_and(is_context_name))
+        .map(|s| ContextSymbol {
+            offset: s.address(),
+            size: s.size(),
+        })
+        .take(MAX_COPIES)
+        .collect();
+    found.dedup();
+    found
+}
+
+/// The static itself, not its `STATE` byte (older std) nor another crate's.
+fn is_context_name(name: &[u8]) -> bool {
+    let has = |needle: &[u8]| memchr::memmem::find(name, needle).is_some();
+    has(b"5tokio") && has(b"7runtime") && has(b"7context") && has(b"7CONTEXT") && !has(b"5STATE")
+}
+
+fn describe_vote(vote: &Result<IdVote, NoVote>) -> String {
+    match vote {
+        Ok(v) => format!(
+            "code: {} of {} task polls replace the word at fs{:+} ({})",
+            v.votes,
+            v.polls,
+            v.offset,
+            match v.form {
+                TokioIdForm::NonZero => "one word, 0 is none",
+                TokioIdForm::Tagged => "tag and value",
+            }
+        ),
+        Err(NoVote::NoFunctions) => "code: no .eh_frame_hdr, function boundaries unknown".into(),
+        Err(NoVote::NoPolls) => "code: no task vtable found".into(),
+        Err(NoVote::NoSwap) => "code: no task poll replaces a thread-local word".into(),
+        Err(NoVote::Ambiguous(words)) => {
+            let words: Vec<_> = words.iter().map(|w| format!("fs{w:+}")).collect();
+            format!(
+                "code: task polls replace several words: {}",
+                words.join(", ")
+            )
+        }
+    }
+}
+
+fn no_source_reason(elf: &Elf<'_>, vote: &Result<IdVote, NoVote>) -> Reason {
+    match vote {
+        Err(NoVote::Ambiguous(_)) => Reason::new(
+            "the code names several candidates for tokio's task id (several tokio copies?)",
+        ),
+        Err(NoVote::NoPolls) => Reason::new("no tokio task type found in the executable"),
+        _ if elf.elf_header().e_entry.get(Endianness::Little) == 0 => {
+            Reason::new("tokio is in a shared object: its thread-locals are dynamic")
+        }
+        _ => Reason::new("tokio's thread-local CONTEXT was not found in the executable"),
+    }
+}

@@ -1,0 +1,260 @@
+//! Where tokio keeps the current task's id, read from the program's own code. Each task poll sets
+//! the id around the future (`TaskIdGuard`, tokio `runtime/task/core.rs`): a thread-local word that
+//! is loaded and replaced. The polls vote; one function that does something similar cannot win.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use memchr::memchr_iter;
+
+use crate::sys::elf::{Elf, bytes_at};
+
+use super::flow::{Callee, Summary, summarize};
+use super::functions::Functions;
+use super::pointers::{CodePointers, CodeRanges};
+use super::vtables::Vtable;
+use crate::runtimes::TokioIdForm;
+
+/// How deep the id is looked for below a poll: `raw::poll` -> `Core::poll` -> `TaskIdGuard::enter`
+/// -> `set_current_task_id`, when nothing was inlined.
+const MAX_DEPTH: usize = 4;
+/// Polls asked; more do not change the vote.
+const MAX_POLLS: usize = 64;
+/// Instructions decoded for the polls, in all.
+const POLL_BUDGET: usize = 1_500_000;
+/// Instructions decoded for the EnterRuntime byte, in all.
+const TEXT_BUDGET: usize = 3_000_000;
+/// Functions looked at below one poll.
+const MAX_FUNCTIONS_PER_POLL: usize = 400;
+
+/// What the vote came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct IdVote {
+    /// Bytes from the thread pointer to the id (to the tag, in the tagged form).
+    pub(super) offset: i64,
+    /// Its form.
+    pub(super) form: TokioIdForm,
+    /// Polls that agree.
+    pub(super) votes: usize,
+    /// Polls asked.
+    pub(super) polls: usize,
+}
+
+/// Why the code gave no offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NoVote {
+    /// No `.eh_frame_hdr`, so no function boundaries.
+    NoFunctions,
+    /// No task vtable.
+    NoPolls,
+    /// No poll replaces a thread-local word (an older tokio, or a shared object's dynamic TLS).
+    NoSwap,
+    /// Several words are replaced, none by a clear majority.
+    Ambiguous(Vec<i64>),
+}
+
+/// Follows polls of `vtables` to the word that they replace.
+pub(super) fn vote_for_id(
+    elf: &Elf<'_>,
+    pointers: &CodePointers,
+    vtables: &[Vtable],
+) -> Result<IdVote, NoVote> {
+    let functions = Functions::read(elf).ok_or(NoVote::NoFunctions)?;
+    let polls: BTreeSet<u64> = vtables.iter().map(|v| v.poll).take(4 * MAX_POLLS).collect();
+    if polls.is_empty() {
+        return Err(NoVote::NoPolls);
+    }
+    let mut search = Search {
+        elf,
+        pointers,
+        functions,
+        seen: HashMap::new(),
+        budget: POLL_BUDGET,
+    };
+    let mut tally: BTreeMap<(i64, bool), usize> = BTreeMap::new();
+    let mut asked = 0;
+    for poll in polls.into_iter().take(MAX_POLLS) {
+        if search.budget == 0 {
+            break;
+        }
+        asked += 1;
+        for word in search.words_replaced_below(poll) {
+            *tally.entry(word).or_default() += 1;
+        }
+    }
+    let mut ranking: Vec<_> = tally.into_iter().collect();
+    ranking.sort_by_key(|entry| std::cmp::Reverse(entry.1));
+    let Some(&((offset, tagged), votes)) = ranking.first() else {
+        return Err(NoVote::NoSwap);
+    };
+    // Most polls, and twice as many as the next candidate.
+    let second = ranking.get(1).map_or(0, |r| r.1);
+    if votes * 2 <= asked || second * 2 > votes {
+        return Err(NoVote::Ambiguous(
+            ranking.iter().take(4).map(|r| r.0.0).collect(),
+        ));
+    }
+    let form = if tagged {
+        TokioIdForm::Tagged
+    } else {
+        TokioIdForm::NonZero
+    };
+    Ok(IdVote {
+        offset,
+        form,
+        votes,
+        polls: asked,
+    })
+}
+
+struct Search<'a, 'e> {
+    elf: &'a Elf<'e>,
+    pointers: &'a CodePointers,
+    functions: Functions<'e>,
+    seen: HashMap<u64, Summary>,
+    budget: usize,
+}
+
+impl Search<'_, '_> {
+    /// The words replaced by the functions nearest below `poll` that replace any: (offset, tagged).
+    fn words_replaced_below(&mut self, poll: u64) -> BTreeSet<(i64, bool)> {
+        let mut visited = BTreeSet::new();
+        let mut level = vec![poll];
+        for _ in 0..=MAX_DEPTH {
+            let (mut words, mut next) = (BTreeSet::new(), Vec::new());
+            // Tail calls are on the same level: a thunk is no step.
+            while let Some(function) = level.pop() {
+                if visited.len() >= MAX_FUNCTIONS_PER_POLL || !visited.insert(function) {
+                    continue;
+                }
+                let Some(summary) = self.summary(function) else {
+                    continue;
+                };
+                words.extend(replaced(summary));
+                let callees = summary.callees.clone();
+                for callee in callees {
+                    match self.resolve(callee) {
+                        Some((target, true)) => level.push(target),
+                        Some((target, false)) => next.push(target),
+                        None => {}
+                    }
+                }
+            }
+            if !words.is_empty() {
+                return words;
+            }
+            next.sort_unstable();
+            next.dedup();
+            level = next;
+        }
+        BTreeSet::new()
+    }
+
+    fn resolve(&self, callee: Callee) -> Option<(u64, bool)> {
+        match callee {
+            Callee::Direct(target) => Some((target, false)),
+            Callee::Tail(target) => Some((target, true)),
+            Callee::Through(at) => Some((self.pointers.at(at)?, false)),
+            Callee::TailThrough(at) => Some((self.pointers.at(at)?, true)),
+        }
+    }
+
+    fn summary(&mut self, function: u64) -> Option<&Summary> {
+        if !self.seen.contains_key(&function) {
+            if !self.functions.starts_at(function) {
+                return None;
+            }
+            let range = self.functions.containing(self.elf, function)?;
+            let summary = summarize(self.elf, &range, self.budget);
+            self.budget -= summary.instructions.min(self.budget);
+            self.seen.insert(function, summary);
+        }
+        self.seen.get(&function)
+    }
+}
+
+/// The id words that a function replaces. In the tagged form the tag is set to 1 and the next word
+/// is replaced; the offset is then the tag's.
+fn replaced(summary: &Summary) -> BTreeSet<(i64, bool)> {
+    let tags: BTreeSet<i64> = summary.tag_swaps.iter().copied().collect();
+    summary
+        .swaps
+        .iter()
+        .filter_map(|&word| {
+            if tags.contains(&(word - 8)) {
+                Some((word - 8, true))
+            } else if summary.swaps.contains(&(word - 8)) || summary.swaps.contains(&(word + 8)) {
+                // Two words replaced by variables: the drop of the tagged form, or something else.
+                None
+            } else {
+                Some((word, false))
+            }
+        })
+        .collect()
+}
+
+/// The EnterRuntime byte: compared with 2 (`is_entered`) and then set to 2 (`NotEntered`), as
+/// `EnterRuntimeGuard::drop` and `block_in_place` do (tokio `runtime/context/runtime.rs`, since 1.25).
+/// Looks only at functions that use thread-locals. `None` unless exactly one byte qualifies.
+pub(super) fn find_entered(elf: &Elf<'_>, code: &CodeRanges) -> Option<(i64, usize)> {
+    let functions = Functions::read(elf)?;
+    let mut tally: BTreeMap<i64, usize> = BTreeMap::new();
+    let mut budget = TEXT_BUDGET;
+    for (start, end) in code.iter() {
+        let bytes = bytes_at(elf, start)?;
+        let length = usize::try_from(end - start).unwrap_or(usize::MAX);
+        let bytes = &bytes[..bytes.len().min(length)];
+        let mut done = 0;
+        for at in memchr_iter(0x64, bytes) {
+            if at < done || !is_thread_local_access(&bytes[at..]) {
+                continue;
+            }
+            let Some(range) = functions.containing(elf, start + at as u64) else {
+                continue;
+            };
+            done = usize::try_from(range.end - start).unwrap_or(usize::MAX);
+            let body =
+                bytes.get(usize::try_from(range.start.saturating_sub(start)).unwrap_or(0)..done);
+            if !body.is_some_and(sets_a_byte_to_two) {
+                continue;
+            }
+            let summary = summarize(elf, &range, budget);
+            budget -= summary.instructions.min(budget);
+            for byte in summary.resets {
+                *tally.entry(byte).or_default() += 1;
+            }
+            if budget == 0 {
+                return None;
+            }
+        }
+    }
+    let mut bytes = tally.into_iter();
+    match (bytes.next(), bytes.next()) {
+        (Some(only), None) => Some(only),
+        _ => None,
+    }
+}
+
+/// Whether bytes that start with the FS prefix look like an instruction with a memory operand.
+fn is_thread_local_access(bytes: &[u8]) -> bool {
+    let Some(&[_, a, b, c]) = bytes.first_chunk::<4>() else {
+        return false;
+    };
+    let (opcode, modrm) = if a & 0xf0 == 0x40 { (b, c) } else { (a, b) };
+    let known = matches!(
+        opcode,
+        0x03 | 0x0f | 0x38 | 0x3a | 0x80 | 0x83 | 0x88..=0x8b | 0xc6 | 0xc7
+    );
+    known && (opcode == 0x0f || modrm >> 6 != 3)
+}
+
+/// Whether code may hold `movb $2, memory` (opcode C6 /0, immediate 2): a cheap filter before decoding.
+fn sets_a_byte_to_two(body: &[u8]) -> bool {
+    memchr_iter(0xc6, body).any(|at| {
+        // ModRM, SIB, displacement of 0, 1 or 4 bytes, then the immediate.
+        body.get(at + 1)
+            .is_some_and(|modrm| modrm & 0x38 == 0 && modrm >> 6 != 3)
+            && body
+                .get(at + 2..)
+                .is_some_and(|rest| rest.iter().take(6).any(|&b| b == 2))
+    })
+}

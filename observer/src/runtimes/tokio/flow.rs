@@ -1,0 +1,374 @@
+//! Which thread-local words a function touches: a one-pass, forward, bounded look at its
+//! instructions. It knows the three ways in which compilers address thread-locals of an executable:
+//! `fs:offset`, `fs:0` plus offset, and a constant in a register (initial-exec relaxed by the linker).
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use iced_x86::{
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register,
+};
+
+use crate::sys::elf::{Elf, bytes_at};
+
+/// Branch states kept at most per function.
+const MAX_STATES: usize = 4096;
+/// How many instructions later the second half of a pattern may come.
+const NEAR: usize = 8;
+
+/// What a register is known to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Value {
+    #[default]
+    Unknown,
+    /// The thread pointer plus this many bytes.
+    ThreadPointer(i64),
+    /// A number.
+    Constant(i64),
+}
+
+type Registers = [Value; 16];
+
+/// What was seen in one function. Offsets are bytes from the thread pointer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Summary {
+    /// 8-byte words that are loaded and at once replaced by another value (`Cell::replace`).
+    pub(super) swaps: Vec<i64>,
+    /// 8-byte words where the replacing value is the constant 1, a tag (`Some`).
+    pub(super) tag_swaps: Vec<i64>,
+    /// Bytes that are compared with 2 and then set to 2.
+    pub(super) resets: Vec<i64>,
+    /// Direct callees and tail calls, in order; an indirect call names its pointer's address.
+    pub(super) callees: Vec<Callee>,
+    /// Instructions decoded.
+    pub(super) instructions: usize,
+}
+
+/// Where control goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Callee {
+    /// A function.
+    Direct(u64),
+    /// The function that the word at this address points to.
+    Through(u64),
+    /// As `Direct`, by a jump out of the function.
+    Tail(u64),
+    /// As `Through`, by a jump.
+    TailThrough(u64),
+}
+
+/// Looks at the function in `range` (addresses as in the file).
+pub(super) fn summarize(elf: &Elf<'_>, range: &Range<u64>, budget: usize) -> Summary {
+    let mut pass = Pass::default();
+    let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+    let Some(code) = bytes_at(elf, range.start) else {
+        return pass.out;
+    };
+    let code = &code[..code.len().min(length)];
+    let mut decoder = Decoder::with_ip(64, code, range.start, DecoderOptions::NONE);
+    let mut instruction = Instruction::default();
+    while decoder.can_decode() && pass.out.instructions < budget {
+        decoder.decode_out(&mut instruction);
+        pass.out.instructions += 1;
+        pass.step(&instruction, range);
+    }
+    pass.out
+}
+
+#[derive(Debug, Default)]
+struct Pass {
+    out: Summary,
+    registers: Registers,
+    /// States carried to forward branch targets.
+    states: HashMap<u64, Registers>,
+    /// The state at the last indirect jump: what the arms of a switch start with.
+    switch_state: Registers,
+    /// The instruction before ended the flow.
+    cut: bool,
+    /// Recent 8-byte loads: (offset, into, instruction).
+    loads: Vec<(i64, Register, usize)>,
+    /// Recent byte loads: (offset, into, instruction).
+    byte_loads: Vec<(i64, Register, usize)>,
+    /// The byte last compared with 2.
+    compared: Option<(i64, usize)>,
+}
+
+impl Pass {
+    fn step(&mut self, i: &Instruction, range: &Range<u64>) {
+        self.enter(i.ip());
+        self.match_patterns(i);
+        match i.flow_control() {
+            FlowControl::ConditionalBranch => self.carry(i.near_branch_target(), range),
+            FlowControl::UnconditionalBranch => {
+                let target = i.near_branch_target();
+                if range.contains(&target) {
+                    self.carry(target, range);
+                } else {
+                    self.out.callees.push(Callee::Tail(target));
+                }
+                self.cut = true;
+            }
+            FlowControl::IndirectBranch => {
+                if let Some(at) = absolute(i) {
+                    self.out.callees.push(Callee::TailThrough(at));
+                }
+                self.switch_state = self.registers;
+                self.cut = true;
+            }
+            FlowControl::Return | FlowControl::Exception => self.cut = true,
+            FlowControl::Call => {
+                self.out
+                    .callees
+                    .push(Callee::Direct(i.near_branch_target()));
+                self.forget_caller_saved();
+            }
+            FlowControl::IndirectCall => {
+                if let Some(at) = absolute(i) {
+                    self.out.callees.push(Callee::Through(at));
+                }
+                self.forget_caller_saved();
+            }
+            _ => self.write(i),
+        }
+    }
+
+    /// Joins the state that branches carried here.
+    fn enter(&mut self, ip: u64) {
+        let carried = self.states.remove(&ip);
+        match (std::mem::take(&mut self.cut), carried) {
+            (true, Some(state)) => self.registers = state,
+            (true, None) => self.registers = self.switch_state,
+            (false, Some(state)) => {
+                for (own, other) in self.registers.iter_mut().zip(state) {
+                    if *own != other {
+                        *own = Value::Unknown;
+                    }
+                }
+            }
+            (false, None) => {}
+        }
+    }
+
+    fn carry(&mut self, target: u64, range: &Range<u64>) {
+        if !range.contains(&target) || self.states.len() >= MAX_STATES {
+            return;
+        }
+        let registers = self.registers;
+        self.states
+            .entry(target)
+            .and_modify(|state| {
+                for (own, other) in state.iter_mut().zip(registers) {
+                    if *own != other {
+                        *own = Value::Unknown;
+                    }
+                }
+            })
+            .or_insert(registers);
+    }
+
+    fn value(&self, register: Register) -> Value {
+        slot(register).map_or(Value::Unknown, |s| self.registers[s])
+    }
+
+    fn set(&mut self, register: Register, value: Value) {
+        if let Some(s) = slot(register) {
+            self.registers[s] = value;
+        }
+    }
+
+    fn forget_caller_saved(&mut self) {
+        for register in [
+            Register::RAX,
+            Register::RCX,
+            Register::RDX,
+            Register::RSI,
+            Register::RDI,
+            Register::R8,
+            Register::R9,
+            Register::R10,
+            Register::R11,
+        ] {
+            self.set(register, Value::Unknown);
+        }
+    }
+
+    /// The thread-local that the instruction's memory operand names.
+    fn thread_local(&self, i: &Instruction) -> Option<i64> {
+        let displacement = i.memory_displacement64() as i64;
+        let mut sum = (i.memory_segment() == Register::FS).then_some(displacement);
+        let mut offset = displacement;
+        for register in [i.memory_base(), i.memory_index()] {
+            match (register, self.value(register)) {
+                (Register::None, _) => {}
+                (_, Value::Constant(c)) => offset = offset.checked_add(c)?,
+                (_, Value::ThreadPointer(o)) if sum.is_none() => {
+                    offset = offset.checked_add(o)?;
+                    sum = Some(0);
+                }
+                _ => return None,
+            }
+        }
+        sum.map(|_| offset)
+    }
+
+    fn match_patterns(&mut self, i: &Instruction) {
+        let now = self.out.instructions;
+        match i.code() {
+            Code::Mov_r64_rm64 if i.op1_kind() == OpKind::Memory => {
+                if let Some(at) = self.thread_local(i) {
+                    keep(&mut self.loads, (at, i.op0_register(), now));
+                }
+            }
+            Code::Mov_rm64_r64 if i.op0_kind() == OpKind::Memory => {
+                if let Some(at) = self.thread_local(i) {
+                    let source = i.op1_register();
+                    if self
+                        .loads
+                        .iter()
+                        .any(|l| l.0 == at && l.1 != source && now - l.2 <= NEAR)
+                    {
+                        self.out.swaps.push(at);
+                    }
+                }
+            }
+            Code::Mov_rm64_imm32 if i.immediate32to64() == 1 => {
+                if let Some(at) = self.thread_local(i)
+                    && self.loads.iter().any(|l| l.0 == at && now - l.2 <= NEAR)
+                {
+                    self.out.tag_swaps.push(at);
+                }
+            }
+            Code::Mov_r8_rm8 | Code::Movzx_r32_rm8 if i.op1_kind() == OpKind::Memory => {
+                if let Some(at) = self.thread_local(i) {
+                    let register = i.op0_register().full_register();
+                    keep(&mut self.byte_loads, (at, register, now));
+                }
+            }
+            Code::Cmp_rm8_imm8 if i.immediate8() == 2 => {
+                self.compared = if i.op0_kind() == OpKind::Memory {
+                    self.thread_local(i).map(|at| (at, now))
+                } else {
+                    self.byte_loaded(i.op0_register(), now)
+                };
+            }
+            Code::Cmp_AL_imm8 if i.immediate8() == 2 => {
+                self.compared = self.byte_loaded(Register::AL, now);
+            }
+            Code::Cmp_rm32_imm8 if i.immediate8() == 2 && i.op0_kind() == OpKind::Register => {
+                self.compared = self.byte_loaded(i.op0_register(), now);
+            }
+            Code::Mov_rm8_imm8 if i.op0_kind() == OpKind::Memory && i.immediate8() == 2 => {
+                if let (Some(at), Some((compared, when))) = (self.thread_local(i), self.compared)
+                    && at == compared
+                    && now - when <= NEAR
+                {
+                    self.out.resets.push(at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn byte_loaded(&self, register: Register, now: usize) -> Option<(i64, usize)> {
+        let register = register.full_register();
+        self.byte_loads
+            .iter()
+            .rev()
+            .find(|l| l.1 == register && now - l.2 <= NEAR)
+            .map(|l| (l.0, now))
+    }
+
+    /// What the instruction leaves in the register that it writes.
+    fn write(&mut self, i: &Instruction) {
+        match i.mnemonic() {
+            Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push | Mnemonic::Bt | Mnemonic::Nop => {
+                return;
+            }
+            Mnemonic::Mul
+            | Mnemonic::Div
+            | Mnemonic::Idiv
+            | Mnemonic::Imul
+            | Mnemonic::Cdq
+            | Mnemonic::Cqo
+            | Mnemonic::Cmpxchg
+            | Mnemonic::Cmpxchg16b
+            | Mnemonic::Cpuid
+            | Mnemonic::Syscall => self.forget_caller_saved(),
+            Mnemonic::Xchg | Mnemonic::Xadd if i.op1_kind() == OpKind::Register => {
+                self.set(i.op1_register(), Value::Unknown);
+            }
+            _ => {}
+        }
+        if i.op0_kind() != OpKind::Register {
+            return;
+        }
+        let target = i.op0_register();
+        let value = match i.code() {
+            Code::Mov_r64_rm64 | Code::Mov_rm64_r64 if i.op1_kind() == OpKind::Register => {
+                self.value(i.op1_register())
+            }
+            Code::Mov_r64_rm64 if self.thread_local(i) == Some(0) => Value::ThreadPointer(0),
+            Code::Mov_rm64_imm32 => Value::Constant(i.immediate32to64()),
+            Code::Mov_r64_imm64 => Value::Constant(i.immediate64() as i64),
+            Code::Mov_r32_imm32 => Value::Constant(i64::from(i.immediate32())),
+            Code::Lea_r64_m => self.address(i),
+            Code::Add_rm64_imm8 | Code::Add_rm64_imm32 | Code::Add_RAX_imm32 => {
+                let by = if i.code() == Code::Add_rm64_imm8 {
+                    i.immediate8to64()
+                } else {
+                    i.immediate32to64()
+                };
+                add(self.value(target), Value::Constant(by))
+            }
+            Code::Add_r64_rm64 | Code::Add_rm64_r64 if i.op1_kind() == OpKind::Register => {
+                add(self.value(target), self.value(i.op1_register()))
+            }
+            Code::Add_r64_rm64 if self.thread_local(i) == Some(0) => {
+                add(self.value(target), Value::ThreadPointer(0))
+            }
+            _ => Value::Unknown,
+        };
+        self.set(target, value);
+    }
+
+    /// The value of a `lea`.
+    fn address(&self, i: &Instruction) -> Value {
+        if i.is_ip_rel_memory_operand() || i.memory_index_scale() != 1 {
+            return Value::Unknown;
+        }
+        let mut sum = Value::Constant(i.memory_displacement64() as i64);
+        for register in [i.memory_base(), i.memory_index()] {
+            if register != Register::None {
+                sum = add(sum, self.value(register));
+            }
+        }
+        sum
+    }
+}
+
+/// Remembers a load, forgetting what is too old to matter.
+fn keep(list: &mut Vec<(i64, Register, usize)>, load: (i64, Register, usize)) {
+    list.retain(|l| load.2 - l.2 <= NEAR && l.1 != load.1);
+    list.push(load);
+}
+
+fn add(a: Value, b: Value) -> Value {
+    match (a, b) {
+        (Value::Constant(x), Value::Constant(y)) => Value::Constant(x.wrapping_add(y)),
+        (Value::ThreadPointer(x), Value::Constant(y))
+        | (Value::Constant(x), Value::ThreadPointer(y)) => Value::ThreadPointer(x.wrapping_add(y)),
+        _ => Value::Unknown,
+    }
+}
+
+/// Index of a general register; narrow writes count as writes of the whole.
+fn slot(register: Register) -> Option<usize> {
+    let full = register.full_register();
+    full.is_gpr64().then(|| full.number())
+}
+
+/// The address of a rip-relative memory operand.
+fn absolute(i: &Instruction) -> Option<u64> {
+    i.is_ip_rel_memory_operand()
+        .then(|| i.ip_rel_memory_address())
+}

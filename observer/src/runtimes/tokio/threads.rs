@@ -1,0 +1,83 @@
+//! The TLS base of another process's threads, without stopping them: glibc keeps a pointer to itself
+//! in the first and third word of the thread control block (`tcbhead_t`: `tcb`, `self`), and the
+//! thread's id in it (`struct pthread`; glibc `nptl/descr.h`, `sysdeps/x86_64/nptl/tls.h`).
+//! Only the self-check uses this; the kernel side knows the TLS base of the running thread.
+
+use crate::model::Tid;
+use crate::model::memory::Memory;
+use crate::sys::process::{Mapping, Process};
+
+use super::pointers::le64;
+
+/// How far above the stack pointer a control block is looked for (bytes): above the thread's
+/// live stack, which is shallow in threads that wait.
+const MAX_ABOVE_STACK: u64 = 1 << 20;
+/// How large an anonymous mapping may be that is searched for the main thread's block (bytes).
+const MAX_ANONYMOUS: u64 = 256 << 10;
+/// `offsetof(struct pthread, tid)`: 0x2d0 in every glibc since 2.4 for x86-64.
+const TID: usize = 0x2d0;
+/// Threads looked at.
+const MAX_THREADS: usize = 64;
+
+/// A thread and its TLS base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThreadBase {
+    /// The thread.
+    pub tid: Tid,
+    /// Its TLS base (what `fs` points to).
+    pub base: u64,
+}
+
+/// Finds the TLS base of as many threads as can be found (at most 64). Empty with musl, or when the
+/// threads may not be read.
+pub fn thread_bases(process: &Process, memory: &dyn Memory) -> Vec<ThreadBase> {
+    let (Ok(threads), Ok(mappings)) = (process.threads(), process.mappings()) else {
+        return Vec::new();
+    };
+    threads
+        .into_iter()
+        .take(MAX_THREADS)
+        .filter_map(|tid| {
+            let base = if tid.0 == process.id.pid.0 {
+                main_base(tid, &mappings, memory)
+            } else {
+                let sp = process.blocked_at(tid)?.stack_pointer;
+                let mapping = mappings.iter().find(|m| (m.start..m.end).contains(&sp))?;
+                let end = mapping.end.min(sp.saturating_add(MAX_ABOVE_STACK));
+                // A Rust thread's stack is 2 MiB: when it is shallow the block is at the mapping's end.
+                find_block(
+                    tid,
+                    mapping.end.saturating_sub(64 << 10).max(sp),
+                    mapping.end,
+                    memory,
+                )
+                .or_else(|| find_block(tid, sp, end, memory))
+            }?;
+            Some(ThreadBase { tid, base })
+        })
+        .collect()
+}
+
+/// The main thread's block was allocated by the dynamic loader, in small anonymous memory.
+fn main_base(tid: Tid, mappings: &[Mapping], memory: &dyn Memory) -> Option<u64> {
+    mappings
+        .iter()
+        .rev()
+        .filter(|m| m.writable && m.path.is_none() && m.end - m.start <= MAX_ANONYMOUS)
+        .find_map(|m| find_block(tid, m.start, m.end, memory))
+}
+
+/// Looks for a control block of thread `tid` in `[start, end)`.
+fn find_block(tid: Tid, start: u64, end: u64, memory: &dyn Memory) -> Option<u64> {
+    // Blocks are aligned to 64 bytes (`TCB_ALIGNMENT`).
+    let start = start.checked_add(63)? & !63;
+    let mut bytes = vec![0; usize::try_from(end.checked_sub(start)?).ok()?];
+    memory.read(start, &mut bytes).ok()?;
+    (0..bytes.len()).step_by(64).rev().find_map(|i| {
+        let base = start + i as u64;
+        let block = &bytes[i..];
+        let id = block.get(TID..TID + 4)?;
+        (le64(block) == base && le64(&block[16..]) == base && id == tid.0.to_le_bytes())
+            .then_some(base)
+    })
+}

@@ -1,0 +1,101 @@
+//! `cargo xtask tokio-matrix`: the tokio reader against every tokio version, build profile and runtime
+//! flavour that docs/tokio.md promises. Builds the fixture once per version and profile, then lets the
+//! ignored test `tokio_live::matrix` watch each program and print one row.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+/// tokio minor versions where something changed, and the newest.
+const VERSIONS: [&str; 6] = ["1.23", "1.32", "1.40", "1.45", "1.49", "1.54"];
+/// Profiles of the fixture's manifest; `frame-pointers` is `release` with frame pointers forced.
+const PROFILES: [&str; 4] = ["release", "fat", "stripped", "frame-pointers"];
+
+/// Builds and watches; `args` may name versions (`1.40`) and profiles to narrow the matrix.
+///
+/// # Errors
+/// When a fixture does not build or a row fails.
+pub fn run(args: &[String]) -> anyhow::Result<()> {
+    let chosen = |all: &[&'static str]| -> Vec<&'static str> {
+        let named: Vec<_> = all.iter().copied().filter(|a| args.iter().any(|x| x == a)).collect();
+        if named.is_empty() { all.to_vec() } else { named }
+    };
+    if let Some(unknown) = args
+        .iter()
+        .find(|a| !VERSIONS.contains(&a.as_str()) && !PROFILES.contains(&a.as_str()))
+    {
+        bail!("unknown version or profile {unknown}: versions {VERSIONS:?}, profiles {PROFILES:?}");
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root.join("target"), PathBuf::from)
+        .join("tokio-matrix");
+    let mut programs = String::new();
+    for version in chosen(&VERSIONS) {
+        let manifest = write_manifest(&root, &target, version)?;
+        for profile in chosen(&PROFILES) {
+            eprintln!("building the fixture: tokio {version}, {profile}");
+            let program = build(&manifest, &target, version, profile)?;
+            writeln!(programs, "{version} {profile} {}", program.display())?;
+        }
+    }
+    let list = target.join("programs");
+    std::fs::write(&list, programs)?;
+    let status = Command::new(env!("CARGO"))
+        .args(["test", "-q", "-p", "observer", "--lib", "tokio_live::matrix", "--"])
+        .args(["--ignored", "--nocapture"])
+        .env("OBSERVER_TOKIO_PROGRAMS", &list)
+        .current_dir(&root)
+        .status()?;
+    if !status.success() {
+        bail!("the matrix has failing rows");
+    }
+    Ok(())
+}
+
+/// A manifest per version: the fixture's own, with another tokio and the sources where they are.
+fn write_manifest(root: &Path, target: &Path, version: &str) -> anyhow::Result<PathBuf> {
+    let fixture = root.join("observer/tests/fixtures/tokio");
+    let text = std::fs::read_to_string(fixture.join("Cargo.toml"))?;
+    let text: String = text
+        .lines()
+        .map(|line| match line.strip_prefix("tokio = { version = \"") {
+            Some(rest) => {
+                let features = rest.split_once('"').map_or("", |r| r.1);
+                format!("tokio = {{ version = \"~{version}.0\"{features}\n")
+            }
+            None => format!("{line}\n"),
+        })
+        .collect();
+    let main = fixture.join("src/main.rs");
+    let directory = target.join("manifests").join(version);
+    std::fs::create_dir_all(&directory)?;
+    let path = directory.join("Cargo.toml");
+    let bin = format!("\n[[bin]]\nname = \"tokio-fixture\"\npath = \"{}\"\n", main.display());
+    std::fs::write(&path, text + &bin)?;
+    Ok(path)
+}
+
+fn build(manifest: &Path, target: &Path, version: &str, profile: &str) -> anyhow::Result<PathBuf> {
+    let frame_pointers = profile == "frame-pointers";
+    let name = if frame_pointers { "release" } else { profile };
+    // Other flags make other dependencies: a directory of their own keeps both.
+    let suffix = if frame_pointers { "-fp" } else { "" };
+    let directory = target.join(format!("{version}{suffix}"));
+    let mut command = Command::new(env!("CARGO"));
+    command
+        .args(["build", "-q", "-j2", "--profile", name, "--manifest-path"])
+        .arg(manifest)
+        .env("CARGO_TARGET_DIR", &directory)
+        .env_remove("RUSTFLAGS");
+    if frame_pointers {
+        command.env("RUSTFLAGS", "-C force-frame-pointers=yes");
+    }
+    let status = command.status().context("cargo build of the fixture")?;
+    if !status.success() {
+        bail!("the fixture does not build: tokio {version}, {profile}");
+    }
+    Ok(directory.join(name).join("tokio-fixture"))
+}

@@ -1,4 +1,10 @@
-//! The one integration test binary.
+//! The integration tests of `observer`, in one program.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod report;
 mod report_samples;

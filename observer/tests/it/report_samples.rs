@@ -404,7 +404,7 @@ pub fn go() -> View {
     view.blocking = vec![fsync, thread, pipe, recv];
     let mut view = with_causes(view);
     account(&mut view, 1937, 88_210, &[]);
-    view.completeness.stacks_lost = [("stack_collision", 3)].into();
+    view.completeness.stacks_lost = [("stack_map_collision", 3)].into();
     view.overhead.target_cpu_share = Some(0.004);
     view
 }
@@ -412,7 +412,7 @@ pub fn go() -> View {
 pub fn tokio() -> View {
     let mut view = empty();
     let mut app = target(5151, "demo-app", "tokio", Known::Known("1.54.1".to_owned()));
-    app.exe = "/work/target/release/demo-app".replace("/work", "/srv");
+    app.exe = "/srv/target/release/demo-app".to_owned();
     app.evidence = vec![
         "panic path tokio-1.54.1/src/runtime".to_owned(),
         "CONTEXT at fs-0x88, self-checked".to_owned(),
@@ -622,12 +622,7 @@ pub fn degraded() -> View {
     }
     view.blocking[2].target = 1;
     let mut view = with_causes(view);
-    account(
-        &mut view,
-        1937,
-        8_000,
-        &[("inflight_full", 812), ("record", 3)],
-    );
+    account(&mut view, 1937, 8_000, &[("inflight_map_full", 812)]);
     view.completeness.unattributed_ns = 31 * S;
     view
 }

@@ -32,10 +32,21 @@ pub fn no_permission(message: impl Into<String>) -> anyhow::Error {
     .into()
 }
 
+/// An error of which everything has been said already.
+pub fn silent() -> anyhow::Error {
+    Coded {
+        code: 1,
+        message: String::new(),
+    }
+    .into()
+}
+
 /// Prints the failure as one line and gives the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     let line = format!("{error:#}").replace('\n', "; ");
-    eprintln!("xtask: {line}");
+    if !line.is_empty() {
+        eprintln!("xtask: {line}");
+    }
     let code = error.downcast_ref::<Coded>().map_or(1, |coded| coded.code);
     ExitCode::from(code)
 }

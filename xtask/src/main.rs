@@ -1,8 +1,13 @@
 //! `cargo xtask`: what is done with this repository besides compiling it.
 
+mod bench;
 mod build_ebpf;
+mod demo;
 mod failure;
+mod process;
 mod project;
+mod service;
+mod test;
 mod tidy;
 mod ui;
 
@@ -22,12 +27,18 @@ struct Cli {
 enum Task {
     /// Build the kernel programs and store them under observer-ebpf/bytecode.
     BuildEbpf(build_ebpf::Args),
+    /// Run every test: tidy, unit, integration and those that load kernel programs.
+    Test(test::Args),
+    /// Start the demo service with its planted fault, observe it, and print report and truth.
+    Demo(demo::Args),
+    /// Measure what observing costs.
+    Bench(bench::Args),
     /// Check the architecture's invariants and the house rules.
     Tidy,
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = build_ebpf::stand_in() {
+    if let Some(code) = build_ebpf::stand_in().or_else(bench::work) {
         return code;
     }
     let project = match project::Project::find() {
@@ -36,6 +47,9 @@ fn main() -> ExitCode {
     };
     let result = match Cli::parse().task {
         Task::BuildEbpf(args) => build_ebpf::run(&project, &args),
+        Task::Test(args) => test::run(&project, &args),
+        Task::Demo(args) => demo::run(&project, &args),
+        Task::Bench(args) => bench::run(&project, &args),
         Task::Tidy => tidy::run(&project),
     };
     match result {

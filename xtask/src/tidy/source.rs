@@ -3,6 +3,10 @@
 //! Tokens instead of a syntax tree, so that the inside of `format!` and other macros counts too.
 //! What stands under `#[cfg(test)]`, and attributes (doc comments are attributes), are left out.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use anyhow::{Result, anyhow};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
@@ -35,6 +39,42 @@ pub fn read(content: &str) -> Result<Named> {
     let mut named = Named::default();
     walk(tokens, &[], 0, &mut named);
     Ok(named)
+}
+
+/// The files that are compiled for tests only: a module above them says so.
+pub fn test_modules(root: &Path, files: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for file in files
+        .iter()
+        .filter(|file| file.extension().is_some_and(|extension| extension == "rs"))
+    {
+        // What can not be read is said elsewhere.
+        let content = fs::read_to_string(root.join(file)).unwrap_or_default();
+        let dir = match file.file_stem() {
+            Some(stem) if stem != "mod" && stem != "lib" && stem != "main" => {
+                file.with_extension("")
+            }
+            _ => file.parent().unwrap_or(Path::new("")).to_owned(),
+        };
+        for name in test_declarations(&content) {
+            found.insert(dir.join(format!("{name}.rs")));
+            found.insert(dir.join(name).join("mod.rs"));
+            // Declared beside the file by `#[path]`.
+            found.insert(file.with_file_name(format!("{name}.rs")));
+        }
+    }
+    found
+}
+
+/// Names in `#[cfg(test)] mod name;`, other attributes between them or not.
+fn test_declarations(content: &str) -> impl Iterator<Item = &str> {
+    content.split("#[cfg(test)]").skip(1).filter_map(|after| {
+        let line = after
+            .lines()
+            .map(str::trim)
+            .find(|line| !line.is_empty() && !line.starts_with("#["))?;
+        line.strip_prefix("mod ")?.strip_suffix(';')
+    })
 }
 
 /// Walks a group; `prefix` is the path before it when it is the `{}` of a `use` tree.
@@ -158,6 +198,15 @@ mod tests {
             .map(|path| format!("{} {}", path.line, path.segments.join("::")))
             .collect();
         assert_eq!(paths, expected);
+    }
+
+    #[test]
+    fn modules_for_tests_are_found() {
+        let content = "#[cfg(test)]\nmod live;\nmod a;\n#[cfg(test)]\n#[path = \"b.rs\"]\nmod b;\n#[cfg(test)]\nmod c {}";
+        assert_eq!(
+            test_declarations(content).collect::<Vec<_>>(),
+            ["live", "b"]
+        );
     }
 
     #[test]

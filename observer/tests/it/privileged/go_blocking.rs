@@ -1,0 +1,108 @@
+//! Goroutines that block in system calls are named; idle threads of the Go runtime are not.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::observer::{command, finish};
+use crate::support::report::{check_completeness, functions, list};
+use crate::support::require::{Need, require};
+use crate::support::truth::{Program, check_function, check_time};
+
+/// Functions of the Go runtime in which its threads wait for work.
+const IDLE: &[&str] = &[
+    "runtime.sysmon",
+    "runtime.stopm",
+    "runtime.netpoll",
+    "runtime.findRunnable",
+    "runtime.mPark",
+];
+
+/// What a run is given besides the target.
+#[derive(Debug, Clone, Copy)]
+enum Transport {
+    Ring,
+    Perf,
+}
+
+/// Observes the fixture for most of its life and compares.
+fn check(fixture: &str, transport: Transport) {
+    let program = Program::start(fixture, 8, &[]);
+    let mut observer = command(&[
+        "report",
+        "-d",
+        "6",
+        "-f",
+        "json",
+        "-p",
+        &program.process.pid().to_string(),
+    ]);
+    if matches!(transport, Transport::Perf) {
+        observer.env("OBSERVER_TRANSPORT", "perf");
+    }
+    let report = finish(&mut observer, Duration::from_secs(6)).report();
+    let (truths, ran) = program.finish();
+
+    assert_eq!(
+        report["targets"][0]["runtime"]["kind"], "go",
+        "{}",
+        report["targets"]
+    );
+    let blocking: Vec<_> = truths
+        .iter()
+        .filter(|truth| !matches!(&*truth.syscall, "" | "none"))
+        .collect();
+    assert!(
+        !blocking.is_empty(),
+        "the fixture has no blocker: {truths:#?}"
+    );
+    for truth in blocking {
+        let entry = check_time(&report, "goroutine", truth, ran);
+        check_function(entry, truth);
+    }
+    for entry in list(&report, "blocking") {
+        check_not_idle(entry);
+    }
+    check_completeness(&report);
+}
+
+/// Fails when the entry is a thread of the runtime that waits for work.
+fn check_not_idle(entry: &Value) {
+    let functions = functions(entry);
+    let idle = functions
+        .iter()
+        .find(|function| IDLE.iter().any(|idle| function.starts_with(idle)));
+    assert!(
+        idle.is_none(),
+        "idle thread among blocking ({idle:?}): {entry:#}"
+    );
+    let cause = entry["cause"].as_str().unwrap_or_default();
+    assert!(
+        !["epoll", "idle"].contains(&cause),
+        "{cause} among blocking: {entry:#}"
+    );
+}
+
+#[test]
+fn every_blocked_goroutine_is_named() {
+    require!(Need::Privilege, Need::Fixture("go/blocking"));
+    check("go/blocking", Transport::Ring);
+}
+
+#[test]
+fn a_stripped_static_binary_tells_the_same() {
+    require!(Need::Privilege, Need::Fixture("go/blocking-stripped"));
+    check("go/blocking-stripped", Transport::Ring);
+}
+
+#[test]
+fn a_position_independent_binary_tells_the_same() {
+    require!(Need::Privilege, Need::Fixture("go/blocking-pie"));
+    check("go/blocking-pie", Transport::Ring);
+}
+
+#[test]
+fn the_perf_event_array_tells_the_same() {
+    require!(Need::Privilege, Need::Fixture("go/blocking"));
+    check("go/blocking", Transport::Perf);
+}

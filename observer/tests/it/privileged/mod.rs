@@ -1,0 +1,9 @@
+//! Tests that load kernel programs and observe real processes with ground truth, all started here.
+//! `cargo xtask test` runs them one at a time.
+
+mod bad_input;
+mod go_blocking;
+mod lifecycle;
+mod native_blocking;
+mod tokio_blocking;
+mod unfinished;

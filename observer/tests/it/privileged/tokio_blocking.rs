@@ -1,0 +1,96 @@
+//! Tokio tasks that block their worker are named by id; legal blocking is told apart.
+
+use serde_json::Value;
+
+use crate::support::observer;
+use crate::support::report::{check_completeness, list, shares};
+use crate::support::require::{Need, require};
+use crate::support::truth::{Program, Truth, check_function, check_time};
+
+/// Whether the binary has function names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Names {
+    Kept,
+    Stripped,
+}
+
+fn check(fixture: &str, names: Names) {
+    let program = Program::start(fixture, 8, &[]);
+    let report = observer::report(program.process.pid(), 6, &[]);
+    let (truths, ran) = program.finish();
+
+    assert_eq!(
+        report["targets"][0]["runtime"]["kind"], "tokio",
+        "{}",
+        report["targets"]
+    );
+    let of_kind = |kind: &'static str| truths.iter().filter(move |truth| truth.kind == kind);
+    assert!(
+        of_kind("in_poll").count() >= 3,
+        "too few blockers: {truths:#?}"
+    );
+    for truth in of_kind("in_poll").filter(|truth| truth.syscall != "none") {
+        let entry = check_time(&report, "tokio_task", truth, ran);
+        assert_eq!(entry["legality"], "in_poll", "{truth:?}: {entry:#}");
+        // A task's body may be inlined into its poll; the poll of its future still carries its name.
+        if names == Names::Kept {
+            check_function(entry, truth);
+        }
+    }
+    of_kind("may_block").for_each(|truth| check_legal(&report, truth));
+    of_kind("idle").for_each(|truth| check_absent(&report, truth));
+    for entry in list(&report, "blocking") {
+        assert_ne!(
+            entry["cause"], "idle",
+            "idle worker among blocking: {entry:#}"
+        );
+        assert_ne!(
+            entry["cause"], "epoll",
+            "parked driver among blocking: {entry:#}"
+        );
+    }
+    check_completeness(&report);
+}
+
+/// Blocking that tokio allows may be listed, but never as blocking inside a poll.
+fn check_legal(report: &Value, truth: &Truth) {
+    for share in shares(report, "tokio_task", truth.id) {
+        assert_ne!(
+            share.entry["legality"], "in_poll",
+            "{truth:?} is legal: {:#}",
+            share.entry
+        );
+    }
+}
+
+fn check_absent(report: &Value, truth: &Truth) {
+    let found = shares(report, "tokio_task", truth.id);
+    assert!(
+        found.is_empty(),
+        "{truth:?} waits without blocking: {found:#?}"
+    );
+}
+
+#[test]
+fn release() {
+    require!(
+        Need::Privilege,
+        Need::Fixture("tokio/release/tokio-fixture")
+    );
+    check("tokio/release/tokio-fixture", Names::Kept);
+}
+
+#[test]
+fn fat_lto() {
+    require!(Need::Privilege, Need::Fixture("tokio/fat/tokio-fixture"));
+    check("tokio/fat/tokio-fixture", Names::Kept);
+}
+
+#[test]
+fn stripped() {
+    require!(
+        Need::Privilege,
+        Need::Fixture("tokio/stripped/tokio-fixture")
+    );
+    check("tokio/stripped/tokio-fixture", Names::Stripped);
+}

@@ -1,0 +1,109 @@
+//! What a test needs and a machine may lack: then the test is skipped, and says so.
+
+use std::env;
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use super::elf32;
+
+/// Something that a test needs.
+#[derive(Debug, Clone, Copy)]
+pub enum Need {
+    /// Loading kernel programs.
+    Privilege,
+    /// Being root, to become somebody else or to mount.
+    Root,
+    /// A program that `cargo xtask test` builds, by its path below the fixtures' directory.
+    Fixture(&'static str),
+    /// Running 32-bit programs.
+    Elf32,
+}
+
+impl Need {
+    /// Why the need is not met here; `None` when it is.
+    fn missing(self) -> Option<String> {
+        match self {
+            Self::Privilege => unprivileged(),
+            // SAFETY: geteuid has no preconditions.
+            Self::Root => (unsafe { libc::geteuid() } != 0).then(|| "not run as root".to_owned()),
+            Self::Fixture(name) => (!fixture(name).is_file()).then(|| {
+                format!("the program {name} was not built: run it by `cargo xtask test`, with the tools that it names")
+            }),
+            Self::Elf32 => elf32::refused(),
+        }
+    }
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// Where a fixture lies.
+pub fn fixture(name: &str) -> PathBuf {
+    let dir = env::var_os("OBSERVER_FIXTURES").map_or_else(
+        || PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../fixtures"),
+        PathBuf::from,
+    );
+    dir.join(name)
+}
+
+/// Returns from the test when a need is not met: `require!(Need::Privilege, Need::Fixture("go/x"));`
+macro_rules! require {
+    ($($need:expr),+ $(,)?) => {{
+        fn here() {}
+        if !$crate::support::require::met(std::any::type_name_of_val(&here), &[$($need),+]) {
+            return;
+        }
+    }};
+}
+pub(crate) use require;
+
+/// Whether all needs are met; announces the skip when not. With `OBSERVER_REQUIRE=all` it fails.
+pub fn met(inside: &str, needs: &[Need]) -> bool {
+    let Some(reason) = needs.iter().find_map(|need| need.missing()) else {
+        return true;
+    };
+    // `it::privileged::x::test::here` is `privileged::x::test` to libtest.
+    let name = inside.trim_end_matches("::here");
+    let name = name.split_once("::").map_or(name, |(_, rest)| rest);
+    assert!(
+        env::var("OBSERVER_REQUIRE").as_deref() != Ok("all"),
+        "{name}: {reason}, and OBSERVER_REQUIRE=all does not let it be skipped"
+    );
+    match env::var_os("OBSERVER_SKIP_LOG") {
+        Some(log) => {
+            let mut log = OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(log)
+                .expect("the skip log opens");
+            writeln!(log, "{name}: {reason}").expect("the skip log takes a line");
+        }
+        None => eprintln!("SKIP {name}: {reason}"),
+    }
+    false
+}
+
+/// Why kernel programs can not be loaded here; `None` when they can.
+fn unprivileged() -> Option<String> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let effective = status
+        .lines()
+        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
+        .unwrap_or(0);
+    let has = |capability: u32| effective & (1 << capability) != 0;
+    let (sys_admin, perfmon, bpf) = (has(21), has(38), has(39));
+    if !(sys_admin || perfmon && bpf) {
+        return Some("no CAP_BPF and CAP_PERFMON (run as root)".to_owned());
+    }
+    match aya::programs::loaded_programs().next() {
+        Some(Err(error)) => Some(format!(
+            "the kernel does not let BPF programs be listed: {error}"
+        )),
+        Some(Ok(_)) | None => None,
+    }
+}

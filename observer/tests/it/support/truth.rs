@@ -1,0 +1,137 @@
+//! Programs with ground truth: they say `ready`, block in known ways, and at their end print what
+//! they measured, one `truth` line per task.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::child::Running;
+use super::report::{functions, number, shares};
+use super::require::fixture;
+
+/// How much a total may differ from the truth.
+const TOLERANCE: f64 = 0.05;
+const START: Duration = Duration::from_secs(20);
+
+/// A fixture that has said `ready`.
+#[derive(Debug)]
+pub struct Program {
+    /// The process.
+    pub process: Running,
+    started: Instant,
+    duration: Duration,
+}
+
+/// What a task says of itself.
+#[derive(Debug)]
+pub struct Truth {
+    /// Goid, tokio task id or tid.
+    pub id: u64,
+    /// What may be said of it: `in_poll`, `may_block`, `idle`, ...; empty when there is no rule.
+    pub kind: String,
+    /// The syscall in which it blocks.
+    pub syscall: String,
+    /// The function in which it does so.
+    pub function: String,
+    /// Time in that syscall during the program's life.
+    pub total_ns: u64,
+}
+
+impl Program {
+    /// Starts a fixture that runs for some seconds.
+    pub fn start(name: &str, seconds: u32, args: &[&str]) -> Self {
+        let mut command = Command::new(fixture(name));
+        command
+            .args(["--duration", &seconds.to_string()])
+            .args(args);
+        let process = Running::start(&mut command);
+        process.event("ready", START);
+        Self {
+            process,
+            started: Instant::now(),
+            duration: Duration::from_secs(seconds.into()),
+        }
+    }
+
+    /// Waits for its end and gives what it measured, and for how long it ran.
+    pub fn finish(mut self) -> (Vec<Truth>, Duration) {
+        let lines = self.process.rest(self.duration + START);
+        let ran = self.started.elapsed();
+        assert!(
+            self.process.exit(START).success(),
+            "the fixture failed: {lines:#?}"
+        );
+        let truths: Vec<Truth> = lines.iter().filter_map(|line| truth(line)).collect();
+        assert!(
+            !truths.is_empty(),
+            "the fixture printed no truth: {lines:#?}"
+        );
+        (truths, ran)
+    }
+}
+
+fn truth(line: &str) -> Option<Truth> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    if line["event"] != "truth" {
+        return None;
+    }
+    let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+    let id = ["task", "goid", "tid"]
+        .iter()
+        .find_map(|key| line[key].as_u64());
+    Some(Truth {
+        id: id.unwrap_or_else(|| panic!("no id in {line}")),
+        kind: text("kind"),
+        syscall: text("syscall"),
+        function: text("function"),
+        total_ns: number(&line, "total_ns"),
+    })
+}
+
+/// Checks that the report names the task in its syscall, for its time. The program blocks evenly, so
+/// a window has its share of the whole run's time. Gives the entry that names it.
+#[track_caller]
+pub fn check_time<'a>(
+    report: &'a Value,
+    task_kind: &str,
+    truth: &Truth,
+    ran: Duration,
+) -> &'a Value {
+    let mine = shares(report, task_kind, truth.id);
+    let fitting: Vec<_> = mine
+        .iter()
+        .filter(|share| share.syscall() == truth.syscall)
+        .collect();
+    assert!(
+        !fitting.is_empty(),
+        "{task_kind} {} in {} is not among blocking; its entries: {mine:#?}",
+        truth.id,
+        truth.syscall
+    );
+    let window = number(&report["window"], "duration_ns") as f64 / ran.as_nanos() as f64;
+    let expected = truth.total_ns as f64 * window;
+    let found = fitting.iter().map(|share| share.total_ns()).sum::<u64>() as f64;
+    assert!(
+        (found - expected).abs() <= expected * TOLERANCE,
+        "{task_kind} {} in {}: {found} ns instead of {expected} ns ({truth:?})",
+        truth.id,
+        truth.syscall
+    );
+    fitting[0].entry
+}
+
+/// Checks that the entry's stack holds the function in which the task blocks.
+#[track_caller]
+pub fn check_function(entry: &Value, truth: &Truth) {
+    let functions = functions(entry);
+    assert!(
+        functions
+            .iter()
+            .any(|function| function.contains(&truth.function)),
+        "the stack of {} {} does not name {}: {functions:#?}",
+        truth.syscall,
+        truth.id,
+        truth.function
+    );
+}

@@ -1,0 +1,101 @@
+//! The conditions under which is measured: nothing attached, observer, or another tool.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::process::{Process, Stream};
+use crate::project;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// One condition.
+#[derive(Debug, Clone, Copy)]
+pub struct Condition {
+    /// Its name in the table.
+    pub name: &'static str,
+    /// The program; `None` is the base with nothing attached, an empty one is `observer`.
+    program: Option<&'static str>,
+    /// Its arguments before the pid.
+    args: &'static [&'static str],
+    /// What it says on stderr once it is at work; empty: it says nothing.
+    ready: &'static str,
+}
+
+/// Nothing attached, and the default tier.
+pub const OURS: &[Condition] = &[
+    Condition {
+        name: "none",
+        program: None,
+        args: &[],
+        ready: "",
+    },
+    Condition {
+        name: "sched",
+        program: Some(""),
+        args: &["report", "-v", "-d", "3600", "-p"],
+        ready: "observing",
+    },
+];
+
+/// What a user would take instead.
+const ALTERNATIVES: &[Condition] = &[
+    Condition {
+        name: "strace -f -c",
+        program: Some("strace"),
+        args: &["-f", "-c", "-p"],
+        ready: "attached",
+    },
+    Condition {
+        name: "perf trace -s",
+        program: Some("perf"),
+        args: &["trace", "-s", "-p"],
+        ready: "",
+    },
+];
+
+/// The conditions of a benchmark.
+pub fn conditions(alternatives: bool) -> Vec<Condition> {
+    let others = ALTERNATIVES
+        .iter()
+        .filter(|other| other.program.and_then(project::find_program).is_some());
+    OURS.iter()
+        .chain(others.filter(|_| alternatives))
+        .copied()
+        .collect()
+}
+
+impl Condition {
+    /// Attaches it to a process; what it gives detaches when it is stopped or dropped.
+    pub fn attach(&self, observer: &Path, pid: u32) -> Result<Option<Process>> {
+        let Some(program) = self.program else {
+            return Ok(None);
+        };
+        let mut command = if program.is_empty() {
+            Command::new(observer)
+        } else {
+            Command::new(program)
+        };
+        command
+            .args(self.args)
+            .arg(pid.to_string())
+            .stdout(Stdio::null());
+        let process = Process::start(&mut command, Stream::Stderr, self.name)?;
+        if self.ready.is_empty() {
+            crate::process::sleep("attaching", Duration::from_secs(1))?;
+        } else {
+            process.line(self.ready, LIMIT)?;
+        }
+        Ok(Some(process))
+    }
+}
+
+/// Detaches as Ctrl-C would.
+pub fn detach(attached: Option<Process>) -> Result<()> {
+    if let Some(mut process) = attached {
+        process.stop(LIMIT)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! Counting what the tests say: libtest's summaries, and the skips that tests announce.
+
+use std::collections::BTreeMap;
+
+use crate::ui;
+
+/// The state of the count.
+#[derive(Debug, Default)]
+pub struct Results {
+    passed: usize,
+    failed: usize,
+    failures: Vec<String>,
+    skipped: BTreeMap<String, String>,
+    ignored: usize,
+    runs: usize,
+}
+
+impl Results {
+    /// Takes a line of libtest's output.
+    pub fn add_line(&mut self, line: &str) {
+        let line = line.trim_end();
+        if let Some(skip) = line.strip_prefix("SKIP ") {
+            self.skip(skip);
+        } else if let Some(summary) = line.strip_prefix("test result: ") {
+            self.runs += 1;
+            self.passed += count(summary, "passed");
+            self.failed += count(summary, "failed");
+        } else if let Some((name, outcome)) = line
+            .strip_prefix("test ")
+            .and_then(|rest| rest.split_once(" ... "))
+        {
+            if outcome.starts_with("FAILED") {
+                self.failures.push(name.to_owned());
+            } else if let Some(reason) = outcome.strip_prefix("ignored") {
+                let reason = reason.trim_start_matches([',', ' ']);
+                let reason = if reason.is_empty() {
+                    "ignored by its author"
+                } else {
+                    reason
+                };
+                self.ignored += 1;
+                self.skipped.insert(name.to_owned(), reason.to_owned());
+            }
+        }
+    }
+
+    /// Takes the log that tests append to when they skip themselves: `name: reason` per line.
+    pub fn add_skip_log(&mut self, log: &str) {
+        for line in log.lines() {
+            self.skip(line);
+        }
+    }
+
+    /// Takes the outcome of a check that is no test program.
+    pub fn check(&mut self, name: &str, outcome: anyhow::Result<()>) {
+        match outcome {
+            Ok(()) => self.passed += 1,
+            Err(error) => {
+                ui::warn(format!("{name}: {error:#}"));
+                self.failed += 1;
+                self.failures.push(name.to_owned());
+            }
+        }
+    }
+
+    /// Test programs that have come to their summary.
+    pub fn runs(&self) -> usize {
+        self.runs
+    }
+
+    /// Tests that failed.
+    pub fn failed(&self) -> usize {
+        self.failed
+    }
+
+    /// Their names, as far as the output gives them whole.
+    pub fn failures(&self) -> impl Iterator<Item = &str> {
+        self.failures.iter().map(String::as_str)
+    }
+
+    /// Skipped tests and why.
+    pub fn skipped(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.skipped
+            .iter()
+            .map(|(name, reason)| (name.as_str(), reason.as_str()))
+    }
+
+    /// The one line. A test that skips itself returns, so that libtest has counted it as passed.
+    pub fn line(&self) -> String {
+        let skipped = self.skipped.len();
+        let passed = self
+            .passed
+            .saturating_sub(skipped.saturating_sub(self.ignored));
+        format!("{passed} passed, {} failed, {skipped} skipped", self.failed)
+    }
+
+    /// Takes `name: reason`; names have no blanks.
+    fn skip(&mut self, text: &str) {
+        if let Some((name, reason)) = text.split_once(": ") {
+            self.skipped
+                .insert(name.trim().to_owned(), reason.trim().to_owned());
+        }
+    }
+}
+
+/// The number before a word in libtest's summary.
+fn count(summary: &str, word: &str) -> usize {
+    summary
+        .split(['.', ';'])
+        .find_map(|part| part.trim().strip_suffix(word)?.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_line_is_counted() {
+        let mut results = Results::default();
+        let output = "running 4 tests\n\
+            test a ... ok\n\
+            test b::c ... FAILED\n\
+            test d ... ignored, needs the moon\n\
+            test e ... ok\n\
+            SKIP e: go is not installed\n\
+            test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.01s\n\
+            test result: ok. 10 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
+        for line in output.lines() {
+            results.add_line(line);
+        }
+        // The same skip again, in the log.
+        results.add_skip_log("e: go is not installed\n");
+        results.check("tidy", Ok(()));
+        assert_eq!(results.line(), "12 passed, 1 failed, 2 skipped");
+        assert_eq!(results.runs(), 2);
+        assert_eq!(results.failures().collect::<Vec<_>>(), ["b::c"]);
+        assert_eq!(
+            results.skipped().collect::<Vec<_>>(),
+            [("d", "needs the moon"), ("e", "go is not installed")]
+        );
+    }
+}

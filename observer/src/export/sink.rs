@@ -282,12 +282,24 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_left_is_no_error() {
+    fn a_reader_that_leaves_after_a_part_is_no_error() {
+        let (mut reader, mut writer) = io::pipe().unwrap();
+        // More than a pipe holds, so that the writer is still there when the reader leaves.
+        let text = "line\n".repeat(1 << 20);
+        let head = std::thread::spawn(move || io::Read::read(&mut reader, &mut [0; 100]).unwrap());
+        assert_eq!(write_to(&mut writer, &text).unwrap(), Written::ReaderLeft);
+        assert_eq!(head.join().unwrap(), 100);
+    }
+
+    #[test]
+    fn a_reader_that_is_not_there_is_an_error() {
         let (reader, mut writer) = io::pipe().unwrap();
         drop(reader);
+        let error = SinkError::Stdout(write_to(&mut writer, "report\n").unwrap_err());
         assert_eq!(
-            write_to(&mut writer, "report\n").unwrap(),
-            Written::ReaderLeft
+            error.to_string(),
+            "can not write to stdout: whoever was to read it has left; keep the reader running, or \
+             write to a file with -o"
         );
     }
 

@@ -6,14 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod privileged;
 mod report;
 mod report_samples;
-//! The integration tests of `observer`, in one program.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-mod privileged;
 mod support;

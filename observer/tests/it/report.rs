@@ -1,6 +1,7 @@
 //! The report: golden texts, width, hostile names, and the JSON form against its schema.
 
-use crate::report_samples::{empty, go, pile_up, samples};
+use crate::report_samples::go::{go, pile_up};
+use crate::report_samples::{empty, samples};
 use observer::export::dto::{Report, json_schema};
 use observer::export::report::{FORMATS, TextOptions, format, json, text};
 use observer::export::{doctor, ps};

@@ -96,8 +96,16 @@ fn about(report: &Report, entry: &Blocking, rank: Rank) -> Vec<String> {
     let total = sum(&mut peers(), |e| e.total_ns);
 
     let mut out = Vec::new();
-    let urgent = || report.blocking.iter().filter(|e| Rank::of(e) < Rank::ForWork);
-    let (cpu, all) = (sum(&mut urgent(), run_queue), sum(&mut urgent(), |e| e.total_ns));
+    let urgent = || {
+        report
+            .blocking
+            .iter()
+            .filter(|e| Rank::of(e) < Rank::ForWork)
+    };
+    let (cpu, all) = (
+        sum(&mut urgent(), run_queue),
+        sum(&mut urgent(), |e| e.total_ns),
+    );
     if cpu > all / 2 {
         let others = urgent().count() < report.blocking.len();
         out.push(format!(
@@ -389,7 +397,7 @@ fn degraded(report: &Report) -> Option<String> {
 }
 
 fn lost(report: &Report) -> Option<String> {
-    let lost = report.completeness.lost_from_totals();
+    let lost = report.completeness.lost_total();
     let share = ratio(lost, report.completeness.seen.max(lost));
     (share >= 0.01).then(|| {
         format!(

@@ -8,20 +8,56 @@ use crate::export::text::wrap::paragraph;
 /// Reasons of loss in words. A reason that is not here is shown by its name.
 const REASONS: &[(&str, &str)] = &[
     ("inflight_map_full", "too many threads were blocked at once"),
-    ("aggregate_map_full", "too many different waits for the kernel's table of sums"),
+    (
+        "aggregate_map_full",
+        "too many different waits for the kernel's table of sums",
+    ),
     ("end_not_seen", "their end was not seen"),
-    ("user_stack_unreadable", "the user stack could not be walked"),
-    ("kernel_stack_unreadable", "the kernel stack could not be walked"),
-    ("stack_map_collision", "another stack had the slot in the kernel's table"),
+    (
+        "user_stack_unreadable",
+        "the user stack could not be walked",
+    ),
+    (
+        "kernel_stack_unreadable",
+        "the kernel stack could not be walked",
+    ),
+    (
+        "stack_map_collision",
+        "another stack had the slot in the kernel's table",
+    ),
     ("stack_map_full", "the kernel's table of stacks was full"),
-    ("stack_copy_budget", "the budget for copying stacks was used up"),
-    ("stack_copy_buffer_full", "no room in the buffer for a copy of the stack"),
-    ("record_buffer_full", "their single records did not fit the buffer"),
-    ("record_not_understood", "their records could not be decoded"),
-    ("tasks_folded", "too many tasks to sum each apart: folded together"),
-    ("task_unreadable", "the running task could not be read from the thread's memory"),
-    ("task_mismatch", "the runtime's structures did not check out, so no task was named"),
-    ("process_record_buffer_full", "records of starting or ending processes did not fit the buffer"),
+    (
+        "stack_copy_budget",
+        "the budget for copying stacks was used up",
+    ),
+    (
+        "stack_copy_buffer_full",
+        "no room in the buffer for a copy of the stack",
+    ),
+    (
+        "record_buffer_full",
+        "their single records did not fit the buffer",
+    ),
+    (
+        "record_not_understood",
+        "their records could not be decoded",
+    ),
+    (
+        "tasks_folded",
+        "too many tasks to sum each apart: folded together",
+    ),
+    (
+        "task_unreadable",
+        "the running task could not be read from the thread's memory",
+    ),
+    (
+        "task_mismatch",
+        "the runtime's structures did not check out, so no task was named",
+    ),
+    (
+        "process_record_buffer_full",
+        "records of starting or ending processes did not fit the buffer",
+    ),
 ];
 
 fn reason(name: &str) -> String {
@@ -77,7 +113,10 @@ pub(super) fn completeness(report: &Report) -> String {
     }
     for (name, n) in account.details_lost.iter().filter(|(_, n)| **n > 0) {
         let reason = reason(name);
-        lines.push(format!("details missing, sums complete: {}: {reason}", count(*n)));
+        lines.push(format!(
+            "details missing, sums complete: {}: {reason}",
+            count(*n)
+        ));
     }
     for (name, n) in account.stacks_lost.iter().filter(|(_, n)| **n > 0) {
         lines.push(format!("stacks missing: {}: {}", count(*n), reason(name)));

@@ -105,7 +105,10 @@ fn figures(entry: &Blocking, total: u64) -> String {
 }
 
 fn rule(entry: &Blocking, options: TextOptions) -> Option<String> {
-    let evidence = entry.legality_evidence.as_ref().map(|evidence| fit(evidence, 160));
+    let evidence = entry
+        .legality_evidence
+        .as_ref()
+        .map(|evidence| fit(evidence, 160));
     let text = match (entry.legality.as_str(), entry.cause.as_str()) {
         // Nobody calls for being without a CPU: there is no rule about it.
         (_, "run_queue") => return None,

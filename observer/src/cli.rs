@@ -12,7 +12,7 @@ use std::time::Duration;
 /// How the program ends. One table for the code and for the help text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Done. Also when whoever read standard output left early.
+    /// Done. Also when whoever read standard output left after a part of it.
     Ok = 0,
     /// Failed; one line on stderr says at what.
     Failed = 1,
@@ -32,7 +32,7 @@ impl Exit {
 }
 
 const EXIT_CODES: &str = "Exit codes:\n  \
-    0   done (also when the reader of the output left early)\n  \
+    0   done (also when the reader of the output left after a part)\n  \
     1   failed; one line on stderr says what, why and what to do\n  \
     2   the command line is wrong\n  \
     77  no permission; the text names the missing capability or setting";

@@ -65,7 +65,7 @@ pub fn json(diagnosis: &Diagnosis) -> Result<String, serde_json::Error> {
 pub fn text(diagnosis: &Diagnosis) -> String {
     let host = &diagnosis.host;
     let of = match diagnosis.pid {
-        Some(pid) => format!(" for pid {pid}"),
+        Some(pid) => format!("For pid {pid}: "),
         None => String::new(),
     };
     let head = format!(
@@ -76,7 +76,7 @@ pub fn text(diagnosis: &Diagnosis) -> String {
         counted(u64::from(host.cpus), "CPU", "CPUs")
     );
     let mut out = paragraph(&head, "", "  ");
-    out += &paragraph(&format!("{}{of}.", answer(diagnosis)), "", "  ");
+    out += &paragraph(&format!("{of}{}.", answer(diagnosis)), "", "  ");
     let mut group = "";
     for check in &diagnosis.checks {
         if check.group != group {

@@ -1,7 +1,8 @@
 //! Where results go: standard output, or a file that is there whole or not at all.
 //!
-//! A reader that closes the pipe early (`observer report ... | head`) has what it wanted: that is
-//! no error, nothing is printed, and the exit code is what it would have been.
+//! A reader that closes the pipe after a part (`observer report ... | head`) has what it wanted:
+//! that is no error, nothing is printed, and the exit code is what it would have been. When nobody
+//! was there to take even the start, the observation was for nothing: that is an error.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -25,7 +26,7 @@ pub enum Sink {
 pub enum Written {
     /// All of it was taken.
     Whole,
-    /// The reader had enough and closed the pipe.
+    /// The reader took a part and closed the pipe.
     ReaderLeft,
 }
 
@@ -33,7 +34,7 @@ pub enum Written {
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     /// Standard output.
-    #[error("can not write to standard output: {}; {}", reason(.0), cure(.0))]
+    #[error("can not write to stdout: {}; {}", reason(.0), cure(.0))]
     Stdout(#[source] io::Error),
     /// A file.
     #[error("can not write {}: {}; {}", .0.display(), reason(.1), cure(.1))]
@@ -61,7 +62,7 @@ impl Sink {
         };
         let tried = match place(path) {
             Place::Refused(error) => Err(error),
-            Place::InPlace => OpenOptions::new().write(true).open(path).map(drop),
+            Place::Through => OpenOptions::new().write(true).open(path).map(drop),
             Place::Replace => temporary(path).and_then(|(temp, _)| fs::remove_file(temp)),
         };
         tried.map_err(|error| SinkError::File(path.clone(), error))
@@ -85,7 +86,7 @@ enum Place {
     /// A new file, or a plain one that a finished file replaces.
     Replace,
     /// A device, a pipe, or a link (`/dev/stdout`): replacing it would destroy it.
-    InPlace,
+    Through,
     /// Not a place to write to.
     Refused(io::Error),
 }
@@ -94,7 +95,7 @@ fn place(path: &Path) -> Place {
     match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => Place::Refused(ErrorKind::IsADirectory.into()),
         Ok(meta) if meta.is_file() => Place::Replace,
-        Ok(_) => Place::InPlace,
+        Ok(_) => Place::Through,
         Err(error) if error.kind() == ErrorKind::NotFound => Place::Replace,
         Err(error) => Place::Refused(error),
     }
@@ -103,7 +104,7 @@ fn place(path: &Path) -> Place {
 fn write_file(path: &Path, text: &str) -> io::Result<Written> {
     match place(path) {
         Place::Refused(error) => Err(error),
-        Place::InPlace => {
+        Place::Through => {
             // The mode counts only where a dangling link makes a new file.
             let mut options = OpenOptions::new();
             let mut file = options
@@ -155,15 +156,26 @@ fn temporary(path: &Path) -> io::Result<(PathBuf, File)> {
     }
 }
 
-/// Writes all of `text`; a reader that leaves early is no error.
+/// Writes all of `text`; a reader that leaves after a part of it is no error.
 ///
 /// # Errors
-/// Any other failure to write.
+/// Any other failure to write, and a reader that took nothing at all.
 pub fn write_to(out: &mut impl Write, text: &str) -> io::Result<Written> {
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Ok(Written::Whole),
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        match out.write(rest) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(taken) => rest = rest.get(taken..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::BrokenPipe && rest.len() < text.len() => {
+                return Ok(Written::ReaderLeft);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match out.flush() {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Written::ReaderLeft),
-        Err(error) => Err(error),
+        flushed => flushed.map(|()| Written::Whole),
     }
 }
 
@@ -171,6 +183,7 @@ pub fn write_to(out: &mut impl Write, text: &str) -> io::Result<Written> {
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::StorageFull => "the disk is full".to_owned(),
+        ErrorKind::BrokenPipe => "whoever was to read it has left".to_owned(),
         ErrorKind::QuotaExceeded => "the disk quota is used up".to_owned(),
         ErrorKind::PermissionDenied => "permission denied".to_owned(),
         ErrorKind::NotFound => "its directory does not exist".to_owned(),
@@ -191,6 +204,7 @@ fn cure(error: &io::Error) -> &'static str {
             "make the directory or choose another path"
         }
         ErrorKind::IsADirectory => "give a file name in it",
+        ErrorKind::BrokenPipe => "keep the reader running, or write to a file with -o",
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             "choose a directory that you may write to"
         }
@@ -268,12 +282,24 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_left_is_no_error() {
+    fn a_reader_that_leaves_after_a_part_is_no_error() {
+        let (mut reader, mut writer) = io::pipe().unwrap();
+        // More than a pipe holds, so that the writer is still there when the reader leaves.
+        let text = "line\n".repeat(1 << 20);
+        let head = std::thread::spawn(move || io::Read::read(&mut reader, &mut [0; 100]).unwrap());
+        assert_eq!(write_to(&mut writer, &text).unwrap(), Written::ReaderLeft);
+        assert_eq!(head.join().unwrap(), 100);
+    }
+
+    #[test]
+    fn a_reader_that_is_not_there_is_an_error() {
         let (reader, mut writer) = io::pipe().unwrap();
         drop(reader);
+        let error = SinkError::Stdout(write_to(&mut writer, "report\n").unwrap_err());
         assert_eq!(
-            write_to(&mut writer, "report\n").unwrap(),
-            Written::ReaderLeft
+            error.to_string(),
+            "can not write to stdout: whoever was to read it has left; keep the reader running, or \
+             write to a file with -o"
         );
     }
 

@@ -1,7 +1,3 @@
-//! The one integration test binary.
-
-mod report;
-mod report_samples;
 //! The integration tests of `observer`, in one program.
 #![allow(
     clippy::unwrap_used,
@@ -9,5 +5,8 @@ mod report_samples;
     clippy::panic,
     reason = "a test fails by panicking"
 )]
+
 mod privileged;
+mod report;
+mod report_samples;
 mod support;

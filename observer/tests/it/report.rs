@@ -1,6 +1,7 @@
 //! The report: golden texts, width, hostile names, and the JSON form against its schema.
 
-use crate::report_samples::{empty, go, pile_up, samples};
+use crate::report_samples::go::{go, pile_up};
+use crate::report_samples::{empty, samples};
 use observer::export::dto::{Report, json_schema};
 use observer::export::report::{FORMATS, TextOptions, format, json, text};
 use observer::export::{doctor, ps};
@@ -42,7 +43,7 @@ fn all_options() -> Vec<TextOptions> {
 #[test]
 fn texts_are_as_committed() {
     for (name, view) in samples() {
-        let text = text::render(&Report::from(&view), &TextOptions::default());
+        let text = text::render(&Report::from(&view), TextOptions::default());
         compare(
             &here(&format!("tests/it/golden/{name}.txt")),
             &text,
@@ -58,7 +59,7 @@ fn everything_is_shown_on_request() {
         verbose: true,
         ..TextOptions::default()
     };
-    let text = text::render(&Report::from(&pile_up()), &options);
+    let text = text::render(&Report::from(&pile_up()), options);
     compare(
         &here("tests/it/golden/pile_up_full.txt"),
         &text,
@@ -70,7 +71,7 @@ fn everything_is_shown_on_request() {
 fn every_line_fits_100_columns_and_moves_no_cursor() {
     for (name, view) in samples() {
         for options in all_options() {
-            let text = text::render(&Report::from(&view), &options);
+            let text = text::render(&Report::from(&view), options);
             for line in text.lines() {
                 assert!(
                     line.width() <= 100,
@@ -89,7 +90,7 @@ fn every_line_fits_100_columns_and_moves_no_cursor() {
 #[test]
 fn a_name_can_not_make_a_second_verdict() {
     let (_, view) = samples().pop().unwrap();
-    let text = text::render(&Report::from(&view), &TextOptions::default());
+    let text = text::render(&Report::from(&view), TextOptions::default());
     assert_eq!(
         text.lines()
             .filter(|line| line.starts_with("VERDICT"))

@@ -21,6 +21,8 @@ pub struct Completeness {
     pub unfinished: u64,
     /// Lost, by reason.
     pub lost: BTreeMap<String, u64>,
+    /// Details lost of waits that are in the sums all the same, by reason.
+    pub details_lost: BTreeMap<String, u64>,
     /// Blocked time whose task is not known although the runtime has tasks.
     pub unattributed_ns: u64,
     /// Time of idle runtime threads: counted, not blocking.
@@ -36,14 +38,6 @@ impl Completeness {
     /// Waits lost for any reason.
     pub fn lost_total(&self) -> u64 {
         self.lost.values().fold(0, |sum, n| sum.saturating_add(*n))
-    }
-
-    /// Waits whose time is missing from the totals: those lost, but not those whose record alone
-    /// was lost.
-    pub fn lost_from_totals(&self) -> u64 {
-        let kept = |reason: &str| matches!(reason, "record" | "lost_record");
-        let missing = self.lost.iter().filter(|(reason, _)| !kept(reason));
-        missing.fold(0, |sum, (_, n)| sum.saturating_add(*n))
     }
 
     /// `seen` minus everything that accounts for it: 0 when the account adds up.
@@ -79,7 +73,8 @@ pub struct CensusCost {
 /// What observing cost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Overhead {
-    /// Share of the target's CPU time, when it could be measured.
+    /// Time in the kernel programs as a share of the targets' CPU time, when both could be
+    /// measured. An upper bound: runs for other processes count too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_cpu_share: Option<f64>,
     /// CPU time of the observer process.
@@ -108,6 +103,7 @@ impl From<&view::Completeness> for Completeness {
             filtered: from.filtered,
             unfinished: from.unfinished,
             lost: owned(&from.lost),
+            details_lost: owned(&from.details_lost),
             unattributed_ns: from.unattributed_ns,
             idle_ns: from.idle_ns,
             stacks_lost: owned(&from.stacks_lost),

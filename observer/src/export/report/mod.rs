@@ -1,6 +1,11 @@
 //! The report in its formats. Each is rendered from [`Report`], the JSON form, and from nothing
 //! else: what a person reads is what a program can read.
 
+#![allow(
+    clippy::format_push_string,
+    reason = "a report is rendered once, and `+=` has no error to handle as `write!` has"
+)]
+
 pub mod json;
 pub mod phrase;
 pub mod text;
@@ -44,7 +49,7 @@ pub struct Format {
 pub const FORMATS: &[Format] = &[
     Format {
         name: "text",
-        render: |report, options| Ok(text::render(report, options)),
+        render: |report, options| Ok(text::render(report, *options)),
     },
     Format {
         name: "json",

@@ -94,15 +94,26 @@ fn about(report: &Report, entry: &Blocking, rank: Rank) -> Vec<String> {
         entries.fold(0_u64, |sum, e| sum.saturating_add(value(e)))
     };
     let total = sum(&mut peers(), |e| e.total_ns);
-    let waited_for_cpu = sum(&mut peers(), run_queue);
 
     let mut out = Vec::new();
-    if waited_for_cpu > total / 2 && rank < Rank::ForWork {
+    let urgent = || {
+        report
+            .blocking
+            .iter()
+            .filter(|e| Rank::of(e) < Rank::ForWork)
+    };
+    let (cpu, all) = (
+        sum(&mut urgent(), run_queue),
+        sum(&mut urgent(), |e| e.total_ns),
+    );
+    if cpu > all / 2 {
+        let others = urgent().count() < report.blocking.len();
         out.push(format!(
-            "Not enough CPU: {} of {} was spent ready to run, waiting for a CPU ({} in {}).",
-            percent(ratio(waited_for_cpu, total)),
-            whose(report, rank),
-            duration(waited_for_cpu),
+            "Not enough CPU: {} of blocked time{} was spent ready to run, waiting for a CPU ({}{} in {}).",
+            percent(ratio(cpu, all)),
+            if others { " (waits for work and allowed ones left out)" } else { "" },
+            duration(cpu),
+            if cpu > report.window.duration_ns { ", all tasks together," } else { "" },
             duration(report.window.duration_ns),
         ));
     } else if rank == Rank::ForWork {
@@ -227,9 +238,16 @@ fn age(oldest_ns: u64, lower_bound: bool) -> String {
 
 /// What it means that a task blocks there. Only what the runtime's rules say.
 fn meaning(entry: &Blocking, rank: Rank) -> Option<String> {
+    if entry.cause == "run_queue" {
+        return None;
+    }
     let text = match (rank, phrase::kind(entry), entry.legality.as_str()) {
         (Rank::InPoll, ..) => {
             "This is inside an async poll: until such a wait ends, its thread runs no other task."
+        }
+        (Rank::Task, "goroutine", "no_rule") if entry.legality_evidence.is_some() => {
+            let how = entry.legality_evidence.as_deref().unwrap_or_default();
+            return Some(format!("For most of that time {}.", fit(how, 160)));
         }
         (Rank::Task, "goroutine", _) => {
             "A goroutine may block there: it is a fault only if something waits for it."
@@ -379,7 +397,7 @@ fn degraded(report: &Report) -> Option<String> {
 }
 
 fn lost(report: &Report) -> Option<String> {
-    let lost = report.completeness.lost_from_totals();
+    let lost = report.completeness.lost_total();
     let share = ratio(lost, report.completeness.seen.max(lost));
     (share >= 0.01).then(|| {
         format!(

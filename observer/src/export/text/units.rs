@@ -50,13 +50,7 @@ pub fn duration(ns: u64) -> String {
 
 fn three_digits(value: u64, unit: u64, name: &str) -> String {
     let scaled = value as f64 / unit as f64;
-    let decimals = if scaled < 9.995 {
-        2
-    } else if scaled < 99.95 {
-        1
-    } else {
-        0
-    };
+    let decimals = usize::from(scaled < 99.95) + usize::from(scaled < 9.995);
     format!("{scaled:.decimals$}{NBSP}{name}")
 }
 

@@ -7,36 +7,61 @@ use crate::export::text::wrap::paragraph;
 
 /// Reasons of loss in words. A reason that is not here is shown by its name.
 const REASONS: &[(&str, &str)] = &[
+    ("inflight_map_full", "too many threads were blocked at once"),
     (
-        "inflight_full",
-        "no room to remember another blocked thread",
+        "aggregate_map_full",
+        "too many different waits for the kernel's table of sums",
     ),
-    ("aggregate_full", "no room in the totals"),
+    ("end_not_seen", "their end was not seen"),
     (
-        "record",
-        "its record did not fit the buffer (its time is in the totals)",
+        "user_stack_unreadable",
+        "the user stack could not be walked",
     ),
-    ("ring_full", "the buffer to user space was full"),
-    ("end", "the end of the wait was not seen"),
-    ("folded_tasks", "the task was folded into 'other tasks'"),
-    ("decode", "the record could not be decoded"),
-    ("user_stack_failed", "the walk of the user stack failed"),
-    ("kernel_stack_failed", "the walk of the kernel stack failed"),
-    ("stack_collision", "another stack had the slot"),
-    ("stack_map_full", "no room for another stack"),
+    (
+        "kernel_stack_unreadable",
+        "the kernel stack could not be walked",
+    ),
+    (
+        "stack_map_collision",
+        "another stack had the slot in the kernel's table",
+    ),
+    ("stack_map_full", "the kernel's table of stacks was full"),
     (
         "stack_copy_budget",
         "the budget for copying stacks was used up",
     ),
     (
-        "stack_copy_lost",
-        "no room in the buffer for the copy of the stack",
+        "stack_copy_buffer_full",
+        "no room in the buffer for a copy of the stack",
+    ),
+    (
+        "record_buffer_full",
+        "their single records did not fit the buffer",
+    ),
+    (
+        "record_not_understood",
+        "their records could not be decoded",
+    ),
+    (
+        "tasks_folded",
+        "too many tasks to sum each apart: folded together",
+    ),
+    (
+        "task_unreadable",
+        "the running task could not be read from the thread's memory",
+    ),
+    (
+        "task_mismatch",
+        "the runtime's structures did not check out, so no task was named",
+    ),
+    (
+        "process_record_buffer_full",
+        "records of starting or ending processes did not fit the buffer",
     ),
 ];
 
 fn reason(name: &str) -> String {
-    let bare = name.strip_prefix("lost_").unwrap_or(name);
-    match REASONS.iter().find(|(known, _)| *known == bare) {
+    match REASONS.iter().find(|(known, _)| *known == name) {
         Some((_, words)) => (*words).to_owned(),
         None => fit(&name.replace('_', " "), 60),
     }
@@ -86,6 +111,13 @@ pub(super) fn completeness(report: &Report) -> String {
             reason(name)
         ));
     }
+    for (name, n) in account.details_lost.iter().filter(|(_, n)| **n > 0) {
+        let reason = reason(name);
+        lines.push(format!(
+            "details missing, sums complete: {}: {reason}",
+            count(*n)
+        ));
+    }
     for (name, n) in account.stacks_lost.iter().filter(|(_, n)| **n > 0) {
         lines.push(format!("stacks missing: {}: {}", count(*n), reason(name)));
     }
@@ -122,7 +154,7 @@ fn overhead(report: &Report) -> String {
     let window = report.window.duration_ns;
     let mut parts = Vec::new();
     parts.push(match cost.target_cpu_share {
-        Some(share) => format!("{} of the target's CPU time", percent(share)),
+        Some(share) => format!("at most {} of the target's CPU time", percent(share)),
         None => "share of the target's CPU time not measured".to_owned(),
     });
     parts.push(match (cost.bpf_run_ns, cost.bpf_run_count) {

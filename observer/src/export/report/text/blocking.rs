@@ -13,7 +13,7 @@ const LIMIT: usize = 5;
 const INDENT: &str = "     ";
 
 /// The entries that are shown, with their numbers.
-pub(super) fn shown<'a>(report: &'a Report, options: &TextOptions) -> Vec<(usize, &'a Blocking)> {
+pub(super) fn shown<'a>(report: &'a Report, options: TextOptions) -> Vec<(usize, &'a Blocking)> {
     let mut entries = numbered(report);
     if !options.full {
         entries.truncate(LIMIT);
@@ -22,7 +22,7 @@ pub(super) fn shown<'a>(report: &'a Report, options: &TextOptions) -> Vec<(usize
 }
 
 /// The heading.
-pub(super) fn heading(report: &Report, options: &TextOptions) -> String {
+pub(super) fn heading(report: &Report, options: TextOptions) -> String {
     let shown = shown(report, options).len();
     format!(
         "TOP BLOCKING SITES{}",
@@ -31,7 +31,7 @@ pub(super) fn heading(report: &Report, options: &TextOptions) -> String {
 }
 
 /// One block of lines per site.
-pub(super) fn sites(report: &Report, options: &TextOptions) -> String {
+pub(super) fn sites(report: &Report, options: TextOptions) -> String {
     let total = report
         .blocking
         .iter()
@@ -47,7 +47,7 @@ fn site(
     number: usize,
     entry: &Blocking,
     total: u64,
-    options: &TextOptions,
+    options: TextOptions,
 ) -> String {
     let mut title = format!(
         "#{number}  {} at {}",
@@ -56,6 +56,9 @@ fn site(
     );
     if report.targets.len() > 1 {
         title += &format!(", in {}", phrase::target(report, entry.target));
+    }
+    if options.verbose {
+        title += &format!(" [{}]", entry.id);
     }
     let mut out = paragraph(&title, "  ", INDENT);
     if let Some(resource) = &entry.resource {
@@ -101,22 +104,25 @@ fn figures(entry: &Blocking, total: u64) -> String {
     text
 }
 
-fn rule(entry: &Blocking, options: &TextOptions) -> Option<String> {
-    let text = match entry.legality.as_str() {
-        "in_poll" => {
-            "NOT allowed here: inside an async poll, its thread runs no other task meanwhile"
-        }
-        "may_block" => "allowed here: made for blocking (spawn_blocking or block_in_place)",
-        "unknown" => "allowed here or not: could not be told",
-        _ => return None,
-    };
-    // Why something is not known is always said; how something is known, on request.
+fn rule(entry: &Blocking, options: TextOptions) -> Option<String> {
     let evidence = entry
         .legality_evidence
         .as_ref()
-        .filter(|_| options.verbose || entry.legality == "unknown");
+        .map(|evidence| fit(evidence, 160));
+    let text = match (entry.legality.as_str(), entry.cause.as_str()) {
+        // Nobody calls for being without a CPU: there is no rule about it.
+        (_, "run_queue") => return None,
+        ("in_poll", _) => {
+            "NOT allowed here: inside an async poll, its thread runs no other task meanwhile"
+        }
+        ("may_block", _) => "allowed here: made for blocking (spawn_blocking or block_in_place)",
+        ("unknown", _) => "allowed here or not: could not be told",
+        _ => return evidence.map(|evidence| format!("note: {evidence}")),
+    };
+    // Why something is not known is always said; how something is known, on request.
+    let evidence = evidence.filter(|_| options.verbose || entry.legality == "unknown");
     Some(match evidence {
-        Some(evidence) => format!("{text} ({})", fit(evidence, 160)),
+        Some(evidence) => format!("{text} ({evidence})"),
         None => text.to_owned(),
     })
 }

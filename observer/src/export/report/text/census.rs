@@ -14,7 +14,7 @@ const GROUPS: usize = 8;
 const EDGES: usize = 15;
 
 /// The groups of each target.
-pub(super) fn groups(report: &Report, options: &TextOptions) -> String {
+pub(super) fn groups(report: &Report, options: TextOptions) -> String {
     let mut out = String::new();
     for census in &report.census {
         let one = match report
@@ -87,7 +87,7 @@ fn line(group: &CensusGroup, one: &str) -> String {
 }
 
 /// One line per edge, heaviest first.
-pub(super) fn graph(report: &Report, options: &TextOptions) -> String {
+pub(super) fn graph(report: &Report, options: TextOptions) -> String {
     let labels: HashMap<&str, &str> = report
         .wait_graph
         .nodes

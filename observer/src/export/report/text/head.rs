@@ -27,7 +27,7 @@ pub(super) fn window(report: &Report) -> String {
 }
 
 /// One paragraph per process.
-pub(super) fn targets(report: &Report, options: &TextOptions) -> String {
+pub(super) fn targets(report: &Report, options: TextOptions) -> String {
     let mut out = String::new();
     for target in &report.targets {
         out += &paragraph(&line(target), "  ", "      ");

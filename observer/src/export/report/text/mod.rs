@@ -14,7 +14,7 @@ use crate::export::dto::{Blocking, Report};
 use crate::export::text::wrap::paragraph;
 
 /// Renders the report.
-pub fn render(report: &Report, options: &TextOptions) -> String {
+pub fn render(report: &Report, options: TextOptions) -> String {
     let mut out = head::window(report);
     section(
         &mut out,

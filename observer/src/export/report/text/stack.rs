@@ -13,7 +13,7 @@ const KERNEL_LIMIT: usize = 5;
 const INDENT: &str = "       ";
 
 /// The stack of an entry.
-pub(super) fn lines(entry: &Blocking, options: &TextOptions) -> String {
+pub(super) fn lines(entry: &Blocking, options: TextOptions) -> String {
     let (kernel, user): (Vec<&Frame>, Vec<&Frame>) =
         entry.stack.iter().partition(|frame| frame.kind == "kernel");
     let mut out = String::new();

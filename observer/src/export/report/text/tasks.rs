@@ -23,7 +23,7 @@ struct Row<'a> {
 }
 
 /// The heading. A site lists only its largest tasks, so a sum over sites can miss small parts.
-pub(super) fn heading(report: &Report, options: &TextOptions) -> String {
+pub(super) fn heading(report: &Report, options: TextOptions) -> String {
     let all = rows(report).len();
     let shown = if options.full { all } else { all.min(LIMIT) };
     let cut = report
@@ -39,7 +39,7 @@ pub(super) fn heading(report: &Report, options: &TextOptions) -> String {
 }
 
 /// One row per task.
-pub(super) fn table(report: &Report, options: &TextOptions) -> String {
+pub(super) fn table(report: &Report, options: TextOptions) -> String {
     let several = report.targets.len() > 1;
     let mut columns = vec![("task", Column::Text)];
     if several {

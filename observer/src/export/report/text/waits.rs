@@ -17,7 +17,7 @@ const WAKERS: usize = 3;
 const UNFINISHED: usize = 8;
 
 /// One row per waker of the shown sites.
-pub(super) fn wakers(report: &Report, options: &TextOptions) -> String {
+pub(super) fn wakers(report: &Report, options: TextOptions) -> String {
     let mut table = Table::new(&[
         ("site", Column::Text),
         ("woken by", Column::Text),
@@ -40,7 +40,7 @@ pub(super) fn wakers(report: &Report, options: &TextOptions) -> String {
 }
 
 /// One paragraph per entry with waits that had not ended, oldest first.
-pub(super) fn unfinished(report: &Report, options: &TextOptions) -> String {
+pub(super) fn unfinished(report: &Report, options: TextOptions) -> String {
     let mut open = numbered(report);
     open.retain(|(_, entry)| entry.unfinished.count > 0);
     // What waits for work, or may wait, does so as long as it likes: it comes last.

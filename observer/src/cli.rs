@@ -286,3 +286,97 @@ fn stop(error: &clap::Error, args: &[OsString]) -> Stop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(args: &str) -> ReportArgs {
+        let args = ["observer", "report"]
+            .into_iter()
+            .chain(args.split_whitespace());
+        match parse(args).unwrap().command {
+            Command::Report(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refused(args: &str, expected: &str) {
+        let stop = parse(["observer"].into_iter().chain(args.split_whitespace())).unwrap_err();
+        assert_eq!(stop.exit, Exit::Usage, "{args}");
+        assert!(stop.text.contains(expected), "{args}: {}", stop.text);
+        assert_eq!(
+            stop.text.lines().count(),
+            2,
+            "one line and a hint: {}",
+            stop.text
+        );
+        assert!(stop.text.contains("hint: observer "), "{}", stop.text);
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let args = report("-p 4242");
+        assert_eq!(args.pids, [4242]);
+        assert_eq!(args.duration, Duration::from_secs(10));
+        assert_eq!(
+            (args.min_us, args.format, args.tier),
+            (1000, "text", Tier::Sched)
+        );
+        assert_eq!(args.text_options(0), TextOptions::default());
+    }
+
+    #[test]
+    fn several_targets_and_a_command() {
+        assert_eq!(report("-p 1,2 --pid 3").pids, [1, 2, 3]);
+        assert_eq!(report("--comm a --comm b").comm, ["a", "b"]);
+        assert_eq!(
+            report("-d 0.5 -- sleep 3 -p 7").cmd,
+            ["sleep", "3", "-p", "7"]
+        );
+        assert_eq!(
+            report("-p 1 -U -f json -o out").text_options(1).stacks,
+            Stacks::User
+        );
+    }
+
+    #[test]
+    fn wrong_command_lines_are_one_line_and_a_hint() {
+        refused("report", "required");
+        refused("report -p 0", "0 is not in 1..");
+        refused("report -p many", "invalid");
+        refused("report -p 1 -d 0", "between 0.1 and 86400");
+        refused("report -p 1 -d nan", "between 0.1 and 86400");
+        refused("report -p 1 -d ten", "not a number of seconds");
+        refused("report -p 1 -f html", "this version can write text or json");
+        refused("report -p 1 -U -K", "cannot be used with");
+        refused("report -p 1 --tier most", "sched");
+        refused("report -p 1 --evil\u{1b}[2J", "unexpected argument");
+        refused("ps -q -v", "cannot be used with");
+        refused("explode", "unrecognized subcommand");
+    }
+
+    #[test]
+    fn help_and_version_are_not_errors() {
+        for args in [["observer", "--help"], ["observer", "--version"]] {
+            assert_eq!(parse(args).unwrap_err().exit, Exit::Ok);
+        }
+        let help = parse(["observer", "report", "--help"]).unwrap_err();
+        assert!(
+            help.text.contains("77") && help.text.contains("Ctrl-C"),
+            "{}",
+            help.text
+        );
+        assert!(
+            help.text.lines().all(|line| line.chars().count() <= 100),
+            "{}",
+            help.text
+        );
+        assert_eq!(parse(["observer"]).unwrap_err().exit, Exit::Usage);
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+}

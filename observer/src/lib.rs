@@ -5,6 +5,7 @@
 //! Stages never import each other: they meet in `model` and are wired in `app`.
 
 pub mod aggregate;
+pub mod app;
 pub mod decode;
 pub mod intake;
 pub mod cli;

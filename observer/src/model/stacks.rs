@@ -45,6 +45,11 @@ impl StackTable {
         self.stacks.get(id.0 as usize)
     }
 
+    /// The ids of all stacks.
+    pub fn ids(&self) -> impl Iterator<Item = StackId> + use<> {
+        (0..self.stacks.len() as u32).map(StackId)
+    }
+
     /// How many different stacks there are.
     pub fn len(&self) -> usize {
         self.stacks.len()

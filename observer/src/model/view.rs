@@ -287,6 +287,8 @@ pub struct Completeness {
     pub unfinished: u64,
     /// Lost, by reason.
     pub lost: BTreeMap<&'static str, u64>,
+    /// Details lost of waits that are in the sums all the same, by reason.
+    pub details_lost: BTreeMap<&'static str, u64>,
     /// Blocked time whose task is not known although the runtime has tasks.
     pub unattributed_ns: u64,
     /// Time of idle runtime threads: counted, not blocking.

@@ -4,6 +4,8 @@
 //! Executor plumbing, lock primitives and syscall wrappers count as runtime: they are where every
 //! wait ends up, so that they tell nothing about whose wait it is.
 
+use std::path::Path;
+
 use crate::model::{Frame, FrameKind, Known, Reason};
 
 /// Crates whose functions are runtime: Rust's own, executors, their combinators, and the locks and
@@ -138,10 +140,16 @@ pub fn kind(function: &str, file: Option<&str>, module: &str) -> FrameKind {
         return FrameKind::Runtime;
     }
     let runtime = match root(function) {
+        // Go without its own symbol table (see `symbols::ModuleSymbols`, which knows better).
+        _ if file.is_some_and(is_go_source) => {
+            function.starts_with("runtime.") || function.starts_with("internal/runtime/")
+        }
         Some(name) => RUNTIME_CRATES.contains(&name),
         // An application's own `read` has a source file; that of a static libc has none.
         None => {
             function.starts_with("__")
+                || function.starts_with("_cgo_")
+                || function.starts_with("x_cgo_")
                 || function.starts_with("pthread_")
                 || (file.is_none() && RUNTIME_FUNCTIONS.contains(&function))
         }
@@ -180,6 +188,15 @@ fn is_runtime_source(file: &str) -> bool {
             let name = package.rsplit_once('-').map_or(package, |(name, _)| name);
             RUNTIME_CRATES.contains(&name.replace('-', "_").as_str())
         })
+}
+
+fn is_go_source(file: &str) -> bool {
+    let extension = Path::new(file).extension().and_then(|e| e.to_str());
+    match extension {
+        Some("go") => true,
+        Some("s") => file.contains("/src/runtime/"),
+        _ => false,
+    }
 }
 
 /// The crate (or namespace) that a Rust or C++ path begins with; `None` for a plain C name.
@@ -275,12 +292,18 @@ pub fn display_name(name: &str) -> String {
     out
 }
 
-/// The nearest user frame: where the application waits. It can be nameless (a stripped program):
-/// then its `unknown_reason` says why, and module and address still point at it.
+/// The nearest user frame with a name: where the application waits. When no user frame has one (a
+/// stripped program), the nearest nameless one in a known module: its `unknown_reason` says why,
+/// and module and address still point at it.
 pub fn site(frames: &[Frame]) -> Known<&Frame> {
     // A user address in no module at all is what a broken stack looks like, not a place.
     let user = |frame: &&Frame| frame.kind == FrameKind::User && frame.module.is_some();
-    if let Some(frame) = frames.iter().find(user) {
+    let named = |frame: &&Frame| user(frame) && frame.function.is_some();
+    if let Some(frame) = frames
+        .iter()
+        .find(named)
+        .or_else(|| frames.iter().find(user))
+    {
         return Known::Known(frame);
     }
     Known::Unknown(if frames.iter().all(|f| f.kind == FrameKind::Kernel) {
@@ -371,6 +394,18 @@ mod tests {
         ] {
             assert_eq!(of(name), FrameKind::User, "{name}");
         }
+        let go = |name| {
+            kind(
+                name,
+                Some("/usr/local/go/src/runtime/sys_linux_amd64.s"),
+                "app",
+            )
+        };
+        assert_eq!(go("runtime.futex"), FrameKind::Runtime);
+        assert_eq!(
+            kind("main.read", Some("/a/main.go"), "app"),
+            FrameKind::User
+        );
         assert_eq!(
             kind(
                 "poll",
@@ -432,6 +467,10 @@ mod tests {
         let broken = frame(None, None, FrameKind::User);
         let stack = [kernel.clone(), libc.clone(), broken.clone(), user.clone()];
         assert_eq!(site(&stack), Known::Known(&user));
+        let nameless = frame(None, Some("lib.so"), FrameKind::User);
+        let stack = [nameless.clone(), user.clone()];
+        assert_eq!(site(&stack), Known::Known(&user));
+        assert_eq!(site(&stack[..1]), Known::Known(&nameless));
         let why = |stack: &[Frame]| site(stack).reason().unwrap().0.clone();
         assert!(why(&[kernel]).contains("no user stack"));
         assert!(why(&[libc.clone(), root]).contains("runtime itself"));

@@ -5,3 +5,4 @@ pub mod classify;
 pub mod processes;
 pub mod resources;
 pub mod symbols;
+pub mod unwind;

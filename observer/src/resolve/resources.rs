@@ -26,7 +26,7 @@ const READING_START: Duration = Duration::from_millis(100);
 /// How old it may be when it has one: a connection's ends do not change.
 const SOCKETS_OLD: Duration = Duration::from_secs(5);
 /// What is looked at again even though the descriptor still means the same: state, epoll watches.
-const DETAILS_OLD: Duration = Duration::from_secs(60);
+const DETAILS_OLD: Duration = Duration::from_mins(1);
 /// The same for a socket without a peer, which may be connecting.
 const UNCONNECTED_OLD: Duration = Duration::from_secs(1);
 /// A descriptor that is closed now very likely meant, so shortly before, what it was last.

@@ -116,7 +116,7 @@ pub trait RuntimeImage: Debug + Send + Sync {
 }
 
 /// The runtimes, in the order in which they are tried (a cgo binary can hold both).
-pub const RUNTIMES: &[&dyn Runtime] = &[&tokio::Tokio];
+pub const RUNTIMES: &[&dyn Runtime] = &[&go::Go, &tokio::Tokio];
 
 /// The reason given when no runtime was recognised.
 pub const NO_RUNTIME: Reason = Reason::new("no Go or tokio runtime in the executable");

@@ -132,7 +132,7 @@ struct Type<'a> {
     /// `kind_flag`: member offsets carry a bitfield size in their top byte.
     flag: bool,
     /// Size in bytes, or the id of the type referred to.
-    size_or_type: u32,
+    size_or_id: u32,
     /// The `vlen` records that follow.
     rest: &'a [u8],
 }
@@ -249,7 +249,7 @@ impl<'a> Btf<'a> {
     pub fn struct_size(&self, name: &str) -> Option<u32> {
         self.records()
             .find(|ty| self.is_named(ty, name))
-            .map(|ty| ty.size_or_type)
+            .map(|ty| ty.size_or_id)
     }
 
     /// Whether the kernel has a function `name` that type information covers (what fentry needs).
@@ -266,8 +266,8 @@ impl<'a> Btf<'a> {
         let ty = self
             .all()
             .find(|ty| ty.kind == KIND_TYPEDEF && self.name_is(ty.name_off, &typedef))?;
-        let pointer = self.by_id(ty.size_or_type).filter(|p| p.kind == KIND_PTR)?;
-        let proto = self.by_id(pointer.size_or_type)?;
+        let pointer = self.by_id(ty.size_or_id).filter(|p| p.kind == KIND_PTR)?;
+        let proto = self.by_id(pointer.size_or_id)?;
         (proto.kind == KIND_FUNC_PROTO).then(|| proto.vlen.saturating_sub(1))
     }
 
@@ -303,7 +303,7 @@ impl<'a> Btf<'a> {
             kind,
             vlen,
             flag: info >> 31 == 1,
-            size_or_type: word(self.types, at.checked_add(8)?)?,
+            size_or_id: word(self.types, at.checked_add(8)?)?,
             rest: self
                 .types
                 .get(start..start.checked_add(trailing_size(kind, vlen)?)?)?,
@@ -424,7 +424,7 @@ impl<'a> Btf<'a> {
         for _ in 0..MAX_DEPTH {
             match ty.kind {
                 KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
-                    ty = self.by_id(ty.size_or_type)?;
+                    ty = self.by_id(ty.size_or_id)?;
                 }
                 _ => return Some(ty),
             }

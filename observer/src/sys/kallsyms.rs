@@ -73,7 +73,7 @@ fn find<'n>(mut list: impl BufRead, names: &[&'n str]) -> BTreeMap<&'n str, Know
 /// `ffffffff81000000 T _text` -> address and name.
 fn split(line: &[u8]) -> Option<(u64, &[u8])> {
     let mut parts = line
-        .split(|byte| byte.is_ascii_whitespace())
+        .split(u8::is_ascii_whitespace)
         .filter(|part| !part.is_empty());
     let address = u64::from_str_radix(std::str::from_utf8(parts.next()?).ok()?, 16).ok()?;
     let name = parts.nth(1)?;

@@ -156,6 +156,8 @@ impl Process {
     pub fn blocked_at(&self, tid: Tid) -> Option<BlockedAt> {
         let path = format!("/proc/{}/task/{tid}/syscall", self.id.pid);
         parse_syscall(&fs::read_to_string(path).ok()?)
+    }
+
     /// Its threads now, by the ids that the process itself sees: in a container these differ.
     ///
     /// # Errors

@@ -1,3 +1,7 @@
+//! The one integration test binary.
+
+mod report;
+mod report_samples;
 //! The integration tests of `observer`, in one program.
 #![allow(
     clippy::unwrap_used,
@@ -5,6 +9,5 @@
     clippy::panic,
     reason = "a test fails by panicking"
 )]
-
 mod privileged;
 mod support;

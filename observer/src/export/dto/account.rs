@@ -1,5 +1,6 @@
 //! What was seen and what was not, and what observing cost.
 
+use super::share;
 use crate::model::view;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,14 @@ impl Completeness {
     /// Waits lost for any reason.
     pub fn lost_total(&self) -> u64 {
         self.lost.values().fold(0, |sum, n| sum.saturating_add(*n))
+    }
+
+    /// Waits whose time is missing from the totals: those lost, but not those whose record alone
+    /// was lost.
+    pub fn lost_from_totals(&self) -> u64 {
+        let kept = |reason: &str| matches!(reason, "record" | "lost_record");
+        let missing = self.lost.iter().filter(|(reason, _)| !kept(reason));
+        missing.fold(0, |sum, (_, n)| sum.saturating_add(*n))
     }
 
     /// `seen` minus everything that accounts for it: 0 when the account adds up.
@@ -115,7 +124,10 @@ impl From<&view::Completeness> for Completeness {
 impl From<&view::Overhead> for Overhead {
     fn from(from: &view::Overhead) -> Self {
         Self {
-            target_cpu_share: from.target_cpu_share.filter(|share| share.is_finite()),
+            target_cpu_share: from
+                .target_cpu_share
+                .filter(|cpu| cpu.is_finite())
+                .map(share),
             observer_cpu_ns: from.observer_cpu_ns,
             bpf_run_ns: from.bpf_run_ns,
             bpf_run_count: from.bpf_run_count,

@@ -91,7 +91,11 @@ impl From<&View> for Report {
     }
 }
 
-/// A share as a number that JSON can hold: a share of nothing is no share.
+/// A share as a number that JSON can hold, to a millionth. A share of nothing is no share.
 fn share(value: f64) -> f64 {
-    if value.is_finite() { value } else { 0.0 }
+    if value.is_finite() {
+        (value * 1e6).round() / 1e6
+    } else {
+        0.0
+    }
 }

@@ -26,14 +26,6 @@ pub enum Rank {
 }
 
 impl Rank {
-    const ALL: [Self; 5] = [
-        Self::InPoll,
-        Self::Task,
-        Self::Thread,
-        Self::ForWork,
-        Self::Allowed,
-    ];
-
     /// The rank of an entry.
     pub fn of(entry: &Blocking) -> Self {
         match (
@@ -67,26 +59,33 @@ pub fn paragraph(report: &Report) -> String {
     sentences.join(" ")
 }
 
-/// The entry to speak of: the largest one of the most urgent rank that amounts to something.
-fn worst(report: &Report) -> Option<(&Blocking, Rank)> {
-    let first_of = |rank| {
-        report
-            .blocking
-            .iter()
-            .find(|e| Rank::of(e) == rank)
-            .map(|e| (e, rank))
-    };
-    let matters = |(entry, rank): &(&Blocking, Rank)| {
+/// The entries (as indices into `blocking`) in the order in which people should look at them: what
+/// is a fault and amounts to something, most urgent first, then the rest. The verdict is about the
+/// first, and the text form numbers sites in this order.
+pub fn order(report: &Report) -> Vec<usize> {
+    let least = report.window.duration_ns / 100;
+    let matters = |entry: &Blocking, rank| {
         // A poll is expected to end within 100 µs; a whole millisecond is a fault at any share.
-        let long_poll = *rank == Rank::InPoll && entry.max_ns >= 1_000_000;
-        long_poll || entry.total_ns >= report.window.duration_ns / 100
+        let long_poll = rank == Rank::InPoll && entry.max_ns >= 1_000_000;
+        rank < Rank::ForWork && (long_poll || entry.total_ns >= least)
     };
-    let mut ranked = Rank::ALL.into_iter().filter_map(first_of);
-    let urgent = Rank::ALL
-        .into_iter()
-        .filter(|r| *r < Rank::ForWork)
-        .filter_map(first_of);
-    urgent.into_iter().find(matters).or_else(|| ranked.next())
+    let mut order: Vec<_> = report
+        .blocking
+        .iter()
+        .enumerate()
+        .map(|(i, entry)| {
+            let rank = Rank::of(entry);
+            (!matters(entry, rank), rank, i)
+        })
+        .collect();
+    order.sort_unstable();
+    order.into_iter().map(|(_, _, i)| i).collect()
+}
+
+/// The entry to speak of.
+fn worst(report: &Report) -> Option<(&Blocking, Rank)> {
+    let entry = report.blocking.get(*order(report).first()?)?;
+    Some((entry, Rank::of(entry)))
 }
 
 fn about(report: &Report, entry: &Blocking, rank: Rank) -> Vec<String> {
@@ -210,7 +209,7 @@ fn open_waits(report: &Report, entry: &Blocking) -> Option<String> {
         (n, _) => {
             // A wait in progress at the end is ordinary when waits are this long anyway.
             let unusual =
-                open.oldest_ns > entry.max_ns || open.oldest_ns * 2 > report.window.duration_ns;
+                open.oldest_ns > entry.max_ns || open.oldest_ns > report.window.duration_ns / 2;
             unusual.then(|| {
                 format!(
                     "{} of them had not ended, the oldest after {age}.",
@@ -230,7 +229,7 @@ fn age(oldest_ns: u64, lower_bound: bool) -> String {
 fn meaning(entry: &Blocking, rank: Rank) -> Option<String> {
     let text = match (rank, phrase::kind(entry), entry.legality.as_str()) {
         (Rank::InPoll, ..) => {
-            "This is inside an async poll: until such a wait ends, its worker thread runs no other task."
+            "This is inside an async poll: until such a wait ends, its thread runs no other task."
         }
         (Rank::Task, "goroutine", _) => {
             "A goroutine may block there: it is a fault only if something waits for it."
@@ -244,6 +243,15 @@ fn meaning(entry: &Blocking, rank: Rank) -> Option<String> {
             }
             None => "Whether blocking is allowed there could not be told.",
         },
+        // To wait for a lock, a message or a time is also what an idle thread does.
+        (Rank::Thread, ..)
+            if !matches!(
+                entry.cause.as_str(),
+                "futex" | "recv" | "pipe" | "sleep" | "condition" | "channel" | "other"
+            ) =>
+        {
+            return None;
+        }
         (Rank::Thread, ..) => {
             "A waiting thread is a fault only if it should be working: see who wakes it."
         }
@@ -371,7 +379,7 @@ fn degraded(report: &Report) -> Option<String> {
 }
 
 fn lost(report: &Report) -> Option<String> {
-    let lost = report.completeness.lost_total();
+    let lost = report.completeness.lost_from_totals();
     let share = ratio(lost, report.completeness.seen.max(lost));
     (share >= 0.01).then(|| {
         format!(

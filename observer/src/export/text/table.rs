@@ -81,7 +81,15 @@ impl Table {
         let mut out = String::new();
         for line in grid.lines() {
             let mut indented = " ".repeat(INDENT);
-            indented.push_str(line.trim_end());
+            let line = line.trim_end();
+            // The rule under the headings runs on below the padding of the last column.
+            let rule = !line.is_empty() && line.bytes().all(|byte| byte == b'-');
+            let end = if rule {
+                line.len().saturating_sub(GAP)
+            } else {
+                line.len()
+            };
+            indented.push_str(line.get(..end).unwrap_or(line));
             push_line(&mut out, &indented);
         }
         out

@@ -37,7 +37,7 @@ pub fn duration(ns: u64) -> String {
         999_500..999_500_000 => three_digits(ns, 1_000_000, "ms"),
         999_500_000..999_500_000_000 => three_digits(ns, SECOND, "s"),
         _ => {
-            let s = (ns + SECOND / 2) / SECOND;
+            let s = ns / SECOND + u64::from(ns % SECOND >= SECOND / 2);
             let (a, unit_a, b, unit_b) = match s {
                 0..3_600 => (s / 60, "min", s % 60, "s"),
                 3_600..86_400 => (s / 3_600, "h", s % 3_600 / 60, "min"),

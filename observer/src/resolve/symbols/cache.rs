@@ -57,6 +57,11 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
         self.young.len() + self.old.len()
     }
 
+    /// Whether nothing is cached.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Entries dropped so far, to make room or on request.
     pub fn dropped(&self) -> u64 {
         self.dropped

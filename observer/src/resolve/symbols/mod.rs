@@ -6,6 +6,7 @@
 //! on, so that stacks of a process that has exited are still symbolized.
 
 mod cache;
+mod go;
 mod modules;
 mod plugin;
 mod space;
@@ -21,6 +22,7 @@ use crate::model::{Frame, FrameKind, Pid, Reason};
 use crate::sys::modules::ModuleId;
 
 pub use cache::Cache;
+pub use go::go_symbols;
 pub use plugin::{ModuleSymbols, ModuleSymbolsFactory, ResolvedFrame};
 
 /// Requests that wait for the thread at most; senders of blocking requests wait for room.

@@ -1,5 +1,6 @@
 //! The files that processes run, shared between processes, each with its sources of symbols.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
@@ -16,6 +17,8 @@ pub struct Module {
     pub layout: Result<ModuleLayout, Reason>,
     /// Its language's own symbols.
     pub symbols: Option<Box<dyn ModuleSymbols>>,
+    /// Some address in it got a name: symbols exist, if only in a separate debug file.
+    pub answered: Cell<bool>,
     /// Distinguishes it in the address cache, also from a later file with the same inode.
     pub serial: u64,
 }
@@ -66,6 +69,7 @@ impl Modules {
             layout: ModuleLayout::read(&file),
             file,
             symbols,
+            answered: Cell::new(false),
             serial: self.next_serial,
         });
         self.open.insert(id, Rc::downgrade(&module));

@@ -80,6 +80,7 @@ impl Drop for Running {
     }
 }
 
+#[expect(clippy::inline_always, reason = "inlining is what the test is about")]
 #[inline(always)]
 fn inlined_inner() -> u64 {
     let at: u64;
@@ -243,6 +244,57 @@ fn code_without_a_file_is_said_to_be_made_at_run_time() {
         frames[0].unknown_reason.as_ref().unwrap().0.contains("JIT"),
         "{frames:?}"
     );
+}
+
+#[test]
+fn damaged_files_cost_their_own_symbols_only() {
+    use std::os::fd::AsRawFd;
+
+    let dir = tempfile::tempdir().unwrap();
+    let Some(program) = c_program(dir.path(), "damaged", &["-g"]) else {
+        return;
+    };
+    let whole = std::fs::read(&program).unwrap();
+    let handle = start();
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    for round in 0..300 {
+        let mut bytes = whole.clone();
+        for _ in 0..1 + round % 40 {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            // Headers, then sections: symbols and debug information are at the end.
+            let from = if round % 3 == 0 { 0 } else { bytes.len() / 2 };
+            let at =
+                from + (seed >> 8) as usize % if round % 3 == 0 { 512 } else { bytes.len() / 2 };
+            bytes[at] = seed as u8;
+        }
+        if round % 5 == 0 {
+            bytes.truncate(4096 + (seed as usize % (bytes.len() - 4096)));
+        }
+        let path = dir.path().join(format!("damaged-{round}"));
+        std::fs::write(&path, &bytes).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        // SAFETY: a fresh private mapping of a file that nothing else uses; never executed or read.
+        let page = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                8192,
+                libc::PROT_READ | libc::PROT_EXEC,
+                libc::MAP_PRIVATE,
+                file.as_raw_fd(),
+                0,
+            )
+        } as u64;
+        handle.prepare(own_pid()).unwrap();
+        let addresses: Vec<u64> = (0..32).map(|i| page + 4096 + i * 16).collect();
+        let frames = handle.process(own_pid(), &addresses, Addresses::Exact);
+        assert!(frames.len() >= addresses.len());
+        // SAFETY: unmaps what was mapped above.
+        unsafe { libc::munmap(page as *mut libc::c_void, 8192) };
+    }
+    let frames = handle.process(own_pid(), &[outer_function()], Addresses::Exact);
+    assert_eq!(frames.len(), 2);
 }
 
 #[derive(Debug)]

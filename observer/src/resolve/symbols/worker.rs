@@ -212,13 +212,15 @@ impl Worker {
         }
         let why = |otherwise: &str| match &module.layout {
             // The file's own state says more than "not found".
-            Ok(layout) => layout
+            Ok(layout) if !module.answered.get() => layout
                 .symbols
                 .reason()
                 .cloned()
                 .unwrap_or_else(|| Reason::with(format!("{} {otherwise}", module.file.name()))),
+            Ok(_) => Reason::with(format!("{} {otherwise}", module.file.name())),
             Err(reason) => reason.clone(),
         };
+        module.answered.set(module.answered.get() || found.is_ok());
         found.map(Arc::from).map_err(|why_not| match why_not {
             Failure::None => why("has no symbol for that address"),
             Failure::Far => why("has no symbol that covers that address"),

@@ -1,11 +1,19 @@
 //! The Go runtime, read from outside.
 //!
 //! An executable: [`buildinfo`] (version), [`tables`] and [`pclntab`] (functions), [`symbols`]
-//! (names and lines). A process: see the modules that read memory.
+//! (names and lines), [`tls`] (where a thread keeps its goroutine), [`offsets`] and [`dwarf`]
+//! (layouts). A process: [`live`] (the check that all this fits). [`detect`] puts them together.
 
 pub mod buildinfo;
+pub mod decode;
+pub mod detect;
+pub mod dwarf;
+pub mod live;
+pub mod offsets;
 pub mod pclntab;
 pub mod symbols;
 pub mod tables;
+pub mod tls;
 
+pub use detect::{Go, GoImage, GoProcess};
 pub use symbols::{GoFrame, GoInlined, GoSymbols};

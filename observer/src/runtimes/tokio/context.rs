@@ -12,7 +12,7 @@ use crate::runtimes::{TokioIdForm, TokioReader};
 use crate::sys::elf::Elf;
 
 use super::detect::TokioVersion;
-use super::disasm::{IdVote, NoVote, find_entered, vote_for_id};
+use super::disasm::{IdVote, NoVote, find_small_fields, vote_for_id};
 use super::dwarf::{ContextLayout, context_layout};
 use super::pointers::{CodePointers, CodeRanges};
 use super::vtables::Vtable;
@@ -124,6 +124,7 @@ pub(super) fn context_facts(
         id_offset: v.offset,
         id_form: v.form,
         entered_offset: None,
+        budget_offset: None,
     });
     let from_table = match (symbols.as_slice(), version) {
         (&[symbol], Some(version)) => table(block, symbol, version),
@@ -173,7 +174,22 @@ pub(super) fn context_facts(
         return ContextFacts::unknown(reason, evidence);
     }
     let mut reader = *first;
-    reader.entered_offset = entered(elf, code, block, &sources, &mut evidence);
+    let fields = find_small_fields(elf, code);
+    let inside = |field: Option<(i64, usize)>, size| field.filter(|f| block.contains(f.0, size));
+    reader.entered_offset = agree(
+        "EnterRuntime byte",
+        "legal blocking is not told apart",
+        sources[0].and_then(|s| s.entered_offset),
+        inside(fields.entered, 1),
+        &mut evidence,
+    );
+    reader.budget_offset = agree(
+        "cooperative budget",
+        "a parked worker is not told from a task that blocks in futex or epoll",
+        sources[0].and_then(|s| s.budget_offset),
+        inside(fields.budget, 2),
+        &mut evidence,
+    );
     ContextFacts {
         reader: Known::Known(reader),
         unconfirmed,
@@ -181,31 +197,29 @@ pub(super) fn context_facts(
     }
 }
 
-/// The EnterRuntime byte: the sources that know it must agree.
-fn entered(
-    elf: &Elf<'_>,
-    code: &CodeRanges,
-    block: TlsBlock,
-    sources: &[Option<TokioReader>; 3],
+/// A field that debug information and code may know: they must agree.
+fn agree(
+    field: &str,
+    loss: &str,
+    from_dwarf: Option<i64>,
+    from_code: Option<(i64, usize)>,
     evidence: &mut Vec<String>,
 ) -> Option<i64> {
-    let from_dwarf = sources[0].and_then(|s| s.entered_offset);
-    let from_code = find_entered(elf, code).filter(|&(at, _)| block.contains(at, 1));
     if let Some((at, hits)) = from_code {
         evidence.push(format!(
-            "code: EnterRuntime byte at fs{at:+} ({hits} places agree)"
+            "code: {field} at fs{at:+} (places that agree: {hits})"
         ));
     }
     match (from_dwarf, from_code) {
         (Some(a), Some((b, _))) if a != b => {
             evidence.push(format!(
-                "EnterRuntime byte unused: debug information says fs{a:+}, code says fs{b:+}"
+                "{field} unused: debug information says fs{a:+}, code says fs{b:+}; {loss}"
             ));
             None
         }
         (Some(at), _) | (None, Some((at, _))) => Some(at),
         (None, None) => {
-            evidence.push("EnterRuntime byte not found: legal blocking is not told apart".into());
+            evidence.push(format!("{field} not found: {loss}"));
             None
         }
     }
@@ -222,6 +236,7 @@ fn from_layout(block: TlsBlock, layout: &ContextLayout) -> TokioReader {
             TokioIdForm::NonZero
         },
         entered_offset: layout.entered.map(at),
+        budget_offset: layout.budget.map(at),
     }
 }
 
@@ -237,6 +252,7 @@ fn table(block: TlsBlock, symbol: ContextSymbol, version: TokioVersion) -> Optio
         id_offset: block.start + (symbol.offset + field) as i64,
         id_form,
         entered_offset: None,
+        budget_offset: None,
     })
 }
 

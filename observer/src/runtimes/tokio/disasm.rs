@@ -4,11 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use memchr::memchr_iter;
+use memchr::{memchr_iter, memmem};
 
 use crate::sys::elf::{Elf, bytes_at};
 
-use super::flow::{Callee, Summary, summarize};
+use super::flow::{Callee, FULL_BUDGET, Summary, summarize};
 use super::functions::Functions;
 use super::pointers::{CodePointers, CodeRanges};
 use super::vtables::Vtable;
@@ -21,7 +21,7 @@ const MAX_DEPTH: usize = 4;
 const MAX_POLLS: usize = 64;
 /// Instructions decoded for the polls, in all.
 const POLL_BUDGET: usize = 1_500_000;
-/// Instructions decoded for the EnterRuntime byte, in all.
+/// Instructions decoded for the small fields, in all.
 const TEXT_BUDGET: usize = 3_000_000;
 /// Functions looked at below one poll.
 const MAX_FUNCTIONS_PER_POLL: usize = 400;
@@ -192,15 +192,28 @@ fn replaced(summary: &Summary) -> BTreeSet<(i64, bool)> {
         .collect()
 }
 
-/// The EnterRuntime byte: compared with 2 (`is_entered`) and then set to 2 (`NotEntered`), as
-/// `EnterRuntimeGuard::drop` and `block_in_place` do (tokio `runtime/context/runtime.rs`, since 1.25).
-/// Looks only at functions that use thread-locals. `None` unless exactly one byte qualifies.
-pub(super) fn find_entered(elf: &Elf<'_>, code: &CodeRanges) -> Option<(i64, usize)> {
-    let functions = Functions::read(elf)?;
-    let mut tally: BTreeMap<i64, usize> = BTreeMap::new();
-    let mut budget = TEXT_BUDGET;
+/// Small fields of `Context` that have a spelling of their own in the code.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct SmallFields {
+    /// The EnterRuntime byte and how many places agree. It is compared with 2 (`is_entered`) and then
+    /// set to 2 (`NotEntered`), as `EnterRuntimeGuard::drop` and `block_in_place` do (tokio
+    /// `runtime/context/runtime.rs`, since 1.25).
+    pub(super) entered: Option<(i64, usize)>,
+    /// The cooperative budget and how many places agree. It is set to `Some(128)` before each poll
+    /// (tokio `task/coop`).
+    pub(super) budget: Option<(i64, usize)>,
+}
+
+/// Finds the small fields, in functions that use thread-locals. A field is `None` unless exactly one
+/// place qualifies.
+pub(super) fn find_small_fields(elf: &Elf<'_>, code: &CodeRanges) -> SmallFields {
+    let Some(functions) = Functions::read(elf) else {
+        return SmallFields::default();
+    };
+    let (mut entered, mut budgets) = (BTreeMap::new(), BTreeMap::new());
+    let mut left = TEXT_BUDGET;
     for (start, end) in code.iter() {
-        let bytes = bytes_at(elf, start)?;
+        let bytes = bytes_at(elf, start).unwrap_or_default();
         let length = usize::try_from(end - start).unwrap_or(usize::MAX);
         let bytes = &bytes[..bytes.len().min(length)];
         let mut done = 0;
@@ -212,26 +225,37 @@ pub(super) fn find_entered(elf: &Elf<'_>, code: &CodeRanges) -> Option<(i64, usi
                 continue;
             };
             done = usize::try_from(range.end - start).unwrap_or(usize::MAX);
-            let body =
-                bytes.get(usize::try_from(range.start.saturating_sub(start)).unwrap_or(0)..done);
-            if !body.is_some_and(sets_a_byte_to_two) {
+            let first = usize::try_from(range.start.saturating_sub(start)).unwrap_or(0);
+            let Some(body) = bytes.get(first..done) else {
+                continue;
+            };
+            if !sets_a_byte_to_two(body) && memmem::find(body, &FULL_BUDGET.to_le_bytes()).is_none()
+            {
                 continue;
             }
-            let summary = summarize(elf, &range, budget);
-            budget -= summary.instructions.min(budget);
-            for byte in summary.resets {
-                *tally.entry(byte).or_default() += 1;
+            let summary = summarize(elf, &range, left);
+            left -= summary.instructions.min(left);
+            for field in summary.resets {
+                *entered.entry(field).or_default() += 1;
             }
-            if budget == 0 {
-                return None;
+            for field in summary.budgets {
+                *budgets.entry(field).or_default() += 1;
+            }
+            if left == 0 {
+                return SmallFields::default();
             }
         }
     }
-    let mut bytes = tally.into_iter();
-    match (bytes.next(), bytes.next()) {
-        (Some(only), None) => Some(only),
-        _ => None,
+    SmallFields {
+        entered: only(entered),
+        budget: only(budgets),
     }
+}
+
+/// The one entry of a tally.
+fn only(tally: BTreeMap<i64, usize>) -> Option<(i64, usize)> {
+    let mut entries = tally.into_iter();
+    entries.next().filter(|_| entries.next().is_none())
 }
 
 /// Whether bytes that start with the FS prefix look like an instruction with a memory operand.

@@ -24,6 +24,8 @@ pub(super) struct ContextLayout {
     pub(super) id_size: Option<u64>,
     /// `Context::runtime` (EnterRuntime).
     pub(super) entered: Option<u64>,
+    /// `Context::budget` (the cooperative budget).
+    pub(super) budget: Option<u64>,
 }
 
 /// Reads the layout; `None` when there is no debug information of tokio.
@@ -51,6 +53,7 @@ pub(super) fn context_layout(elf: &Elf<'_>) -> Option<ContextLayout> {
                 id,
                 id_size,
                 entered: found.entered,
+                budget: found.budget,
             });
         }
         // Both come from one unit: a type of another copy must not be joined with this static.
@@ -69,6 +72,7 @@ struct Found {
     context: Option<u64>,
     id: Option<(u64, Option<u64>)>,
     entered: Option<u64>,
+    budget: Option<u64>,
 }
 
 fn read_unit(
@@ -107,6 +111,7 @@ fn read_unit(
                     match member.as_slice() {
                         b"current_task_id" => found.id = Some((offset, size)),
                         b"runtime" => found.entered = Some(offset),
+                        b"budget" => found.budget = Some(offset),
                         _ => {}
                     }
                 }

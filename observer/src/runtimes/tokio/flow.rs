@@ -16,6 +16,9 @@ const MAX_STATES: usize = 4096;
 /// How many instructions later the second half of a pattern may come.
 const NEAR: usize = 8;
 
+/// `Budget::initial()`: `Some(128)` as a tag byte and a value byte (tokio `task/coop`, all versions).
+pub(super) const FULL_BUDGET: u16 = 0x8001;
+
 /// What a register is known to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Value {
@@ -38,6 +41,8 @@ pub(super) struct Summary {
     pub(super) tag_swaps: Vec<i64>,
     /// Bytes that are compared with 2 and then set to 2.
     pub(super) resets: Vec<i64>,
+    /// Two-byte words that are set to `Some(128)`: tag 1, value 128.
+    pub(super) budgets: Vec<i64>,
     /// Direct callees and tail calls, in order; an indirect call names its pointer's address.
     pub(super) callees: Vec<Callee>,
     /// Instructions decoded.
@@ -256,6 +261,9 @@ impl Pass {
             }
             Code::Cmp_rm32_imm8 if i.immediate8() == 2 && i.op0_kind() == OpKind::Register => {
                 self.compared = self.byte_loaded(i.op0_register(), now);
+            }
+            Code::Mov_rm16_imm16 if i.immediate16() == FULL_BUDGET => {
+                self.out.budgets.extend(self.thread_local(i));
             }
             Code::Mov_rm8_imm8 if i.op0_kind() == OpKind::Memory && i.immediate8() == 2 => {
                 if let (Some(at), Some((compared, when))) = (self.thread_local(i), self.compared)

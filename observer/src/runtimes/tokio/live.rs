@@ -19,6 +19,8 @@ pub struct TaskNow {
     pub id: Option<u64>,
     /// EnterRuntime: 2 = not entered, 1 = entered, may block in place; 0 = entered, may not.
     pub entered: Option<u8>,
+    /// Whether the thread is inside a budgeted poll.
+    pub in_poll: Option<bool>,
 }
 
 /// Reads the task of the thread whose TLS base is `base`.
@@ -50,18 +52,24 @@ pub fn read_task(reader: &TokioReader, base: u64, memory: &dyn Memory) -> Result
     {
         return Err(implausible("task id", id));
     }
-    let mut byte = [0];
-    let entered = match reader.entered_offset {
-        Some(offset) => {
-            memory.read(at(offset), &mut byte).map_err(unreadable)?;
-            if byte[0] > NOT_ENTERED {
-                return Err(implausible("EnterRuntime byte", u64::from(byte[0])));
-            }
-            Some(byte[0])
+    let small = |offset: Option<i64>, what, max: u8| {
+        let Some(offset) = offset else {
+            return Ok(None);
+        };
+        let mut byte = [0];
+        memory.read(at(offset), &mut byte).map_err(unreadable)?;
+        if byte[0] > max {
+            return Err(implausible(what, u64::from(byte[0])));
         }
-        None => None,
+        Ok(Some(byte[0]))
     };
-    Ok(TaskNow { id, entered })
+    let entered = small(reader.entered_offset, "EnterRuntime byte", NOT_ENTERED)?;
+    let in_poll = small(reader.budget_offset, "budget tag", 1)?.map(|tag| tag != 0);
+    Ok(TaskNow {
+        id,
+        entered,
+        in_poll,
+    })
 }
 
 fn implausible(what: &str, value: u64) -> Reason {

@@ -107,6 +107,7 @@ fn name_of(syscall: i64) -> &'static str {
         0 => "read",
         74 => "fsync",
         202 => "futex",
+        232 => "epoll_wait",
         230 => "clock_nanosleep",
         _ => "other",
     }
@@ -149,6 +150,11 @@ pub(super) fn watch(program: &Path, args: &[&str]) -> BTreeSet<String> {
             }
             let syscall = name_of(before.unwrap().syscall);
             let task = task.unwrap_or_else(|e| panic!("{tid} in {syscall}: {e}"));
+            // A worker that waits in its driver or for work is in no poll; our tasks are.
+            if task.entered == Some(1) && ["epoll_wait", "futex"].contains(&syscall) {
+                let ours = task.id.is_some_and(|id| fixture.tasks.contains_key(&id));
+                assert!(task.in_poll != Some(!ours), "{tid} in {syscall}: {task:?}");
+            }
             let known = task.id.and_then(|id| fixture.tasks.get(&id));
             let Some((kind, truth, function)) = known else {
                 continue;
@@ -168,22 +174,20 @@ pub(super) fn watch(program: &Path, args: &[&str]) -> BTreeSet<String> {
     seen
 }
 
-fn all_of(functions: &[&str]) -> BTreeSet<String> {
-    functions.iter().map(ToString::to_string).collect()
+/// The functions that must be seen blocked in their own call.
+fn expected(flavor: &str) -> BTreeSet<String> {
+    let mut all = vec!["sleepy_task", "fsync_task", "lock_task", "pipe_task", "blocking_pool_task"];
+    if flavor == "multi_thread" {
+        all.push("in_place_task");
+    }
+    all.into_iter().map(ToOwned::to_owned).collect()
 }
-
-const IN_POLL: [&str; 4] = ["sleepy_task", "fsync_task", "lock_task", "pipe_task"];
 
 fn check(profile: &str) {
     let program = build(profile);
     for flavor in ["multi_thread", "current_thread", "local_set"] {
         let seen = watch(&program, &["--flavor", flavor, "--duration", "4"]);
-        let mut expected = all_of(&IN_POLL);
-        expected.insert("blocking_pool_task".into());
-        if flavor == "multi_thread" {
-            expected.insert("in_place_task".into());
-        }
-        assert_eq!(seen, expected, "{profile} {flavor}");
+        assert_eq!(seen, expected(flavor), "{profile} {flavor}");
     }
 }
 
@@ -205,4 +209,31 @@ fn fat_lto_tasks_are_read_by_id() {
 #[test]
 fn stripped_tasks_are_read_by_id() {
     check("stripped");
+}
+
+/// Each program of the list in `OBSERVER_TOKIO_PROGRAMS` (lines `VERSION PROFILE PATH`), by each
+/// flavour: `cargo xtask tokio-matrix` builds them and runs this.
+#[test]
+#[ignore = "needs fixtures of many tokio versions: run by `cargo xtask tokio-matrix`"]
+fn matrix() {
+    let list = std::env::var_os("OBSERVER_TOKIO_PROGRAMS").expect("OBSERVER_TOKIO_PROGRAMS");
+    let mut failed = Vec::new();
+    for line in std::fs::read_to_string(list).unwrap().lines() {
+        let words: Vec<_> = line.splitn(3, ' ').collect();
+        let &[version, profile, program] = words.as_slice() else {
+            panic!("{line}");
+        };
+        for flavor in ["multi_thread", "current_thread", "local_set"] {
+            let row = format!("{version:5} {profile:15} {flavor:15}");
+            let watched = std::panic::catch_unwind(|| {
+                watch(Path::new(program), &["--flavor", flavor, "--duration", "4"])
+            });
+            match watched {
+                Ok(seen) if seen == expected(flavor) => println!("{row} ok"),
+                Ok(seen) => failed.push(format!("{row} saw only {seen:?}")),
+                Err(_) => failed.push(format!("{row} failed, see above")),
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }

@@ -2,7 +2,7 @@
 
 use crate::export::dto::Report;
 use crate::export::text::clean::fit;
-use crate::export::text::units::{bytes, count, counted, duration, percent, ratio};
+use crate::export::text::units::{NBSP, bytes, count, counted, duration, percent, ratio};
 use crate::export::text::wrap::paragraph;
 
 /// Reasons of loss in words. A reason that is not here is shown by its name.
@@ -12,7 +12,10 @@ const REASONS: &[(&str, &str)] = &[
         "no room to remember another blocked thread",
     ),
     ("aggregate_full", "no room in the totals"),
-    ("record", "the record did not fit the buffer to user space"),
+    (
+        "record",
+        "its record did not fit the buffer (its time is in the totals)",
+    ),
     ("ring_full", "the buffer to user space was full"),
     ("end", "the end of the wait was not seen"),
     ("folded_tasks", "the task was folded into 'other tasks'"),
@@ -42,23 +45,37 @@ fn reason(name: &str) -> String {
 /// The account, one line per fact.
 pub(super) fn completeness(report: &Report) -> String {
     let account = &report.completeness;
-    let mut lines = vec![format!(
-        "waits: {} seen = {} short ones, counted only + {} recorded one by one + {} not ended + {} \
-         left out (the thread exited) + {} lost",
-        count(account.seen),
-        count(account.aggregated),
-        count(account.emitted),
-        count(account.unfinished),
-        count(account.filtered),
-        count(account.lost_total()),
-    )];
+    let parts = [
+        (
+            account.aggregated,
+            "shorter than the threshold (counted only)",
+        ),
+        (account.emitted, "recorded one by one"),
+        (account.unfinished, "not ended"),
+        (account.filtered, "left out (the thread exited)"),
+        (account.lost_total(), "lost"),
+    ];
+    let parts: Vec<_> = parts
+        .into_iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, what)| format!("{}{NBSP}{what}", count(n)))
+        .collect();
+    let mut lines = vec![match (account.seen, account.lost_total()) {
+        (0, 0) => "waits seen: none".to_owned(),
+        (seen, 0) => format!(
+            "waits seen: {}, none lost: {}",
+            count(seen),
+            parts.join(", ")
+        ),
+        (seen, _) => format!("waits seen: {}: {}", count(seen), parts.join(", ")),
+    }];
     let off = account.unaccounted();
     if off != 0 {
         let size = count(u64::try_from(off.unsigned_abs()).unwrap_or(u64::MAX));
         lines.push(if off > 0 {
-            format!("the account does not add up: {size} waits seen are not accounted for")
+            format!("this does not add up: {size} of the waits seen are not accounted for")
         } else {
-            format!("the account does not add up: {size} more waits accounted for than seen")
+            format!("this does not add up: {size} more waits are accounted for than were seen")
         });
     }
     for (name, n) in account.lost.iter().filter(|(_, n)| **n > 0) {

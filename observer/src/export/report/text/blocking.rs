@@ -1,6 +1,6 @@
 //! The sites where most time was blocked, with their stacks.
 
-use super::{limited, stack};
+use super::{limited, numbered, stack};
 use crate::export::dto::{Blocking, Report};
 use crate::export::report::{TextOptions, phrase};
 use crate::export::text::clean::fit;
@@ -12,20 +12,21 @@ const LIMIT: usize = 5;
 /// Under a site's heading.
 const INDENT: &str = "     ";
 
-/// The entries that are shown.
-pub(super) fn shown<'a>(report: &'a Report, options: &TextOptions) -> &'a [Blocking] {
-    let limit = if options.full { usize::MAX } else { LIMIT };
-    report
-        .blocking
-        .get(..limit.min(report.blocking.len()))
-        .unwrap_or_default()
+/// The entries that are shown, with their numbers.
+pub(super) fn shown<'a>(report: &'a Report, options: &TextOptions) -> Vec<(usize, &'a Blocking)> {
+    let mut entries = numbered(report);
+    if !options.full {
+        entries.truncate(LIMIT);
+    }
+    entries
 }
 
 /// The heading.
 pub(super) fn heading(report: &Report, options: &TextOptions) -> String {
+    let shown = shown(report, options).len();
     format!(
         "TOP BLOCKING SITES{}",
-        limited(shown(report, options).len(), report.blocking.len())
+        limited(shown, report.blocking.len())
     )
 }
 
@@ -36,9 +37,8 @@ pub(super) fn sites(report: &Report, options: &TextOptions) -> String {
         .iter()
         .fold(0_u64, |sum, e| sum.saturating_add(e.total_ns));
     let blocks = shown(report, options)
-        .iter()
-        .enumerate()
-        .map(|(i, entry)| site(report, i + 1, entry, total, options));
+        .into_iter()
+        .map(|(number, entry)| site(report, number, entry, total, options));
     blocks.collect::<Vec<_>>().join("\n")
 }
 
@@ -103,7 +103,9 @@ fn figures(entry: &Blocking, total: u64) -> String {
 
 fn rule(entry: &Blocking, options: &TextOptions) -> Option<String> {
     let text = match entry.legality.as_str() {
-        "in_poll" => "NOT allowed here: inside an async poll, it holds up its worker thread",
+        "in_poll" => {
+            "NOT allowed here: inside an async poll, its thread runs no other task meanwhile"
+        }
         "may_block" => "allowed here: made for blocking (spawn_blocking or block_in_place)",
         "unknown" => "allowed here or not: could not be told",
         _ => return None,

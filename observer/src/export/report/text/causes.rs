@@ -1,19 +1,33 @@
 //! Blocked time by cause.
 
+use super::numbers;
 use crate::export::dto::Report;
+use crate::export::report::verdict::Rank;
 use crate::export::text::table::{Column, Table};
 use crate::export::text::units::{bar, count, duration, percent};
 
-/// The heading, with the total.
+/// The heading, with the total, and what of it says little.
 pub(super) fn heading(report: &Report) -> String {
     let total = report
         .causes
         .iter()
         .fold(0_u64, |sum, cause| sum.saturating_add(cause.total_ns));
-    format!(
+    let for_work = report
+        .blocking
+        .iter()
+        .filter(|entry| Rank::of(entry) == Rank::ForWork)
+        .fold(0_u64, |sum, entry| sum.saturating_add(entry.total_ns));
+    let mut text = format!(
         "CAUSES OF BLOCKING: {} in all, summed over tasks",
         duration(total)
-    )
+    );
+    if for_work > 0 {
+        text += &format!(
+            "; {} of it are threads waiting for work",
+            duration(for_work)
+        );
+    }
+    text
 }
 
 /// One row per cause.
@@ -26,6 +40,7 @@ pub(super) fn table(report: &Report) -> String {
         ("waits", Column::Number),
         ("largest", Column::Text),
     ]);
+    let numbers = numbers(report);
     for cause in &report.causes {
         let of_cause = || {
             report
@@ -34,9 +49,15 @@ pub(super) fn table(report: &Report) -> String {
                 .filter(|entry| entry.cause == cause.cause)
         };
         let waits = of_cause().fold(0_u64, |sum, entry| sum.saturating_add(entry.count));
-        let largest = cause.representative.and_then(|index| {
-            let function = report.blocking.get(index)?.site.function.as_deref()?;
-            Some(format!("#{} {function}", index + 1))
+        let largest = cause.representative.and_then(|i| {
+            let function = report
+                .blocking
+                .get(i)?
+                .site
+                .function
+                .as_deref()
+                .unwrap_or_default();
+            Some(format!("#{} {function}", numbers.get(i)?))
         });
         table.row([
             cause.cause.clone(),
@@ -44,9 +65,7 @@ pub(super) fn table(report: &Report) -> String {
             bar(cause.share, 20),
             duration(cause.total_ns),
             count(waits),
-            largest
-                .or_else(|| cause.representative.map(|i| format!("#{}", i + 1)))
-                .unwrap_or_default(),
+            largest.unwrap_or_default(),
         ]);
     }
     table.render()

@@ -10,7 +10,7 @@ mod tasks;
 mod waits;
 
 use super::{TextOptions, verdict};
-use crate::export::dto::Report;
+use crate::export::dto::{Blocking, Report};
 use crate::export::text::wrap::paragraph;
 
 /// Renders the report.
@@ -81,6 +81,23 @@ fn findings(report: &Report) -> String {
         paragraph(&crate::export::text::clean::clean(&text), "  - ", "    ")
     });
     lines.collect()
+}
+
+/// The entries in the order in which people should look at them, numbered from 1.
+fn numbered(report: &Report) -> Vec<(usize, &Blocking)> {
+    let order = verdict::order(report);
+    (1..)
+        .zip(order.into_iter().filter_map(|i| report.blocking.get(i)))
+        .collect()
+}
+
+/// For each entry of `blocking` its number in that order.
+fn numbers(report: &Report) -> Vec<usize> {
+    let mut numbers = vec![0; report.blocking.len()];
+    for (number, i) in (1..).zip(verdict::order(report)) {
+        numbers[i] = number;
+    }
+    numbers
 }
 
 /// `5 of 12; --full shows all`, or nothing when all are shown.

@@ -17,6 +17,13 @@ pub(super) fn lines(entry: &Blocking, options: &TextOptions) -> String {
     let (kernel, user): (Vec<&Frame>, Vec<&Frame>) =
         entry.stack.iter().partition(|frame| frame.kind == "kernel");
     let mut out = String::new();
+    // A stack that is the site and nothing else has been said by the heading.
+    if let [only] = user.as_slice()
+        && kernel.is_empty()
+        && entry.site.address.as_ref() == Some(&only.address)
+    {
+        return out;
+    }
     if options.stacks != Stacks::Kernel {
         let mut shown = if options.full {
             user.iter().map(|f| frame(f, entry)).collect()
@@ -75,12 +82,12 @@ fn folded(frames: &[&Frame], entry: &Blocking) -> Vec<String> {
         } else if out.is_empty() {
             let folded = run.len() - 1;
             out.push(format!(
-                "  ... {folded} runtime frame{} below",
+                "  ... {folded} inner runtime frame{}",
                 if folded == 1 { "" } else { "s" }
             ));
             out.push(frame(last, entry));
         } else {
-            out.push(format!("  ... {} runtime frames", run.len()));
+            out.push(format!("  ... {} outer runtime frames", run.len()));
         }
     }
     out
@@ -91,7 +98,7 @@ fn frame(frame: &Frame, entry: &Blocking) -> String {
     let mark = if is_site { "> " } else { "  " };
     let function = phrase::function(frame, 86);
     match phrase::source(frame.file.as_deref(), frame.line, 60) {
-        Some(source) => format!("{mark}{function}  {source}"),
+        Some(source) => format!("{mark}{function} ({source})"),
         None => format!("{mark}{function}"),
     }
 }

@@ -1,6 +1,6 @@
 //! The tasks that were blocked most, over all sites.
 
-use super::limited;
+use super::{limited, numbers};
 use crate::export::dto::{Report, TaskShare};
 use crate::export::report::{TextOptions, phrase};
 use crate::export::text::table::{Column, Table};
@@ -54,6 +54,7 @@ pub(super) fn table(report: &Report, options: &TextOptions) -> String {
         ("mostly in", Column::Text),
     ]);
     let rows = rows(report);
+    let numbers = numbers(report);
     // A column that is empty everywhere is only noise.
     let has_name = rows.iter().any(|row| row.task.name.is_some());
     let has_creator = rows.iter().any(|row| row.task.created_by.is_some());
@@ -87,7 +88,7 @@ pub(super) fn table(report: &Report, options: &TextOptions) -> String {
             count(row.count),
             duration(row.total_ns),
             duration(row.max_ns),
-            format!("#{} {site}", row.site + 1),
+            format!("#{} {site}", numbers[row.site]),
         ]);
         table.row(cells);
     }

@@ -1,6 +1,7 @@
 //! Who ended the waits, and which did not end.
 
 use super::blocking::shown;
+use super::numbered;
 use crate::export::dto::Report;
 use crate::export::report::verdict::Rank;
 use crate::export::report::{TextOptions, phrase};
@@ -8,6 +9,7 @@ use crate::export::text::clean::fit;
 use crate::export::text::table::{Column, Table};
 use crate::export::text::units::{count, counted, duration};
 use crate::export::text::wrap::paragraph;
+use std::cmp::Reverse;
 
 /// Wakers per site shown without `--full`.
 const WAKERS: usize = 3;
@@ -23,9 +25,9 @@ pub(super) fn wakers(report: &Report, options: &TextOptions) -> String {
         ("times", Column::Number),
     ]);
     let limit = if options.full { usize::MAX } else { WAKERS };
-    for (i, entry) in shown(report, options).iter().enumerate() {
+    for (number, entry) in shown(report, options) {
         for (nth, waker) in entry.wakers.iter().take(limit).enumerate() {
-            let site = format!("#{} {}", i + 1, phrase::what(entry));
+            let site = format!("#{number} {}", phrase::what(entry));
             table.row([
                 if nth == 0 { site } else { String::new() },
                 waker.task.clone(),
@@ -39,16 +41,19 @@ pub(super) fn wakers(report: &Report, options: &TextOptions) -> String {
 
 /// One paragraph per entry with waits that had not ended, oldest first.
 pub(super) fn unfinished(report: &Report, options: &TextOptions) -> String {
-    let mut open: Vec<_> = report
-        .blocking
-        .iter()
-        .enumerate()
-        .filter(|(_, e)| e.unfinished.count > 0)
-        .collect();
-    open.sort_by_key(|(i, entry)| (std::cmp::Reverse(entry.unfinished.oldest_ns), *i));
+    let mut open = numbered(report);
+    open.retain(|(_, entry)| entry.unfinished.count > 0);
+    // What waits for work, or may wait, does so as long as it likes: it comes last.
+    open.sort_by_key(|(number, entry)| {
+        (
+            Rank::of(entry) >= Rank::ForWork,
+            Reverse(entry.unfinished.oldest_ns),
+            *number,
+        )
+    });
     let limit = if options.full { usize::MAX } else { UNFINISHED };
     let mut out = String::new();
-    for (i, entry) in open.iter().take(limit) {
+    for (number, entry) in open.iter().take(limit) {
         let unfinished = &entry.unfinished;
         let oldest = duration(unfinished.oldest_ns);
         let age = if unfinished.lower_bound {
@@ -62,12 +67,15 @@ pub(super) fn unfinished(report: &Report, options: &TextOptions) -> String {
             _ => "",
         };
         let mut text = format!(
-            "#{}  {} in {} by {}, oldest {age}{nature}",
-            i + 1,
+            "#{number} {} in {}",
             counted(unfinished.count, "wait", "waits"),
-            phrase::what(entry),
-            phrase::who(entry),
+            phrase::what(entry)
         );
+        // Which tasks are the ones that still wait is known only when all of them do.
+        if entry.tasks_total <= 1 || unfinished.count >= entry.count {
+            text += &format!(" by {}", phrase::who(entry));
+        }
+        text += &format!(", oldest {age}{nature}");
         text += &format!("; at {}", phrase::site(&entry.site, 60, 40));
         if let Some(resource) = &entry.resource {
             text += &format!(" on {}", phrase::resource(resource, 60));

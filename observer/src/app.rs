@@ -1,0 +1,203 @@
+//! The composition root: the only place that knows every stage, and wires them for each command.
+
+pub mod launch;
+pub mod naming;
+pub mod session;
+pub mod stacks;
+pub mod target;
+pub mod view;
+
+use std::ffi::OsString;
+use std::time::Instant;
+
+use anyhow::Context as _;
+
+use self::session::{Options, Session};
+use self::target::Target;
+use crate::cli::{self, Cli, Command, Exit, ReportArgs};
+use crate::export::dto::Report;
+use crate::export::report;
+use crate::export::sink::{Sink, Written};
+use crate::model::Pid;
+use crate::probes::attach::AttachError;
+use crate::probes::object::Transport;
+use crate::probes::spec::Tier;
+use crate::resolve::processes;
+use crate::resolve::symbols::{ModuleSymbolsFactory, go_symbols, Symbolizer, SymbolizerConfig};
+use crate::sys::kernel::KernelFacts;
+use crate::sys::process::ProcessError;
+
+/// Chooses how records travel: `ring` or `perf`. For tests of the fallback.
+const TRANSPORT_VARIABLE: &str = "OBSERVER_TRANSPORT";
+/// Mechanisms not to use, comma-separated (`tp_btf,raw_tracepoint`). For tests of the fallbacks.
+const EXCLUDE_VARIABLE: &str = "OBSERVER_EXCLUDE_MECHANISMS";
+
+/// A command line that asks for something this version can not do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(String);
+
+/// Runs a command line; the exit code says how it ended.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match cli::parse(args) {
+        Ok(cli) => cli,
+        Err(stop) => return print_stop(&stop),
+    };
+    start_log(&cli);
+    match run(&cli) {
+        Ok(exit) => exit,
+        Err(error) => {
+            let exit = exit_of(&error);
+            // One line: what, why, what to do.
+            let text = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
+            eprintln!("observer: {}", crate::export::text::clean::clean(&text));
+            exit
+        }
+    }
+}
+
+fn print_stop(stop: &cli::Stop) -> Exit {
+    if stop.exit == Exit::Ok {
+        return match Sink::Stdout.write(&stop.text) {
+            Ok(_) => Exit::Ok,
+            Err(_) => Exit::Failed,
+        };
+    }
+    eprint!("{}", stop.text);
+    stop.exit
+}
+
+fn start_log(cli: &Cli) {
+    let level = match (cli.quiet, cli.verbose) {
+        (true, _) => "error",
+        (_, 0) => "warn,observer=info",
+        (_, 1) => "info,observer=debug",
+        _ => "debug,observer=trace",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("OBSERVER_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    // A second subscriber can only be there in tests: then that one stays.
+    let _already = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .try_init()
+        .is_err();
+}
+
+fn exit_of(error: &anyhow::Error) -> Exit {
+    for cause in error.chain() {
+        if cause.downcast_ref::<UsageError>().is_some() {
+            return Exit::Usage;
+        }
+        if matches!(cause.downcast_ref(), Some(ProcessError::Denied(_)))
+            || matches!(cause.downcast_ref(), Some(AttachError::Permission(_)))
+            || matches!(
+                cause.downcast_ref(),
+                Some(processes::SelectError::Process(ProcessError::Denied(_)))
+            )
+        {
+            return Exit::NoPermission;
+        }
+    }
+    Exit::Failed
+}
+
+fn run(cli: &Cli) -> anyhow::Result<Exit> {
+    match &cli.command {
+        Command::Report(args) => report(args, cli.verbose),
+        Command::Ps(_) | Command::Doctor(_) => Err(UsageError("not wired yet".to_owned()).into()),
+    }
+}
+
+fn options(args: &ReportArgs, verbose: u8) -> Result<Options, UsageError> {
+    if args.tier != cli::Tier::Sched {
+        return Err(UsageError(format!(
+            "--tier {}: this version has the tier `sched` only",
+            args.tier.as_str()
+        )));
+    }
+    let transport = match std::env::var(TRANSPORT_VARIABLE).as_deref() {
+        Ok("perf") => Transport::Perf,
+        Ok("ring") | Err(_) => Transport::Ring,
+        Ok(other) => {
+            return Err(UsageError(format!("{TRANSPORT_VARIABLE}={other}: use ring or perf")));
+        }
+    };
+    let excluded = std::env::var(EXCLUDE_VARIABLE)
+        .map(|list| list.split(',').map(str::to_owned).collect())
+        .unwrap_or_default();
+    Ok(Options {
+        duration: Some(args.duration),
+        interval: args.interval,
+        min_ns: args.min_us * 1000,
+        user_stacks: !args.kernel_stacks,
+        kernel_stacks: !args.user_stacks,
+        tier: Tier::Sched,
+        transport,
+        excluded,
+        kernel_log: if verbose >= 2 { 4 } else { 0 },
+    })
+}
+
+/// Symbols of languages that bring their own tables.
+fn plugins() -> Vec<ModuleSymbolsFactory> {
+    vec![Box::new(go_symbols)]
+}
+
+fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
+    let started = Instant::now();
+    let options = options(args, verbose)?;
+    let sink = Sink::new(args.output.as_deref());
+    sink.check()?;
+    let format = report::format(args.format)
+        .ok_or_else(|| UsageError(format!("-f {}: not a format", args.format)))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the event loop could not be started")?;
+    let facts = KernelFacts::read();
+    let launched = launch::Launched::start(&args.cmd)?;
+    let pids: Vec<Pid> =
+        args.pids.iter().copied().map(Pid).chain(launched.as_ref().map(|l| l.pid)).collect();
+    let exes: Vec<String> = args.exe.iter().map(|path| path.display().to_string()).collect();
+    let processes = processes::select(&pids, &args.comm, &exes)?;
+    let targets: Vec<Target> = processes.into_iter().map(Target::inspect).collect();
+    let config = SymbolizerConfig { plugins: plugins(), ..SymbolizerConfig::default() };
+    let symbolizer = Symbolizer::spawn(config).context("the symbolizer could not be started")?;
+    let view = runtime.block_on(async {
+        let stop = stop_signal()?;
+        let names: Vec<String> = targets.iter().map(|t| t.process.id.pid.to_string()).collect();
+        let session = Session::start(targets, &facts, options, symbolizer)?;
+        if let Some(launched) = launched {
+            launched.release()?;
+        }
+        tracing::info!(
+            "observing pid {} after {} ms",
+            names.join(","),
+            started.elapsed().as_millis()
+        );
+        let observed = session.run(stop).await?;
+        anyhow::Ok(view::view(observed, &facts, args.tier.as_str()))
+    })?;
+    let report = Report::from(&view);
+    let text = (format.render)(&report, &args.text_options(verbose))
+        .context("the report could not be rendered")?;
+    match sink.write(&text)? {
+        Written::Whole | Written::ReaderLeft => Ok(Exit::Ok),
+    }
+}
+
+/// Completes when the user asks to stop: Ctrl-C or SIGTERM.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
+    let mut terminate = signal(SignalKind::terminate()).context("signals")?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}

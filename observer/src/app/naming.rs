@@ -1,0 +1,95 @@
+//! Answers the roll-up's questions from what a session has collected.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use super::stacks::Stacks;
+use super::target::Target;
+use crate::model::event::WaitClass;
+use crate::model::names::Names;
+use crate::model::stacks::StackId;
+use crate::model::syscall::{self, Subject};
+use crate::model::task::{TaskKind, TaskRef};
+use crate::model::{Frame, Known, Pid, Resource, Tid};
+use crate::resolve::resources::FdTable;
+
+/// Names for one session.
+#[derive(Debug)]
+pub struct SessionNames<'a> {
+    targets: &'a [Target],
+    stacks: &'a Stacks,
+    fds: RefCell<&'a mut FdTable>,
+    sites: RefCell<HashMap<StackId, Known<Frame>>>,
+    processes: RefCell<HashMap<Pid, Option<String>>>,
+}
+
+impl<'a> SessionNames<'a> {
+    /// Names for the end of a session; stacks must be named already.
+    pub fn new(targets: &'a [Target], stacks: &'a Stacks, fds: &'a mut FdTable) -> Self {
+        Self {
+            targets,
+            stacks,
+            fds: RefCell::new(fds),
+            sites: RefCell::new(HashMap::new()),
+            processes: RefCell::new(HashMap::new()),
+        }
+    }
+
+    fn find(&self, pid: Pid) -> Option<&Target> {
+        self.targets.iter().find(|t| t.process.id.pid == pid)
+    }
+}
+
+impl Names for SessionNames<'_> {
+    fn target(&self, pid: Pid) -> Option<usize> {
+        self.targets.iter().position(|t| t.process.id.pid == pid)
+    }
+
+    fn kernel_side_stack(&self, pid: Option<Pid>, id: u32) -> Option<StackId> {
+        self.stacks.kernel_side(pid, id)
+    }
+
+    fn frames(&self, stack: StackId) -> &[Frame] {
+        self.stacks.frames(stack)
+    }
+
+    fn site(&self, stack: StackId) -> Known<Frame> {
+        self.sites.borrow_mut().entry(stack).or_insert_with(|| self.stacks.site(stack)).clone()
+    }
+
+    fn resource(&self, pid: Pid, class: WaitClass, subject: u64) -> Option<Resource> {
+        let WaitClass::Syscall(nr) = class else { return None };
+        match syscall::by_number(nr)?.subject {
+            Subject::Fd(_) => Some(self.fds.borrow_mut().resolve(pid, subject as i32)),
+            Subject::Futex(_) => {
+                Some(Resource { kind: "futex", address: Some(subject), ..Resource::default() })
+            }
+            Subject::None => None,
+        }
+    }
+
+    fn task_name(&self, pid: Pid, task: TaskRef) -> Option<String> {
+        match task.kind {
+            TaskKind::Thread => self.find(pid)?.thread_names.get(&Tid(task.id as u32)).cloned(),
+            TaskKind::Goroutine | TaskKind::TokioTask => None,
+        }
+    }
+
+    fn task_creator(&self, _pid: Pid, _task: TaskRef) -> Option<String> {
+        None
+    }
+
+    fn process_name(&self, pid: Pid) -> Option<String> {
+        if let Some(target) = self.find(pid) {
+            return Some(format!("{} (pid {pid})", target.process.comm));
+        }
+        self.processes
+            .borrow_mut()
+            .entry(pid)
+            .or_insert_with(|| {
+                let process = crate::sys::process::Process::open(pid).ok()?;
+                Some(format!("{} (pid {pid})", process.comm))
+            })
+            .clone()
+    }
+}

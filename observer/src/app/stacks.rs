@@ -1,0 +1,142 @@
+//! Stacks of a session: fetched from the kernel's map or unwound, kept once, named at the end.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::target::Target;
+use crate::model::event::UserStackEvent;
+use crate::model::stacks::{RawStack, StackId, StackTable};
+use crate::model::{Frame, Known, Pid, Reason};
+use crate::probes::attach::Maps;
+use crate::resolve::classify;
+use crate::resolve::symbols::{Addresses, SymbolizerHandle};
+use crate::resolve::unwind::{Regs, Unwinder};
+
+/// Frames that are unwound at most.
+const MAX_FRAMES: usize = 127;
+
+/// All stacks of a session.
+#[derive(Debug)]
+pub struct Stacks {
+    table: StackTable,
+    kernel_side: HashMap<(Option<Pid>, u32), StackId>,
+    symbolizer: SymbolizerHandle,
+    unwinders: HashMap<Pid, Unwinder>,
+    named: HashMap<StackId, Vec<Frame>>,
+}
+
+impl Stacks {
+    /// No stacks yet.
+    pub fn new(symbolizer: SymbolizerHandle) -> Self {
+        Self {
+            table: StackTable::default(),
+            kernel_side: HashMap::new(),
+            symbolizer,
+            unwinders: HashMap::new(),
+            named: HashMap::new(),
+        }
+    }
+
+    /// Gets ready for the stacks of a process (at attach and after exec), so that they can be named
+    /// when it has ended.
+    pub fn prepare(&mut self, pid: Pid) {
+        if let Err(reason) = self.symbolizer.prepare(pid) {
+            tracing::debug!(pid = pid.0, %reason, "symbolizer not prepared");
+        }
+        self.unwinders.remove(&pid);
+    }
+
+    /// Keeps a stack.
+    pub fn intern(&mut self, pid: Option<Pid>, addresses: &[u64], cut: Option<Reason>) -> StackId {
+        self.table.intern(RawStack { pid, addresses: Rc::from(addresses), cut })
+    }
+
+    /// Copies a stack out of the kernel's map, if that was not done before.
+    pub fn fetch(&mut self, pid: Option<Pid>, id: u32, maps: &Maps) {
+        if self.kernel_side.contains_key(&(pid, id)) {
+            return;
+        }
+        if let Some(addresses) = maps.stack(id) {
+            let stack = self.intern(pid, &addresses, None);
+            self.kernel_side.insert((pid, id), stack);
+        }
+    }
+
+    /// The stack that the kernel keeps under an id.
+    pub fn kernel_side(&self, pid: Option<Pid>, id: u32) -> Option<StackId> {
+        self.kernel_side.get(&(pid, id)).copied()
+    }
+
+    /// Unwinds a copied stack.
+    pub fn unwind(&mut self, event: &UserStackEvent<'_>) -> Option<StackId> {
+        let unwinder = match self.unwinders.entry(event.pid) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                entry.insert(Unwinder::new(event.pid).ok()?)
+            }
+        };
+        let regs = Regs { ip: event.ip, sp: event.sp, bp: Some(event.bp) };
+        let unwound = unwinder.unwind(regs, event.bytes, MAX_FRAMES);
+        Some(self.intern(Some(event.pid), &unwound.frames, unwound.truncated))
+    }
+
+    /// Reads the stack of a thread that is blocked now.
+    pub fn read_blocked(&mut self, target: &Target, regs: (u64, u64, u64)) -> StackId {
+        let pid = target.process.id.pid;
+        let unwinder = match self.unwinders.entry(pid) {
+            std::collections::hash_map::Entry::Occupied(entry) => Some(entry.into_mut()),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                Unwinder::new(pid).ok().map(|unwinder| entry.insert(unwinder))
+            }
+        };
+        let (addresses, cut) = target.blocked_stack(unwinder, regs);
+        self.intern(Some(pid), &addresses, cut)
+    }
+
+    /// Names all stacks of a process now, because its files are about to change.
+    pub fn name_all_of(&mut self, pid: Pid) {
+        let ids: Vec<StackId> = self
+            .table
+            .ids()
+            .filter(|id| self.table.get(*id).is_some_and(|stack| stack.pid == Some(pid)))
+            .collect();
+        for id in ids {
+            self.name(id);
+        }
+    }
+
+    /// Symbolizes a stack, once.
+    pub fn name(&mut self, id: StackId) {
+        if self.named.contains_key(&id) {
+            return;
+        }
+        let Some(stack) = self.table.get(id) else { return };
+        let mut frames = match stack.pid {
+            Some(pid) => self.symbolizer.process(pid, &stack.addresses, Addresses::AfterCall),
+            None => self.symbolizer.kernel(&stack.addresses),
+        };
+        if stack.cut.is_some() {
+            if let Some(last) = frames.last_mut() {
+                if last.function.is_none() && last.unknown_reason.is_none() {
+                    last.unknown_reason.clone_from(&stack.cut);
+                }
+            }
+        }
+        self.named.insert(id, frames);
+    }
+
+    /// The frames of a named stack, nearest first.
+    pub fn frames(&self, id: StackId) -> &[Frame] {
+        self.named.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// The frame to name a wait by.
+    pub fn site(&self, id: StackId) -> Known<Frame> {
+        let frames = self.frames(id);
+        match (classify::site(frames), self.table.get(id).and_then(|s| s.cut.clone())) {
+            (Known::Known(frame), _) => Known::Known(frame.clone()),
+            (Known::Unknown(_), Some(cut)) => Known::Unknown(cut),
+            (Known::Unknown(reason), None) => Known::Unknown(reason),
+        }
+    }
+}

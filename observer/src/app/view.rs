@@ -1,0 +1,200 @@
+//! From what a session has found to the view that is exported.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::SystemTime;
+
+use observer_common::counters::Counter;
+
+use super::naming::SessionNames;
+use super::session::{Ended, Observed};
+use crate::aggregate::rollup;
+use crate::model::Known;
+use crate::model::stacks::StackId;
+use crate::model::view::{
+    Completeness, Host, ObserverInfo, Overhead, Target, TaskCounts, View, WaitGraph, Window,
+};
+use crate::runtimes::RuntimeKind;
+use crate::sys::kernel::KernelFacts;
+use crate::sys::usage;
+
+/// Stacks that are symbolized for one report at most: those with the most time.
+const MAX_STACKS: usize = 4096;
+
+/// The machine.
+pub fn host(facts: &KernelFacts) -> Host {
+    Host {
+        kernel: facts.release.clone(),
+        arch: std::env::consts::ARCH.to_owned(),
+        cpus: usage::cpus(),
+    }
+}
+
+/// Names the stacks of a session, the most important ones first, and rolls everything up.
+pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
+    name_stacks(&mut observed);
+    let mut fds = std::mem::take(&mut observed.fds);
+    let names = SessionNames::new(&observed.targets, &observed.stacks, &mut fds);
+    let rollup = rollup::roll_up(&observed.ledger, &names);
+    let completeness = completeness(&observed, &rollup);
+    let overhead = overhead(&observed);
+    let mut notes = observed.notes.clone();
+    if observed.ended == Ended::Interrupted {
+        notes.push("ended early: interrupted by the user".to_owned());
+    }
+    let targets = observed
+        .targets
+        .iter()
+        .enumerate()
+        .map(|(index, target)| Target {
+            pid: target.process.id.pid.0,
+            start_time: target.process.id.start.0,
+            exe: target.process.exe.display().to_string(),
+            comm: target.process.comm.clone(),
+            runtime: target.runtime.as_str(),
+            version: target.image.as_ref().map_or_else(
+                || Known::unknown("native programs have no runtime version"),
+                |image| image.version(),
+            ),
+            evidence: target.image.as_ref().map(|image| image.evidence()).unwrap_or_default(),
+            degraded: (target.runtime != RuntimeKind::Native || target.degraded().is_some())
+                .then(|| target.degraded())
+                .flatten(),
+            threads: target.threads,
+            tasks: TaskCounts {
+                seen: rollup.tasks_seen.get(&index).copied().unwrap_or(0),
+                ..TaskCounts::default()
+            },
+            ended: target.ended.clone(),
+        })
+        .collect();
+    View {
+        generated_at: SystemTime::now(),
+        window: Window {
+            start: observed.window.0,
+            end: observed.window.1,
+            duration_ns: observed.window.2.as_nanos() as u64,
+        },
+        host: host(facts),
+        observer: ObserverInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            bytecode_sha256: observed.object_sha256.clone(),
+            tier: tier.to_owned(),
+        },
+        targets,
+        blocking: rollup.blocking,
+        causes: rollup.causes,
+        census: Vec::new(),
+        wait_graph: WaitGraph::default(),
+        completeness,
+        overhead,
+        notes,
+    }
+}
+
+fn name_stacks(observed: &mut Observed) {
+    let mut by_time: std::collections::HashMap<StackId, u64> = std::collections::HashMap::new();
+    for (key, row) in observed.ledger.rows() {
+        let ids = [(Some(key.pid), key.user_stack), (None, key.kernel_stack)];
+        for (pid, id) in ids {
+            if let Some(stack) = id.and_then(|id| observed.stacks.kernel_side(pid, id)) {
+                *by_time.entry(stack).or_default() += row.tally.total_ns;
+            }
+        }
+        for (stack, tally) in &row.unwound {
+            *by_time.entry(*stack).or_default() += tally.total_ns;
+        }
+        for (stack, _) in observed.ledger.samples(key).into_iter().flatten() {
+            *by_time.entry(*stack).or_default() += 1;
+        }
+    }
+    for (pid, id) in observed.ledger.waker_stacks() {
+        if let Some(stack) = observed.stacks.kernel_side(Some(pid), id) {
+            by_time.entry(stack).or_default();
+        }
+    }
+    let mut order: Vec<(StackId, u64)> = by_time.into_iter().collect();
+    order.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    let all = order.len();
+    for (stack, _) in order.into_iter().take(MAX_STACKS) {
+        observed.stacks.name(stack);
+    }
+    if all > MAX_STACKS {
+        observed.notes.push(format!(
+            "{} of {all} different stacks were not symbolized: those with the least time",
+            all - MAX_STACKS
+        ));
+    }
+}
+
+fn completeness(observed: &Observed, rollup: &rollup::Rollup) -> Completeness {
+    let counter = |c: Counter| observed.counters[c as usize];
+    let mut lost = BTreeMap::new();
+    let mut add = |name, n: u64| {
+        if n > 0 {
+            lost.insert(name, n);
+        }
+    };
+    add("inflight_map_full", counter(Counter::LostInflightFull));
+    add("aggregate_map_full", counter(Counter::LostAggregateFull));
+    add("end_not_seen", counter(Counter::LostEnd));
+    let mut stacks_lost = BTreeMap::new();
+    for (name, c) in [
+        ("user_stack_unreadable", Counter::UserStackFailed),
+        ("kernel_stack_unreadable", Counter::KernelStackFailed),
+        ("stack_map_collision", Counter::StackCollision),
+        ("stack_map_full", Counter::StackMapFull),
+        ("stack_copy_budget", Counter::StackCopyBudget),
+        ("stack_copy_buffer_full", Counter::StackCopyLost),
+    ] {
+        if counter(c) > 0 {
+            stacks_lost.insert(name, counter(c));
+        }
+    }
+    let mut details_lost = BTreeMap::new();
+    for (name, n) in [
+        ("record_buffer_full", counter(Counter::LostRecord) + observed.lost_records),
+        ("record_not_understood", observed.undecoded),
+        ("tasks_folded", counter(Counter::FoldedTasks)),
+        ("task_unreadable", counter(Counter::TaskUnreadable)),
+        ("task_mismatch", counter(Counter::TaskMismatch)),
+        ("process_record_buffer_full", counter(Counter::LostProcessRecord)),
+    ] {
+        if n > 0 {
+            details_lost.insert(name, n);
+        }
+    }
+    Completeness {
+        seen: counter(Counter::Seen),
+        aggregated: counter(Counter::Aggregated),
+        emitted: counter(Counter::Emitted),
+        filtered: counter(Counter::Exited),
+        unfinished: observed.unfinished,
+        lost,
+        details_lost,
+        unattributed_ns: rollup.unattributed_ns,
+        idle_ns: rollup.idle_ns,
+        stacks_lost,
+        census: None,
+    }
+}
+
+fn overhead(observed: &Observed) -> Overhead {
+    let pids: HashSet<_> = observed.targets.iter().map(|t| t.process.id.pid).collect();
+    let target_cpu: Option<u64> = observed
+        .targets
+        .iter()
+        .filter(|t| pids.contains(&t.process.id.pid))
+        .map(|t| Some((usage::cpu_of(t.process.id.pid)?.checked_sub(t.cpu_at_start?)?).as_nanos() as u64))
+        .sum();
+    Overhead {
+        target_cpu_share: match (target_cpu, observed.bpf) {
+            // All runs of the programs count, those for other processes too: an upper bound.
+            (Some(cpu), Some((ns, _))) if cpu > 0 => Some(ns as f64 / cpu as f64),
+            _ => None,
+        },
+        observer_cpu_ns: usage::own_cpu().as_nanos() as u64,
+        bpf_run_ns: observed.bpf.map(|(ns, _)| ns),
+        bpf_run_count: observed.bpf.map(|(_, runs)| runs),
+        rss_bytes: usage::own_peak_rss(),
+    }
+}

@@ -75,10 +75,9 @@ pub enum Ended {
 /// A thread that was blocked before observation, as read from outside.
 #[derive(Debug)]
 struct SeedRead {
-    at: Mono,
     task: TaskRead,
-    user: Option<StackId>,
-    kernel: Option<StackId>,
+    user: Option<u32>,
+    kernel: Option<u32>,
 }
 
 /// All that a session has found, before it is named and rolled up.
@@ -171,6 +170,9 @@ impl Session {
         )?;
         let mut maps = kernel.take_maps()?;
         let source = Source::open(kernel.take_records(), options.transport)?;
+        if options.kernel_log > 0 {
+            forward_kernel_log(&mut kernel);
+        }
         let stats = crate::probes::attach::enable_stats();
         let mut state = State {
             ledger: Ledger::default(),
@@ -294,10 +296,12 @@ impl Session {
         target.learn_thread(seed.tid);
         let task = target.read_seed(seed, class);
         let user = (seed.ip != 0 && task.identity != Identity::Idle)
-            .then(|| self.state.stacks.read_blocked(target, (seed.ip, seed.sp, seed.bp)));
+            .then(|| self.state.stacks.read_blocked(target, (seed.ip, seed.sp, seed.bp)))
+            .map(|stack| self.state.stacks.adopt(stack));
         let kernel = (!seed.kernel_stack.is_empty())
-            .then(|| self.state.stacks.intern(None, &seed.kernel_stack, None));
-        self.state.seeds.insert(seed.tid, SeedRead { at: seed.at, task, user, kernel });
+            .then(|| self.state.stacks.intern(None, &seed.kernel_stack, None))
+            .map(|stack| self.state.stacks.adopt(stack));
+        self.state.seeds.insert(seed.tid, SeedRead { task, user, kernel });
     }
 
     /// Observes until time is over, the user interrupts, or all targets have ended.
@@ -509,19 +513,17 @@ impl Session {
                     self.state.stacks.fetch(pid, id, &self.maps);
                 }
             }
-            let unwound = match self.state.seeds.get(&wait.tid).filter(|_| wait.key.seeded) {
-                Some(seed) => seed.user,
-                None => match self.state.unwound.get(&wait.tid) {
-                    Some((start, stack)) if *start == wait.start => Some(*stack),
-                    _ if target.copy_stacks
-                        && wait.ip != 0
-                        && target.ended.is_none()
-                        && key.identity != Identity::Idle =>
-                    {
-                        Some(self.state.stacks.read_blocked(target, (wait.ip, wait.sp, wait.bp)))
-                    }
-                    _ => None,
-                },
+            let unwound = match self.state.unwound.get(&wait.tid) {
+                Some((start, stack)) if *start == wait.start => Some(*stack),
+                _ if target.copy_stacks
+                    && wait.ip != 0
+                    && !wait.key.seeded
+                    && target.ended.is_none()
+                    && key.identity != Identity::Idle =>
+                {
+                    Some(self.state.stacks.read_blocked(target, (wait.ip, wait.sp, wait.bp)))
+                }
+                _ => None,
             };
             self.state.ledger.add_open(key, now.since(wait.start), lower_bound, unwound);
         }
@@ -560,13 +562,9 @@ impl State {
                 self.threads_seen.push((key.pid, wait.tid));
             }
         }
-        let unwound = if wait.key.seeded {
-            self.seeds.get(&wait.tid).and_then(|seed| seed.user)
-        } else {
-            match self.unwound.get(&wait.tid) {
-                Some((start, stack)) if *start == wait.start => Some(*stack),
-                _ => None,
-            }
+        let unwound = match self.unwound.get(&wait.tid) {
+            Some((start, stack)) if *start == wait.start => Some(*stack),
+            _ => None,
         };
         let ns = wait.end.since(wait.start);
         let run_queue = wait.woken.map_or(0, |woken| wait.end.since(woken));
@@ -615,9 +613,33 @@ impl State {
             key.identity = seed.task.identity;
             key.legality = seed.task.legality;
             key.go_status = seed.task.go_status;
+            key.user_stack = seed.user;
+            key.kernel_stack = seed.kernel;
         }
         key
     }
+}
+
+/// Forwards the kernel side's own diagnostics to our log, as they come.
+fn forward_kernel_log(kernel: &mut Kernel) {
+    let logger = match kernel.logger() {
+        Ok(logger) => logger,
+        Err(reason) => {
+            tracing::warn!(%reason, "the kernel side's log can not be read");
+            return;
+        }
+    };
+    tokio::spawn(async move {
+        // SAFETY: the logger owns its ring buffer's descriptor, open until both are dropped.
+        let watched = unsafe {
+            tokio::io::unix::AsyncFd::register_with_interest(logger, tokio::io::Interest::READABLE)
+        };
+        let Ok(mut watched) = watched else { return };
+        while let Ok(mut guard) = watched.readable_mut().await {
+            guard.get_inner_mut().flush();
+            guard.clear_ready();
+        }
+    });
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -23,6 +23,7 @@ pub struct Stacks {
     symbolizer: SymbolizerHandle,
     unwinders: HashMap<Pid, Unwinder>,
     named: HashMap<StackId, Vec<Frame>>,
+    adopted: u32,
 }
 
 impl Stacks {
@@ -34,6 +35,7 @@ impl Stacks {
             symbolizer,
             unwinders: HashMap::new(),
             named: HashMap::new(),
+            adopted: 0,
         }
     }
 
@@ -60,6 +62,17 @@ impl Stacks {
             let stack = self.intern(pid, &addresses, None);
             self.kernel_side.insert((pid, id), stack);
         }
+    }
+
+    /// Gives a stack that was read from outside an id like those of the kernel's map, but beyond
+    /// their range.
+    pub fn adopt(&mut self, stack: StackId) -> u32 {
+        const BEYOND: u32 = 1 << 31;
+        let pid = self.table.get(stack).and_then(|s| s.pid);
+        let id = BEYOND + self.adopted;
+        self.adopted += 1;
+        self.kernel_side.insert((pid, id), stack);
+        id
     }
 
     /// The stack that the kernel keeps under an id.
@@ -113,7 +126,7 @@ impl Stacks {
         let Some(stack) = self.table.get(id) else { return };
         let mut frames = match stack.pid {
             Some(pid) => self.symbolizer.process(pid, &stack.addresses, Addresses::AfterCall),
-            None => self.symbolizer.kernel(&stack.addresses),
+            None => without_scheduler(self.symbolizer.kernel(&stack.addresses)),
         };
         if stack.cut.is_some() {
             if let Some(last) = frames.last_mut() {
@@ -139,4 +152,22 @@ impl Stacks {
             (Known::Unknown(reason), None) => Known::Unknown(reason),
         }
     }
+}
+
+/// Kernel stacks are taken inside the scheduler: its frames and those of our own program, nearest
+/// first, are the same in every stack and tell nothing. What follows the last of them is kept.
+fn without_scheduler(mut frames: Vec<Frame>) -> Vec<Frame> {
+    const INNER: usize = 12;
+    let is_scheduler = |frame: &Frame| {
+        frame.function.as_deref().is_some_and(|name| {
+            matches!(name, "schedule" | "__schedule" | "preempt_schedule_irq" | "schedule_idle")
+                || name.starts_with("bpf_")
+                || name.starts_with("__traceiter_")
+                || name.starts_with("__bpf_trace_")
+        })
+    };
+    if let Some(last) = frames.iter().take(INNER).rposition(is_scheduler) {
+        frames.drain(..=last);
+    }
+    frames
 }

@@ -1,6 +1,7 @@
 //! The types that stages meet in: plain data, no kernel layout, no serialization.
 
 pub mod cause;
+pub mod census;
 pub mod ids;
 pub mod known;
 pub mod memory;

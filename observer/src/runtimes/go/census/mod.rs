@@ -272,7 +272,7 @@ impl GoCensus {
                 .map(|bytes| decode(record.g, bytes, &self.process.offsets, self.process.minor));
             let same = matches!(&later, Some(Decoded::Task(later)) if record.unchanged(later));
             match record.state {
-                TaskState::Waiting | TaskState::Syscall => record.torn = !same,
+                TaskState::Waiting | TaskState::Syscall => record.torn |= !same,
                 // What was running or ready then, was so then; only its stack is from later.
                 TaskState::Running | TaskState::Runnable => record.stackless = !same,
             }

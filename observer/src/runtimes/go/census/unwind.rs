@@ -15,6 +15,10 @@ pub const MAX_DEPTH: usize = 64;
 /// Different instructions whose frames are remembered.
 const MAX_CACHED: usize = 1 << 16;
 
+/// Bytes above a return address where a function keeps its register arguments (five words: more
+/// than any function of interest has; Go's internal ABI, `src/cmd/compile/abi-internal.md`).
+const SPILL: usize = 40;
+
 /// What a frame means to the census.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -85,7 +89,8 @@ pub struct Walk {
     pub needs: usize,
 }
 
-/// One frame, with the bytes between its stack pointer and its return address.
+/// One frame, with the bytes from its stack pointer up to its return address, and those above it
+/// where its arguments are kept.
 #[derive(Debug)]
 pub struct FrameView<'a> {
     /// What it means.
@@ -183,13 +188,14 @@ impl Unwinder {
             }
             let from = (walk.sp - base) as usize;
             let to = from + info.size as usize;
-            let Some(caller) = u64_at(window, to).filter(|_| info.role != Role::Switch) else {
-                if info.role == Role::Switch {
-                    frames[walk.depth] = at;
-                    walk.depth += 1;
-                } else {
-                    walk.needs = info.size as usize + 8;
-                }
+            if info.role == Role::Switch {
+                frames[walk.depth] = at;
+                walk.depth += 1;
+                return;
+            }
+            let reach = to + 8 + if info.role == Role::Plain { 0 } else { SPILL };
+            let (Some(caller), Some(bytes)) = (u64_at(window, to), window.get(from..reach)) else {
+                walk.needs = reach - from;
                 return;
             };
             frames[walk.depth] = at;
@@ -198,7 +204,7 @@ impl Unwinder {
                 visit(&FrameView {
                     role: info.role,
                     pc: at,
-                    bytes: &window[from..to],
+                    bytes,
                 });
             }
             let Some(sp) = walk.sp.checked_add(u64::from(info.size) + 8) else {

@@ -63,8 +63,11 @@ struct Channel {
 #[derive(Debug, Default)]
 pub struct Waits {
     candidates: Vec<Candidate>,
-    /// Which slot of a frame held the answer: it is the compiler's choice, the same every time.
-    slots: AddressMap<u32>,
+    /// Which slots of a frame held the answer for every goroutine so far, one bit each: where the
+    /// compiler keeps it. Other slots may hold it too, left over from earlier calls.
+    slots: AddressMap<u64>,
+    /// Which slots held it for one goroutine: its index, the frame's instruction, the slots.
+    proven: Vec<(u32, u64, u64)>,
     queued: Vec<Queued>,
     pending: Vec<(u32, u64)>,
     channels: AddressMap<Option<Channel>>,
@@ -100,7 +103,7 @@ impl Waits {
         for (slot, word) in frame.bytes.chunks_exact(8).enumerate().take(MAX_WORDS) {
             let slot = slot as u32;
             let word = u64_at(word, 0).unwrap_or(0);
-            if hint.is_some_and(|h| h != slot) || word % 8 != 0 || !POINTERS.contains(&word) {
+            if hint.is_some_and(|h| h & (1 << slot) == 0) || word % 8 != 0 || !POINTERS.contains(&word) {
                 continue;
             }
             self.candidates.push(Candidate {
@@ -147,16 +150,33 @@ impl Waits {
             gather.add(candidate.word, len);
         }
         gather.read(memory)?;
+        self.proven.clear();
         for (number, candidate) in self.candidates.iter().enumerate() {
             let Some(record) = records.get_mut(candidate.task as usize) else {
                 continue;
             };
             let found = gather.get(number).and_then(|bytes| prove(candidate, record, bytes, o));
-            if let Some(found) = found {
-                record.found.get_or_insert(found);
-                self.slots.insert(candidate.pc, candidate.slot);
-            } else if self.slots.get(&candidate.pc) == Some(&candidate.slot) && record.found.is_none() {
-                self.slots.remove(&candidate.pc);
+            let slot = if found.is_some() { 1 << candidate.slot } else { 0 };
+            match self.proven.last_mut() {
+                Some((task, pc, slots)) if (*task, *pc) == (candidate.task, candidate.pc) => *slots |= slot,
+                _ => self.proven.push((candidate.task, candidate.pc, slot)),
+            }
+            record.found = record.found.or(found);
+        }
+        for &(task, pc, slots) in &self.proven {
+            match self.slots.get_mut(&pc) {
+                Some(known) if *known & slots != 0 => *known &= slots,
+                // The slots that were tried do not hold it this time: all of them, once more.
+                Some(_) => {
+                    self.slots.remove(&pc);
+                    if let Some(record) = records.get_mut(task as usize) {
+                        record.torn |= record.found.is_none();
+                    }
+                }
+                None if slots != 0 => {
+                    self.slots.insert(pc, slots);
+                }
+                None => {}
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 pub mod cause;
 pub mod event;
+pub mod census;
 pub mod ids;
 pub mod known;
 pub mod memory;

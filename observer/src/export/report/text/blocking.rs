@@ -13,7 +13,7 @@ const LIMIT: usize = 5;
 const INDENT: &str = "     ";
 
 /// The entries that are shown, with their numbers.
-pub(super) fn shown<'a>(report: &'a Report, options: TextOptions) -> Vec<(usize, &'a Blocking)> {
+pub(super) fn shown(report: &Report, options: TextOptions) -> Vec<(usize, &Blocking)> {
     let mut entries = numbered(report);
     if !options.full {
         entries.truncate(LIMIT);

@@ -110,7 +110,11 @@ impl Kernel {
                 }
             })?;
         let mut kernel = Self { ebpf, btf, iterators: Vec::new(), outcomes: Vec::new() };
-        let mut subjects: Array<_, u8> = kernel.array("SUBJECTS")?;
+        let subjects = kernel.ebpf.map_mut("SUBJECTS");
+        let subjects = subjects.ok_or(AttachError::Map("SUBJECTS", "missing".into()))?;
+        // Borrowed, not taken: programs refer to the map when they are loaded later.
+        let mut subjects: Array<_, u8> =
+            Array::try_from(subjects).map_err(|e| AttachError::Map("SUBJECTS", chain(&e)))?;
         for nr in settings::subject_syscalls() {
             subjects.set(nr, 1, 0).map_err(|e| AttachError::Map("SUBJECTS", chain(&e)))?;
         }

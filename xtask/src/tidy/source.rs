@@ -56,24 +56,30 @@ pub fn test_modules(root: &Path, files: &[PathBuf]) -> BTreeSet<PathBuf> {
             }
             _ => file.parent().unwrap_or(Path::new("")).to_owned(),
         };
-        for name in test_declarations(&content) {
-            found.insert(dir.join(format!("{name}.rs")));
-            found.insert(dir.join(name).join("mod.rs"));
-            // Declared beside the file by `#[path]`.
-            found.insert(file.with_file_name(format!("{name}.rs")));
+        for (name, path) in test_declarations(&content) {
+            if let Some(path) = path {
+                found.insert(file.with_file_name(path));
+            } else {
+                found.insert(dir.join(format!("{name}.rs")));
+                found.insert(dir.join(name).join("mod.rs"));
+            }
         }
     }
     found
 }
 
-/// Names in `#[cfg(test)] mod name;`, other attributes between them or not.
-fn test_declarations(content: &str) -> impl Iterator<Item = &str> {
+/// Each `#[cfg(test)] mod name;` with the value of its `#[path]`, if any.
+fn test_declarations(content: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
     content.split("#[cfg(test)]").skip(1).filter_map(|after| {
-        let line = after
-            .lines()
-            .map(str::trim)
-            .find(|line| !line.is_empty() && !line.starts_with("#["))?;
-        line.strip_prefix("mod ")?.strip_suffix(';')
+        let mut path = None;
+        for line in after.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            if let Some(value) = line.strip_prefix("#[path = \"") {
+                path = value.strip_suffix("\"]");
+            } else if !line.starts_with("#[") {
+                return Some((line.strip_prefix("mod ")?.strip_suffix(';')?, path));
+            }
+        }
+        None
     })
 }
 
@@ -205,7 +211,7 @@ mod tests {
         let content = "#[cfg(test)]\nmod live;\nmod a;\n#[cfg(test)]\n#[path = \"b.rs\"]\nmod b;\n#[cfg(test)]\nmod c {}";
         assert_eq!(
             test_declarations(content).collect::<Vec<_>>(),
-            ["live", "b"]
+            [("live", None), ("b", Some("b.rs"))]
         );
     }
 

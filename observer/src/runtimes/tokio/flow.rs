@@ -143,13 +143,7 @@ impl Pass {
         match (std::mem::take(&mut self.cut), carried) {
             (true, Some(state)) => self.registers = state,
             (true, None) => self.registers = self.switch_state,
-            (false, Some(state)) => {
-                for (own, other) in self.registers.iter_mut().zip(state) {
-                    if *own != other {
-                        *own = Value::Unknown;
-                    }
-                }
-            }
+            (false, Some(state)) => join(&mut self.registers, &state),
             (false, None) => {}
         }
     }
@@ -161,13 +155,7 @@ impl Pass {
         let registers = self.registers;
         self.states
             .entry(target)
-            .and_modify(|state| {
-                for (own, other) in state.iter_mut().zip(registers) {
-                    if *own != other {
-                        *own = Value::Unknown;
-                    }
-                }
-            })
+            .and_modify(|state| join(state, &registers))
             .or_insert(registers);
     }
 
@@ -351,6 +339,18 @@ impl Pass {
             }
         }
         sum
+    }
+}
+
+/// Joins what two paths know. A register that only one of them knows keeps that value: the other path
+/// is often the one after a call that never returns (a panic). Where both know, they must agree.
+fn join(own: &mut Registers, other: &Registers) {
+    for (own, &other) in own.iter_mut().zip(other) {
+        if *own == Value::Unknown {
+            *own = other;
+        } else if other != Value::Unknown && *own != other {
+            *own = Value::Unknown;
+        }
     }
 }
 

@@ -8,7 +8,10 @@ mod dwarf;
 mod flow;
 mod functions;
 mod live;
+mod names;
 mod pointers;
+mod targets;
+mod task;
 mod threads;
 mod vtables;
 
@@ -17,6 +20,9 @@ mod tokio_live;
 
 pub use detect::{Presence, TokioVersion, presence};
 pub use live::{TaskNow, read_task};
+pub use names::{SchedulerKind, TaskType};
+pub use targets::{PollTarget, PollTargets};
+pub use task::{SpawnLocation, id_of, spawn_location, vtable_of};
 pub use threads::{ThreadBase, thread_bases};
 pub use vtables::{TaskOffsets, Vtable, VtableForm};
 
@@ -92,6 +98,28 @@ impl TokioImage {
     /// The task types' vtables, in address order. Addresses are as in the file.
     pub fn vtables(&self) -> &[Vtable] {
         &self.vtables
+    }
+
+    /// Names the task types; `elf` is the file that this image was read from. Not cached: it decodes
+    /// code (tens of milliseconds), so callers keep the answer.
+    pub fn task_types(&self, elf: &ElfImage) -> Vec<TaskType> {
+        elf.parse()
+            .map_or_else(|_| Vec::new(), |elf| self.name_types(&elf))
+    }
+
+    fn name_types(&self, elf: &Elf<'_>) -> Vec<TaskType> {
+        let code = CodeRanges::new(elf);
+        let pointers = CodePointers::read(elf, &code);
+        let minor = single_version(&self.presence).map(|v| v.minor);
+        names::task_types(elf, &pointers, &self.vtables, minor)
+    }
+
+    /// Where uprobes on task polls may be put. What cannot be verified is refused, with its reason.
+    pub fn poll_targets(&self, elf: &ElfImage) -> PollTargets {
+        elf.parse().map_or_else(
+            |_| PollTargets::default(),
+            |elf| targets::poll_targets(&elf, &self.vtables),
+        )
     }
 
     /// The task reader as the file gives it, before the self-check on a live process.

@@ -131,6 +131,42 @@ pub(super) fn watch(program: &Path, args: &[&str]) -> BTreeSet<String> {
         other => panic!("no reader: {other:?}"),
     };
     println!("  {reader:?}");
+    let targets = image.poll_targets(&elf);
+    assert_eq!(targets.refused, []);
+    let types = image.task_types(&elf);
+    if types.iter().any(|t| t.name.known().is_some()) {
+        // Every task of the fixture has a type of its own, and no name is given twice by mistake.
+        for name in [
+            "sleepy_task",
+            "fsync_task",
+            "lock_task",
+            "pipe_task",
+            "in_place_task",
+        ] {
+            let future = format!("tokio_fixture::{name}::{{");
+            assert!(
+                types.iter().any(|t| t.label().starts_with(&future)),
+                "{name}: {types:#?}"
+            );
+        }
+    }
+    let named = types.iter().filter(|t| t.name.known().is_some()).count();
+    println!(
+        "  {} poll targets, {named} of {} types named",
+        targets.targets.len(),
+        types.len()
+    );
+    if std::env::var_os("OBSERVER_TOKIO_NAMES").is_some() {
+        for t in &types {
+            println!(
+                "    {} [{:?}] {} {}",
+                t.label(),
+                t.scheduler,
+                t.is_worker,
+                t.source
+            );
+        }
+    }
     // The bases found from outside are those that the threads printed.
     let found = thread_bases(&process, &memory);
     assert!(!found.is_empty());
@@ -176,7 +212,13 @@ pub(super) fn watch(program: &Path, args: &[&str]) -> BTreeSet<String> {
 
 /// The functions that must be seen blocked in their own call.
 fn expected(flavor: &str) -> BTreeSet<String> {
-    let mut all = vec!["sleepy_task", "fsync_task", "lock_task", "pipe_task", "blocking_pool_task"];
+    let mut all = vec![
+        "sleepy_task",
+        "fsync_task",
+        "lock_task",
+        "pipe_task",
+        "blocking_pool_task",
+    ];
     if flavor == "multi_thread" {
         all.push("in_place_task");
     }

@@ -129,9 +129,21 @@ fn threads_that_wait_for_work_are_left_out_or_said_to() {
     );
     let mut events = native();
     events.blocking.retain(|entry| entry.cause == Cause::Epoll);
+    let mut a_little = native();
+    a_little.blocking[0].total_ns = 5_000_000;
+    check(
+        &a_little,
+        &["Nothing was blocked for long", "epoll_wait"],
+        &["futex"],
+    );
+    a_little.blocking.truncate(1);
+    check(&a_little, &["Nothing was blocked for long. ", "futex"], &[]);
     check(
         &events,
-        &["anything but waiting for work", "epoll_wait"],
+        &[
+            "Nothing was blocked for long, but for threads that slept or waited for work",
+            "epoll_wait",
+        ],
         &["fault only if"],
     );
 }

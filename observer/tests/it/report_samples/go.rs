@@ -34,6 +34,9 @@ pub fn go() -> View {
         ..Resource::default()
     });
     pipe.stack = kernel(&[
+        "bpf_trace_run4",
+        "__schedule",
+        "schedule",
         "anon_pipe_read",
         "vfs_read",
         "ksys_read",

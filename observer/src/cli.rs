@@ -87,6 +87,9 @@ pub enum Command {
 /// `observer report`.
 #[derive(Debug, Args)]
 #[command(after_help = REPORT_EXAMPLES, after_long_help = format!("{REPORT_EXAMPLES}\n\n{EXIT_CODES}"))]
+#[command(
+    override_usage = "observer report [OPTIONS] <-p PID[,PID] | --comm NAME | --exe PATH | -- CMD...>"
+)]
 #[command(group = ArgGroup::new("target").required(true).multiple(true))]
 pub struct ReportArgs {
     /// Processes to watch.

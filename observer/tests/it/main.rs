@@ -9,4 +9,5 @@
 mod privileged;
 mod report;
 mod report_samples;
+mod report_verdict;
 mod support;

@@ -189,24 +189,24 @@ fn entry(
     }
 }
 
-fn file(path: &str, fd: i32) -> Option<Resource> {
-    Some(Resource {
+fn file(path: &str, fd: i32) -> Resource {
+    Resource {
         kind: "file",
         fd: Some(fd),
         path: Some(path.to_owned()),
         ..Resource::default()
-    })
+    }
 }
 
-fn socket(local: &str, peer: &str, fd: i32) -> Option<Resource> {
-    Some(Resource {
+fn socket(local: &str, peer: &str, fd: i32) -> Resource {
+    Resource {
         kind: "socket",
         fd: Some(fd),
         local: Some(local.to_owned()),
         peer: Some(peer.to_owned()),
         state: Some("established".to_owned()),
         ..Resource::default()
-    })
+    }
 }
 
 /// Fills `causes` as the aggregation does.

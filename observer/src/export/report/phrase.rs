@@ -69,7 +69,10 @@ pub fn verb(entry: &Blocking, one: bool) -> String {
 /// `demo_app::append (src/clicks.rs:42)`.
 pub fn site(site: &Site, function_max: usize, file_max: usize) -> String {
     let Some(function) = &site.function else {
-        let reason = site.unknown_reason.as_deref().map(|reason| fit(reason, 60));
+        let reason = site
+            .unknown_reason
+            .as_deref()
+            .map(|reason| fit(reason, 160));
         return match (&site.address, &site.module, reason) {
             (Some(address), Some(module), Some(reason)) => {
                 format!("{address} in {} ({reason})", fit(module, file_max))
@@ -110,6 +113,36 @@ pub fn function(frame: &Frame, max: usize) -> String {
         .unwrap_or_default();
     let reason = frame.unknown_reason.as_deref().unwrap_or("no name");
     fit(&format!("{}{module} ({reason})", frame.address), max)
+}
+
+/// The same in short: without the reason why a place is not known.
+pub fn place(of: &Site, function_max: usize, file_max: usize) -> String {
+    if of.function.is_some() || of.unknown_reason.is_none() {
+        return site(of, function_max, file_max);
+    }
+    site(
+        &Site {
+            unknown_reason: None,
+            ..of.clone()
+        },
+        function_max,
+        file_max,
+    )
+}
+
+/// ` on file /data/clicks.log (fd 17)`; nothing when that would only say the cause again.
+pub fn on(entry: &Blocking, max: usize) -> String {
+    match &entry.resource {
+        Some(resource) => {
+            let text = self::resource(resource, max);
+            if text == entry.cause {
+                String::new()
+            } else {
+                format!(" on {text}")
+            }
+        }
+        None => String::new(),
+    }
 }
 
 /// `file /data/clicks.log (fd 17)`, `socket 10.0.0.1:80 -> 10.0.0.2:999 (fd 3, established)`.

@@ -19,7 +19,7 @@ pub enum Rank {
     Task,
     /// A thread that runs no task.
     Thread,
-    /// A thread that waits for events or connections, as an event loop does.
+    /// A thread that sleeps, or waits for events or connections as an event loop does.
     ForWork,
     /// `spawn_blocking`, `block_in_place`.
     Allowed,
@@ -35,7 +35,7 @@ impl Rank {
         ) {
             ("in_poll", ..) => Self::InPoll,
             ("may_block", ..) => Self::Allowed,
-            (_, "thread", "epoll" | "accept" | "idle") => Self::ForWork,
+            (_, "thread", "epoll" | "accept" | "sleep" | "idle") => Self::ForWork,
             (_, "thread", _) => Self::Thread,
             _ => Self::Task,
         }
@@ -60,26 +60,29 @@ pub fn paragraph(report: &Report) -> String {
 }
 
 /// The entries (as indices into `blocking`) in the order in which people should look at them: what
-/// is a fault and amounts to something, most urgent first, then the rest. The verdict is about the
-/// first, and the text form numbers sites in this order.
+/// is a fault and amounts to something, most urgent first; then the rest by time, what is allowed
+/// last. The verdict is about the first, and the text form numbers sites in this order.
 pub fn order(report: &Report) -> Vec<usize> {
-    let least = report.window.duration_ns / 100;
-    let matters = |entry: &Blocking, rank| {
-        // A poll is expected to end within 100 µs; a whole millisecond is a fault at any share.
-        let long_poll = rank == Rank::InPoll && entry.max_ns >= 1_000_000;
-        rank < Rank::ForWork && (long_poll || entry.total_ns >= least)
-    };
     let mut order: Vec<_> = report
         .blocking
         .iter()
         .enumerate()
-        .map(|(i, entry)| {
-            let rank = Rank::of(entry);
-            (!matters(entry, rank), rank, i)
+        .map(|(i, entry)| match Rank::of(entry) {
+            rank if matters(report, entry) => (0, rank, i),
+            Rank::Allowed => (2, Rank::Allowed, i),
+            _ => (1, Rank::ForWork, i),
         })
         .collect();
     order.sort_unstable();
     order.into_iter().map(|(_, _, i)| i).collect()
+}
+
+/// Whether an entry is a possible fault that amounts to something.
+fn matters(report: &Report, entry: &Blocking) -> bool {
+    let rank = Rank::of(entry);
+    // A poll is expected to end within 100 µs; a whole millisecond is a fault at any share.
+    let long_poll = rank == Rank::InPoll && entry.max_ns >= 1_000_000;
+    rank < Rank::ForWork && (long_poll || entry.total_ns >= report.window.duration_ns / 100)
 }
 
 /// The entry to speak of.
@@ -106,20 +109,31 @@ fn about(report: &Report, entry: &Blocking, rank: Rank) -> Vec<String> {
         sum(&mut urgent(), run_queue),
         sum(&mut urgent(), |e| e.total_ns),
     );
-    if cpu > all / 2 {
+    if cpu > all / 2 && cpu >= report.window.duration_ns / 100 {
         let others = urgent().count() < report.blocking.len();
         out.push(format!(
             "Not enough CPU: {} of blocked time{} was spent ready to run, waiting for a CPU ({}{} in {}).",
             percent(ratio(cpu, all)),
-            if others { " (waits for work and allowed ones left out)" } else { "" },
+            if others { " (sleeps, waits for work and allowed waits left out)" } else { "" },
             duration(cpu),
             if cpu > report.window.duration_ns { ", all tasks together," } else { "" },
             duration(report.window.duration_ns),
         ));
-    } else if rank == Rank::ForWork {
-        out.push("No task or thread was seen blocked on anything but waiting for work.".to_owned());
     } else if rank == Rank::Allowed {
         out.push("Tasks blocked only where blocking is allowed.".to_owned());
+    } else if !matters(report, entry) {
+        let has = |rank| report.blocking.iter().any(|e| Rank::of(e) == rank);
+        out.push(match (has(Rank::ForWork), has(Rank::Allowed)) {
+            (true, true) => {
+                "Nothing was blocked for long, but for threads that slept or waited for work, and \
+                 blocking where it is allowed."
+            }
+            (true, false) => {
+                "Nothing was blocked for long, but for threads that slept or waited for work."
+            }
+            (false, true) => "Nothing was blocked for long, but where blocking is allowed.",
+            (false, false) => "Nothing was blocked for long.",
+        }.to_owned());
     }
     out.push(worst_sentence(report, entry, rank, total));
     out.extend(open_waits(report, entry));
@@ -159,8 +173,8 @@ fn whose(report: &Report, rank: Rank) -> &'static str {
         Rank::InPoll => "the time blocked inside async polls",
         Rank::Task if all_goroutines() => "the blocked time of goroutines",
         Rank::Task => "the blocked time of tasks",
-        Rank::Thread => "the blocked time of threads (waits for work left out)",
-        Rank::ForWork => "the time spent waiting for work",
+        Rank::Thread => "the blocked time of threads (sleeps and waits for work left out)",
+        Rank::ForWork => "the time spent sleeping or waiting for work",
         Rank::Allowed => "the time blocked where that is allowed",
     }
 }
@@ -176,14 +190,12 @@ fn worst_sentence(report: &Report, entry: &Blocking, rank: Rank, total: u64) -> 
     if report.targets.len() > 1 {
         text += &format!(" of {}", phrase::target(report, entry.target));
     }
-    text += &format!(
-        " {} at {}",
-        phrase::verb(entry, one),
-        phrase::site(&entry.site, 70, 50)
-    );
-    if let Some(resource) = &entry.resource {
-        text += &format!(" on {}", phrase::resource(resource, 60));
+    text += &format!(" {}", phrase::verb(entry, one));
+    // No stack is taken of threads that are ready to run: then there is no place to name.
+    if entry.cause != "run_queue" || entry.site.function.is_some() {
+        text += &format!(" at {}", phrase::site(&entry.site, 70, 50));
     }
+    text += &phrase::on(entry, 60);
     let window = report.window.duration_ns;
     let together = if entry.total_ns > window && !one {
         " (all tasks together)"
@@ -265,7 +277,7 @@ fn meaning(entry: &Blocking, rank: Rank) -> Option<String> {
         (Rank::Thread, ..)
             if !matches!(
                 entry.cause.as_str(),
-                "futex" | "recv" | "pipe" | "sleep" | "condition" | "channel" | "other"
+                "futex" | "recv" | "pipe" | "condition" | "channel" | "other"
             ) =>
         {
             return None;
@@ -273,7 +285,7 @@ fn meaning(entry: &Blocking, rank: Rank) -> Option<String> {
         (Rank::Thread, ..) => {
             "A waiting thread is a fault only if it should be working: see who wakes it."
         }
-        (Rank::ForWork, ..) => "Waiting for work is what such a thread does when it has none.",
+        (Rank::ForWork, ..) => return None,
         (Rank::Allowed, ..) => {
             "That is what spawn_blocking and block_in_place are for: not a fault by itself."
         }
@@ -294,7 +306,7 @@ fn next<'a>(
             "Next: {}, {} at {}, {}.",
             percent(ratio(second.total_ns, total)),
             phrase::what(second),
-            phrase::site(&second.site, 60, 40),
+            phrase::place(&second.site, 60, 40),
             duration(second.total_ns)
         )
     })
@@ -313,7 +325,7 @@ fn still_waiting(report: &Report, entry: &Blocking) -> Option<String> {
         "Also still waiting: {} in {} at {}, oldest {}.",
         counted(open.count, "wait", "waits"),
         phrase::what(hung),
-        phrase::site(&hung.site, 60, 40),
+        phrase::place(&hung.site, 60, 40),
         age(open.oldest_ns, open.lower_bound)
     ))
 }

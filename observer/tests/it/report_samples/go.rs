@@ -34,6 +34,9 @@ pub fn go() -> View {
         ..Resource::default()
     });
     pipe.stack = kernel(&[
+        "bpf_trace_run4",
+        "__schedule",
+        "schedule",
         "anon_pipe_read",
         "vfs_read",
         "ksys_read",
@@ -75,7 +78,7 @@ pub fn go() -> View {
         1832,
         21_400 * MS,
     );
-    fsync.resource = file("/data/clicks.log", 17);
+    fsync.resource = Some(file("/data/clicks.log", 17));
     fsync.stack = kernel(&[
         "jbd2_log_wait_commit",
         "ext4_sync_file",
@@ -140,7 +143,7 @@ pub fn go() -> View {
         12,
         1_200 * MS,
     );
-    recv.resource = socket("10.0.0.5:43122", "10.0.0.9:5432", 9);
+    recv.resource = Some(socket("10.0.0.5:43122", "10.0.0.9:5432", 9));
     let mut thread = entry(
         Cause::Futex,
         "futex",
@@ -215,7 +218,7 @@ pub fn unfinished() -> View {
     view.targets = vec![server];
     let site = user(0x4a_6000, "main.lockAll", "/src/server/lock.go", 12);
     let mut flock = entry(Cause::FileIo, "flock", site, TaskKind::Goroutine, 3, 30 * S);
-    flock.resource = file("/var/lock/server.lock", 11);
+    flock.resource = Some(file("/var/lock/server.lock", 11));
     flock.tasks = (0..3_u64)
         .map(|i| task(TaskKind::Goroutine, 19 + i, None, 1, 10 * S, 10 * S))
         .collect();
@@ -242,7 +245,7 @@ pub fn pile_up() -> View {
     };
     let resource = Resource {
         kind: "channel",
-        address: Some(0xc000_1234_00),
+        address: Some(0xc0_0012_3400),
         state: Some("0 of 0 buffered, senders wait".to_owned()),
         ..Resource::default()
     };

@@ -74,7 +74,7 @@ pub fn hostile() -> View {
         "a_directory_with_a_long_name/".repeat(30)
     );
     for target in &mut view.targets {
-        target.comm = evil.to_owned();
+        evil.clone_into(&mut target.comm);
         target.exe.clone_from(&path);
         target.evidence = vec![long.clone(), "x".repeat(500)];
         target.degraded = Some(Reason::with(long.clone()));

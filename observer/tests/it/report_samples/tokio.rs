@@ -5,7 +5,7 @@ use super::*;
 pub fn tokio() -> View {
     let mut view = empty();
     let mut app = target(5151, "demo-app", "tokio", Known::Known("1.54.1".to_owned()));
-    app.exe = "/srv/target/release/demo-app".to_owned();
+    "/srv/target/release/demo-app".clone_into(&mut app.exe);
     app.evidence = vec![
         "panic path tokio-1.54.1/src/runtime".to_owned(),
         "CONTEXT at fs-0x88, self-checked".to_owned(),
@@ -29,7 +29,7 @@ pub fn tokio() -> View {
     );
     fsync.legality = Legality::InPoll;
     fsync.legality_evidence = Some("task id set and EnterRuntime is Entered".to_owned());
-    fsync.resource = file("/data/clicks.log", 17);
+    fsync.resource = Some(file("/data/clicks.log", 17));
     fsync.p50_ns = 4_210_000;
     fsync.p99_ns = 8_200_000;
     fsync.max_ns = 31 * MS;
@@ -115,7 +115,7 @@ pub fn tokio() -> View {
     );
     legal.legality = Legality::MayBlock;
     legal.legality_evidence = Some("runs on the blocking pool".to_owned());
-    legal.resource = file("/data/archive.tar", 21);
+    legal.resource = Some(file("/data/archive.tar", 21));
 
     let mut poll = entry(
         Cause::Epoll,

@@ -152,21 +152,27 @@ pub(super) fn completeness(report: &Report) -> String {
 fn overhead(report: &Report) -> String {
     let cost = &report.overhead;
     let window = report.window.duration_ns;
-    let mut parts = Vec::new();
-    parts.push(match cost.target_cpu_share {
-        Some(share) => format!("at most {} of the target's CPU time", percent(share)),
-        None => "share of the target's CPU time not measured".to_owned(),
-    });
-    parts.push(match (cost.bpf_run_ns, cost.bpf_run_count) {
+    let mut parts = vec![match (cost.bpf_run_ns, cost.bpf_run_count) {
         (Some(ns), Some(runs)) if runs > 0 => format!(
-            "kernel programs {} in {} ({} each)",
+            "kernel programs {} in {} for all processes ({} each, {} of all CPUs)",
             duration(ns),
             counted(runs, "run", "runs"),
-            duration(ns / runs)
+            duration(ns / runs),
+            percent(ratio(
+                ns,
+                window.saturating_mul(u64::from(report.host.cpus))
+            ))
         ),
         (Some(ns), _) => format!("kernel programs {}", duration(ns)),
         (None, _) => "kernel programs not measured".to_owned(),
-    });
+    }];
+    // A bound of more than all says nothing: then the target did next to nothing itself.
+    if let Some(share) = cost.target_cpu_share.filter(|share| *share < 1.0) {
+        parts.push(format!(
+            "at most {} of the target's CPU time",
+            percent(share)
+        ));
+    }
     parts.push(format!(
         "observer {} of CPU time ({} of one CPU), {} of memory at most",
         duration(cost.observer_cpu_ns),

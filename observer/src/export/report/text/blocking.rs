@@ -13,7 +13,7 @@ const LIMIT: usize = 5;
 const INDENT: &str = "     ";
 
 /// The entries that are shown, with their numbers.
-pub(super) fn shown<'a>(report: &'a Report, options: TextOptions) -> Vec<(usize, &'a Blocking)> {
+pub(super) fn shown(report: &Report, options: TextOptions) -> Vec<(usize, &Blocking)> {
     let mut entries = numbered(report);
     if !options.full {
         entries.truncate(LIMIT);
@@ -49,11 +49,14 @@ fn site(
     total: u64,
     options: TextOptions,
 ) -> String {
-    let mut title = format!(
-        "#{number}  {} at {}",
-        phrase::what(entry),
-        phrase::site(&entry.site, 88, 60)
-    );
+    // No stack is taken of threads that are ready to run: then there is no place to name.
+    let placed = entry.cause != "run_queue" || entry.site.function.is_some();
+    let mut title = format!("#{number}  {}", phrase::what(entry));
+    if placed {
+        title += &format!(" at {}", phrase::place(&entry.site, 88, 60));
+    } else {
+        title += ": ready to run, but without a CPU";
+    }
     if report.targets.len() > 1 {
         title += &format!(", in {}", phrase::target(report, entry.target));
     }
@@ -61,14 +64,18 @@ fn site(
         title += &format!(" [{}]", entry.id);
     }
     let mut out = paragraph(&title, "  ", INDENT);
-    if let Some(resource) = &entry.resource {
+    let on = phrase::on(entry, 80);
+    if !on.is_empty() {
+        out += &paragraph(&on, INDENT, INDENT);
+    }
+    out += &paragraph(&figures(entry, total), INDENT, INDENT);
+    if let Some(reason) = entry.site.unknown_reason.as_ref().filter(|_| placed) {
         out += &paragraph(
-            &format!("on {}", phrase::resource(resource, 80)),
+            &format!("place not known: {}", fit(reason, 200)),
             INDENT,
             INDENT,
         );
     }
-    out += &paragraph(&figures(entry, total), INDENT, INDENT);
     if let Some(rule) = rule(entry, options) {
         out += &paragraph(&rule, INDENT, INDENT);
     }
@@ -83,8 +90,8 @@ fn figures(entry: &Blocking, total: u64) -> String {
         phrase::who(entry),
         duration(entry.total_ns),
     );
-    // Of waits that have not ended there is no distribution, only an age.
-    if entry.count > entry.unfinished.count {
+    // Of waits that have not ended there is no distribution, only an age; of one wait neither.
+    if entry.count > entry.unfinished.count && entry.count > 1 {
         text += &format!(
             "; p50 {}, p99 {}, worst {}",
             duration(entry.p50_ns),
@@ -92,7 +99,7 @@ fn figures(entry: &Blocking, total: u64) -> String {
             duration(entry.max_ns)
         );
     }
-    if entry.run_queue_ns > 0 {
+    if entry.run_queue_ns > 0 && entry.cause != "run_queue" {
         text += &format!("; {} of it waiting for a CPU", duration(entry.run_queue_ns));
     }
     if entry.unfinished.count > 0 {

@@ -23,7 +23,7 @@ pub(super) fn heading(report: &Report) -> String {
     );
     if for_work > 0 {
         text += &format!(
-            "; {} of it are threads waiting for work",
+            "; {} of it threads that slept or waited for work",
             duration(for_work)
         );
     }

@@ -2,6 +2,7 @@
 
 use crate::export::dto::{Blocking, Frame};
 use crate::export::report::{Stacks, TextOptions, phrase};
+use crate::export::text::clean::fit;
 use crate::export::text::units::count;
 use crate::export::text::wrap::paragraph;
 
@@ -40,16 +41,23 @@ pub(super) fn lines(entry: &Blocking, options: TextOptions) -> String {
         }
     }
     if options.stacks != Stacks::User && !kernel.is_empty() {
+        let kernel = if options.full {
+            kernel.as_slice()
+        } else {
+            below_scheduler(&kernel)
+        };
         let limit = if options.full {
             kernel.len()
         } else {
             KERNEL_LIMIT
         };
-        let mut names: Vec<String> = kernel
-            .iter()
-            .take(limit)
-            .map(|frame| phrase::function(frame, 60))
-            .collect();
+        let name = |frame: &&Frame| {
+            frame
+                .function
+                .as_ref()
+                .map_or_else(|| frame.address.clone(), |name| fit(name, 60))
+        };
+        let mut names: Vec<String> = kernel.iter().take(limit).map(name).collect();
         if kernel.len() > limit {
             names.push(format!("... {} more", count((kernel.len() - limit) as u64)));
         }
@@ -61,6 +69,26 @@ pub(super) fn lines(entry: &Blocking, options: TextOptions) -> String {
         );
     }
     out
+}
+
+/// Every blocked thread is inside the scheduler, and the probe that looks is on its stack too: what
+/// matters is who called the scheduler.
+fn below_scheduler<'a, 'f>(kernel: &'a [&'f Frame]) -> &'a [&'f Frame] {
+    let is_scheduler = |frame: &&Frame| {
+        matches!(
+            frame.function.as_deref(),
+            Some("__schedule" | "schedule" | "schedule_preempt_disabled")
+        )
+    };
+    let nearest = kernel.get(..kernel.len().min(12)).unwrap_or_default();
+    let start = nearest
+        .iter()
+        .rposition(is_scheduler)
+        .map_or(0, |last| last + 1);
+    kernel
+        .get(start..)
+        .filter(|rest| !rest.is_empty())
+        .unwrap_or(kernel)
 }
 
 /// The first two columns of a frame line hold its mark.

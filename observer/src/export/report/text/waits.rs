@@ -62,7 +62,7 @@ pub(super) fn unfinished(report: &Report, options: TextOptions) -> String {
             oldest
         };
         let nature = match Rank::of(entry) {
-            Rank::ForWork => "; waiting for work",
+            Rank::ForWork => "; asleep or waiting for work",
             Rank::Allowed => "; allowed to block",
             _ => "",
         };
@@ -76,10 +76,8 @@ pub(super) fn unfinished(report: &Report, options: TextOptions) -> String {
             text += &format!(" by {}", phrase::who(entry));
         }
         text += &format!(", oldest {age}{nature}");
-        text += &format!("; at {}", phrase::site(&entry.site, 60, 40));
-        if let Some(resource) = &entry.resource {
-            text += &format!(" on {}", phrase::resource(resource, 60));
-        }
+        text += &format!("; at {}", phrase::place(&entry.site, 60, 40));
+        text += &phrase::on(entry, 60);
         out += &paragraph(&text, "  ", "      ");
     }
     if open.len() > limit {

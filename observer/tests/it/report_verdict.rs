@@ -1,0 +1,203 @@
+//! The verdict says what is worst, and nothing that the session did not find.
+
+use crate::report_samples::go::{degraded, go, idle, pile_up, unfinished};
+use crate::report_samples::other::{native, run_queue};
+use crate::report_samples::tokio::{allowed, tokio};
+use crate::report_samples::{MS, S, empty};
+use observer::export::dto::Report;
+use observer::model::Cause;
+use observer::model::task::Legality;
+use observer::model::view::{Unfinished, View};
+
+fn check(view: &View, expected: &[&str], absent: &[&str]) {
+    let verdict = Report::from(view).verdict;
+    for text in expected {
+        assert!(verdict.contains(text), "{text:?} is not in: {verdict}");
+    }
+    for text in absent {
+        assert!(!verdict.contains(text), "{text:?} is in: {verdict}");
+    }
+    assert!(
+        verdict.ends_with('.') && !verdict.contains("  "),
+        "{verdict}"
+    );
+}
+
+#[test]
+fn blocking_in_a_poll_comes_before_larger_sums_of_anything_else() {
+    check(
+        &tokio(),
+        &[
+            "75 % of the time blocked inside async polls: 212 tokio tasks block in fsync",
+            "on file /data/clicks.log (fd 17), 1 832 waits, 9.10 s in 10.0 s, p99 8.20 ms, worst 31.0 ms",
+            "inside an async poll: until such a wait ends, its thread runs no other task",
+            "Next: 25 %, futex",
+        ],
+        &["rd_kafka", "write_archive"],
+    );
+}
+
+#[test]
+fn short_waits_in_a_poll_do_not_hide_a_real_one_elsewhere() {
+    let mut view = tokio();
+    for entry in &mut view.blocking {
+        if entry.legality == Legality::InPoll {
+            (entry.total_ns, entry.max_ns) = (50_000, 20_000);
+        }
+        if entry.cause == Cause::Epoll {
+            entry.cause = Cause::Fsync;
+        }
+    }
+    check(&view, &["thread 71 (rdk:broker1)"], &["async poll: until"]);
+}
+
+#[test]
+fn allowed_blocking_is_said_to_be_allowed_and_only_when_there_is_nothing_else() {
+    check(
+        &allowed(),
+        &["only where blocking is allowed", "not a fault by itself"],
+        &["async poll"],
+    );
+    check(&tokio(), &[], &["allowed"]);
+}
+
+#[test]
+fn idle_is_not_blocked() {
+    check(
+        &idle(),
+        &["Nothing was blocked in 10.0 s", "idle for 71.2 s"],
+        &["% of"],
+    );
+    check(&empty(), &["Nothing was blocked in 10.0 s"], &["idle"]);
+    let mut filtered = empty();
+    filtered.completeness.seen = 3;
+    check(&filtered, &["threads left the CPU 3 times"], &[]);
+}
+
+#[test]
+fn an_unfinished_wait_shows_its_age_and_no_percentiles() {
+    check(
+        &unfinished(),
+        &["None of them had ended after at least 3 h 25 min, the age of the oldest"],
+        &["p99", "worst"],
+    );
+    let mut exact = unfinished();
+    exact.blocking[0].unfinished.lower_bound = false;
+    check(
+        &exact,
+        &["None of them had ended after 3 h 25 min"],
+        &["at least"],
+    );
+}
+
+#[test]
+fn a_hang_elsewhere_is_not_forgotten() {
+    let mut view = go();
+    view.blocking[3].unfinished = Unfinished {
+        count: 1,
+        oldest_ns: 10 * S,
+        lower_bound: true,
+    };
+    check(
+        &view,
+        &[
+            "Also still waiting: 1 wait in recvfrom at main.(*legacyClient).call",
+            "at least 10.0 s",
+        ],
+        &[],
+    );
+}
+
+#[test]
+fn a_goroutine_that_blocks_is_no_fault_by_itself_but_one_that_keeps_its_p_is_noted() {
+    check(&go(), &["A goroutine may block there"], &["NOT", "async"]);
+    let mut raw = go();
+    raw.blocking[0].legality_evidence = Some("the goroutine was still `running`".to_owned());
+    check(
+        &raw,
+        &["For most of that time the goroutine was still `running`."],
+        &["may block there"],
+    );
+}
+
+#[test]
+fn threads_that_wait_for_work_are_left_out_or_said_to() {
+    check(
+        &native(),
+        &["waits for work left out", "4 threads block in futex"],
+        &["epoll"],
+    );
+    let mut events = native();
+    events.blocking.retain(|entry| entry.cause == Cause::Epoll);
+    let mut a_little = native();
+    a_little.blocking[0].total_ns = 5_000_000;
+    check(
+        &a_little,
+        &["Nothing was blocked for long", "epoll_wait"],
+        &["futex"],
+    );
+    a_little.blocking.truncate(1);
+    check(&a_little, &["Nothing was blocked for long. ", "futex"], &[]);
+    check(
+        &events,
+        &[
+            "Nothing was blocked for long, but for threads that slept or waited for work",
+            "epoll_wait",
+        ],
+        &["fault only if"],
+    );
+}
+
+#[test]
+fn want_of_cpu_is_not_called_blocking() {
+    check(&run_queue(), &["Not enough CPU: 80 % of blocked time"], &[]);
+    // A task that is ready while its poll is under way broke no rule.
+    let mut preempted = tokio();
+    preempted
+        .blocking
+        .retain(|entry| entry.cause == Cause::Fsync);
+    preempted.blocking[0].cause = Cause::RunQueue;
+    preempted.blocking[0].syscall = None;
+    check(
+        &preempted,
+        &["Not enough CPU: 100 %", "wait for a CPU"],
+        &["inside an async poll"],
+    );
+}
+
+#[test]
+fn what_was_not_seen_is_said() {
+    check(
+        &degraded(),
+        &[
+            "Only threads, not tasks, are told apart in server (pid 4242)",
+            "8 % of the waits were lost",
+        ],
+        &[],
+    );
+    let mut nothing_seen = idle();
+    nothing_seen.completeness.lost = [("end_not_seen", 1)].into();
+    nothing_seen.completeness.seen = 3;
+    check(&nothing_seen, &["33 % of the waits were lost"], &[]);
+}
+
+#[test]
+fn a_pile_up_inside_the_runtime_is_named() {
+    check(
+        &pile_up(),
+        &["5 000 goroutines (96 % of them) wait in 'chan send' at main.resolve"],
+        &[],
+    );
+    let mut parked_connections = pile_up();
+    parked_connections.census.remove(0);
+    parked_connections.census[0].share = 0.9;
+    check(&parked_connections, &[], &["Inside the runtime"]);
+}
+
+#[test]
+fn a_total_above_the_window_says_whose_it_is() {
+    check(&go(), &["21.4 s (all tasks together) in 10.0 s"], &[]);
+    let mut short = go();
+    short.blocking[0].total_ns = 9_900 * MS;
+    check(&short, &["9.90 s in 10.0 s"], &["together"]);
+}

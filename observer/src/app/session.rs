@@ -157,8 +157,10 @@ impl Session {
         symbolizer: SymbolizerHandle,
     ) -> anyhow::Result<Self> {
         let formats = TracepointFormats::read();
-        let config =
-            settings::kernel_config(facts, formats.as_ref().unwrap_or(&TracepointFormats::default()));
+        let config = settings::kernel_config(
+            facts,
+            formats.as_ref().unwrap_or(&TracepointFormats::default()),
+        );
         let threads: u32 = targets.iter().map(|t| t.threads).sum();
         let mut kernel = Kernel::load(
             &config,
@@ -208,7 +210,11 @@ impl Session {
         kernel.attach(&plan)?;
         for outcome in &kernel.outcomes {
             if let Some(hook) = outcome.attached {
-                tracing::debug!(probe = outcome.spec.name, mechanism = hook.mechanism(), "attached");
+                tracing::debug!(
+                    probe = outcome.spec.name,
+                    mechanism = hook.mechanism(),
+                    "attached"
+                );
             }
             state.notes.extend(outcome.degradation());
         }
@@ -218,8 +224,7 @@ impl Session {
                     .to_owned(),
             );
         }
-        if facts.task.fsbase.known().is_none()
-            && targets.iter().any(|t| t.reader.known().is_some())
+        if facts.task.fsbase.known().is_none() && targets.iter().any(|t| t.reader.known().is_some())
         {
             state.notes.push(
                 "goroutines and tasks are not named: the kernel does not tell where a thread's TLS base is"
@@ -290,7 +295,11 @@ impl Session {
     }
 
     fn read_seed(&mut self, seed: &SeedEvent, class: WaitClass) {
-        let Some(target) = self.targets.iter_mut().find(|t| t.process.id.pid == seed.pid) else {
+        let Some(target) = self
+            .targets
+            .iter_mut()
+            .find(|t| t.process.id.pid == seed.pid)
+        else {
             return;
         };
         target.learn_thread(seed.tid);
@@ -302,6 +311,21 @@ impl Session {
             .then(|| self.state.stacks.intern(None, &seed.kernel_stack, None))
             .map(|stack| self.state.stacks.adopt(stack));
         self.state.seeds.insert(seed.tid, SeedRead { task, user, kernel });
+        let user = (seed.ip != 0 && task.identity != Identity::Idle).then(|| {
+            self.state
+                .stacks
+                .read_blocked(target, (seed.ip, seed.sp, seed.bp))
+        });
+            .then(|| self.state.stacks.intern(None, &seed.kernel_stack, None));
+        self.state.seeds.insert(
+            seed.tid,
+            SeedRead {
+                at: seed.at,
+                task,
+                user,
+                kernel,
+            },
+        );
     }
 
     /// Observes until time is over, the user interrupts, or all targets have ended.
@@ -368,10 +392,15 @@ impl Session {
         for pid in std::mem::take(&mut self.state.exec_seen) {
             self.target_called_exec(pid)?;
         }
-        for target in self.targets.iter_mut().filter(|t| t.retry && t.ended.is_none()) {
+        for target in self
+            .targets
+            .iter_mut()
+            .filter(|t| t.retry && t.ended.is_none())
+        {
             target.read_runtime();
             if target.reader.known().is_some() {
-                self.maps.set_target(target.process.id.pid.0, target.config())?;
+                self.maps
+                    .set_target(target.process.id.pid.0, target.config())?;
             }
         }
         Ok(())
@@ -384,7 +413,9 @@ impl Session {
         let Some(target) = self.targets.iter_mut().find(|t| t.process.id.pid == pid) else {
             return Ok(());
         };
-        let Ok(process) = crate::sys::process::Process::open(pid) else { return Ok(()) };
+        let Ok(process) = crate::sys::process::Process::open(pid) else {
+            return Ok(());
+        };
         let before = std::mem::replace(&mut target.process, process);
         self.state.notes.push(format!(
             "pid {pid} called exec: {} became {}; waits of both are listed, goroutines or tasks of the new program from then on",
@@ -423,7 +454,11 @@ impl Session {
     /// Moves sums to the ledger: those of generations that programs can no longer be adding to, or
     /// all of them.
     fn collect(&mut self, all: bool) {
-        let before = if all { u32::MAX } else { self.state.epoch.saturating_sub(1) };
+        let before = if all {
+            u32::MAX
+        } else {
+            self.state.epoch.saturating_sub(1)
+        };
         let Self { maps, state, .. } = self;
         let mut new_stacks: HashSet<(Option<Pid>, u32)> = HashSet::new();
         maps.drain_waits(before, |key, sum| {
@@ -500,7 +535,10 @@ impl Session {
         let mut count = 0;
         for wait in open {
             count += 1;
-            let Some(target) = self.targets.iter_mut().find(|t| t.process.id.pid == wait.key.pid)
+            let Some(target) = self
+                .targets
+                .iter_mut()
+                .find(|t| t.process.id.pid == wait.key.pid)
             else {
                 continue;
             };
@@ -524,8 +562,27 @@ impl Session {
                     Some(self.state.stacks.read_blocked(target, (wait.ip, wait.sp, wait.bp)))
                 }
                 _ => None,
+            let unwound = match self.state.seeds.get(&wait.tid).filter(|_| wait.key.seeded) {
+                Some(seed) => seed.user,
+                None => match self.state.unwound.get(&wait.tid) {
+                    Some((start, stack)) if *start == wait.start => Some(*stack),
+                    _ if target.copy_stacks
+                        && wait.ip != 0
+                        && target.ended.is_none()
+                        && key.identity != Identity::Idle =>
+                    {
+                        Some(
+                            self.state
+                                .stacks
+                                .read_blocked(target, (wait.ip, wait.sp, wait.bp)),
+                        )
+                    }
+                    _ => None,
+                },
             };
-            self.state.ledger.add_open(key, now.since(wait.start), lower_bound, unwound);
+            self.state
+                .ledger
+                .add_open(key, now.since(wait.start), lower_bound, unwound);
         }
         count
     }
@@ -573,7 +630,9 @@ impl State {
     }
 
     fn on_user_stack(&mut self, event: &UserStackEvent<'_>) {
-        let Some(stack) = self.stacks.unwind(event) else { return };
+        let Some(stack) = self.stacks.unwind(event) else {
+            return;
+        };
         self.unwound.insert(event.tid, (event.start, stack));
         self.ledger.add_sample(
             SampleKey {
@@ -588,12 +647,16 @@ impl State {
 
     /// Notes a descriptor to look up soon, while it is likely still open.
     fn want(&mut self, key: &WaitKey) {
-        let WaitClass::Syscall(nr) = key.class else { return };
+        let WaitClass::Syscall(nr) = key.class else {
+            return;
+        };
         if self.looked_up >= LOOKUPS || key.identity == Identity::Idle {
             return;
         }
         if let Some(row) = syscall::by_number(nr) {
-            if matches!(row.subject, Subject::Fd(_)) && self.wanted.insert((key.pid, key.subject as i32)) {
+            if matches!(row.subject, Subject::Fd(_))
+                && self.wanted.insert((key.pid, key.subject as i32))
+            {
                 self.looked_up += 1;
             }
         }

@@ -50,7 +50,11 @@ impl Stacks {
 
     /// Keeps a stack.
     pub fn intern(&mut self, pid: Option<Pid>, addresses: &[u64], cut: Option<Reason>) -> StackId {
-        self.table.intern(RawStack { pid, addresses: Rc::from(addresses), cut })
+        self.table.intern(RawStack {
+            pid,
+            addresses: Rc::from(addresses),
+            cut,
+        })
     }
 
     /// Copies a stack out of the kernel's map, if that was not done before.
@@ -88,7 +92,11 @@ impl Stacks {
                 entry.insert(Unwinder::new(event.pid).ok()?)
             }
         };
-        let regs = Regs { ip: event.ip, sp: event.sp, bp: Some(event.bp) };
+        let regs = Regs {
+            ip: event.ip,
+            sp: event.sp,
+            bp: Some(event.bp),
+        };
         let unwound = unwinder.unwind(regs, event.bytes, MAX_FRAMES);
         Some(self.intern(Some(event.pid), &unwound.frames, unwound.truncated))
     }
@@ -98,9 +106,9 @@ impl Stacks {
         let pid = target.process.id.pid;
         let unwinder = match self.unwinders.entry(pid) {
             std::collections::hash_map::Entry::Occupied(entry) => Some(entry.into_mut()),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                Unwinder::new(pid).ok().map(|unwinder| entry.insert(unwinder))
-            }
+            std::collections::hash_map::Entry::Vacant(entry) => Unwinder::new(pid)
+                .ok()
+                .map(|unwinder| entry.insert(unwinder)),
         };
         let (addresses, cut) = target.blocked_stack(unwinder, regs);
         self.intern(Some(pid), &addresses, cut)
@@ -111,7 +119,11 @@ impl Stacks {
         let ids: Vec<StackId> = self
             .table
             .ids()
-            .filter(|id| self.table.get(*id).is_some_and(|stack| stack.pid == Some(pid)))
+            .filter(|id| {
+                self.table
+                    .get(*id)
+                    .is_some_and(|stack| stack.pid == Some(pid))
+            })
             .collect();
         for id in ids {
             self.name(id);
@@ -123,10 +135,16 @@ impl Stacks {
         if self.named.contains_key(&id) {
             return;
         }
-        let Some(stack) = self.table.get(id) else { return };
+        let Some(stack) = self.table.get(id) else {
+            return;
+        };
         let mut frames = match stack.pid {
             Some(pid) => self.symbolizer.process(pid, &stack.addresses, Addresses::AfterCall),
             None => without_scheduler(self.symbolizer.kernel(&stack.addresses)),
+            Some(pid) => self
+                .symbolizer
+                .process(pid, &stack.addresses, Addresses::AfterCall),
+            None => self.symbolizer.kernel(&stack.addresses),
         };
         if stack.cut.is_some() {
             if let Some(last) = frames.last_mut() {
@@ -146,7 +164,10 @@ impl Stacks {
     /// The frame to name a wait by.
     pub fn site(&self, id: StackId) -> Known<Frame> {
         let frames = self.frames(id);
-        match (classify::site(frames), self.table.get(id).and_then(|s| s.cut.clone())) {
+        match (
+            classify::site(frames),
+            self.table.get(id).and_then(|s| s.cut.clone()),
+        ) {
             (Known::Known(frame), _) => Known::Known(frame.clone()),
             (Known::Unknown(_), Some(cut)) => Known::Unknown(cut),
             (Known::Unknown(reason), None) => Known::Unknown(reason),

@@ -305,27 +305,18 @@ impl Session {
         target.learn_thread(seed.tid);
         let task = target.read_seed(seed, class);
         let user = (seed.ip != 0 && task.identity != Identity::Idle)
-            .then(|| self.state.stacks.read_blocked(target, (seed.ip, seed.sp, seed.bp)))
+            .then(|| {
+                self.state
+                    .stacks
+                    .read_blocked(target, (seed.ip, seed.sp, seed.bp))
+            })
             .map(|stack| self.state.stacks.adopt(stack));
         let kernel = (!seed.kernel_stack.is_empty())
             .then(|| self.state.stacks.intern(None, &seed.kernel_stack, None))
             .map(|stack| self.state.stacks.adopt(stack));
-        self.state.seeds.insert(seed.tid, SeedRead { task, user, kernel });
-        let user = (seed.ip != 0 && task.identity != Identity::Idle).then(|| {
-            self.state
-                .stacks
-                .read_blocked(target, (seed.ip, seed.sp, seed.bp))
-        });
-            .then(|| self.state.stacks.intern(None, &seed.kernel_stack, None));
-        self.state.seeds.insert(
-            seed.tid,
-            SeedRead {
-                at: seed.at,
-                task,
-                user,
-                kernel,
-            },
-        );
+        self.state
+            .seeds
+            .insert(seed.tid, SeedRead { task, user, kernel });
     }
 
     /// Observes until time is over, the user interrupts, or all targets have ended.
@@ -559,26 +550,13 @@ impl Session {
                     && target.ended.is_none()
                     && key.identity != Identity::Idle =>
                 {
-                    Some(self.state.stacks.read_blocked(target, (wait.ip, wait.sp, wait.bp)))
+                    Some(
+                        self.state
+                            .stacks
+                            .read_blocked(target, (wait.ip, wait.sp, wait.bp)),
+                    )
                 }
                 _ => None,
-            let unwound = match self.state.seeds.get(&wait.tid).filter(|_| wait.key.seeded) {
-                Some(seed) => seed.user,
-                None => match self.state.unwound.get(&wait.tid) {
-                    Some((start, stack)) if *start == wait.start => Some(*stack),
-                    _ if target.copy_stacks
-                        && wait.ip != 0
-                        && target.ended.is_none()
-                        && key.identity != Identity::Idle =>
-                    {
-                        Some(
-                            self.state
-                                .stacks
-                                .read_blocked(target, (wait.ip, wait.sp, wait.bp)),
-                        )
-                    }
-                    _ => None,
-                },
             };
             self.state
                 .ledger

@@ -139,12 +139,10 @@ impl Stacks {
             return;
         };
         let mut frames = match stack.pid {
-            Some(pid) => self.symbolizer.process(pid, &stack.addresses, Addresses::AfterCall),
-            None => without_scheduler(self.symbolizer.kernel(&stack.addresses)),
             Some(pid) => self
                 .symbolizer
                 .process(pid, &stack.addresses, Addresses::AfterCall),
-            None => self.symbolizer.kernel(&stack.addresses),
+            None => without_scheduler(self.symbolizer.kernel(&stack.addresses)),
         };
         if stack.cut.is_some() {
             if let Some(last) = frames.last_mut() {
@@ -181,8 +179,10 @@ fn without_scheduler(mut frames: Vec<Frame>) -> Vec<Frame> {
     const INNER: usize = 12;
     let is_scheduler = |frame: &Frame| {
         frame.function.as_deref().is_some_and(|name| {
-            matches!(name, "schedule" | "__schedule" | "preempt_schedule_irq" | "schedule_idle")
-                || name.starts_with("bpf_")
+            matches!(
+                name,
+                "schedule" | "__schedule" | "preempt_schedule_irq" | "schedule_idle"
+            ) || name.starts_with("bpf_")
                 || name.starts_with("__traceiter_")
                 || name.starts_with("__bpf_trace_")
         })

@@ -1,9 +1,9 @@
 //! The types that stages meet in: plain data, no kernel layout, no serialization.
 
 pub mod cause;
+pub mod census;
 pub mod doctor;
 pub mod event;
-pub mod census;
 pub mod ids;
 pub mod known;
 pub mod memory;

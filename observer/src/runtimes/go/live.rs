@@ -163,11 +163,6 @@ impl Check<'_> {
         let mut goroutines = 0;
         let half = len.min(CHECKED / 2);
         for i in (0..half).chain(half.max(len.saturating_sub(CHECKED / 2))..len) {
-        for i in (0..len)
-            .rev()
-            .take(CHECKED as usize / 2)
-            .chain(0..len.min(CHECKED / 2))
-        {
             let g = memory.read_u64(array + 8 * i).map_err(unreadable)?;
             let mut bytes = vec![0; o.g_size()];
             memory.read(g, &mut bytes).map_err(unreadable)?;

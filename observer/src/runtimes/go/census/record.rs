@@ -133,7 +133,16 @@ fn decode_all(g: u64, bytes: &[u8], o: &GoOffsets, minor: u32) -> Option<Decoded
 impl Record {
     /// Whether `later`, the same entry read again, is still in the same wait.
     pub fn unchanged(&self, later: &Self) -> bool {
-        let key = |r: &Self| (r.goid, r.state, r.tracking, r.stack_hi.wrapping_sub(r.sp), r.pc, r.waiting);
+        let key = |r: &Self| {
+            (
+                r.goid,
+                r.state,
+                r.tracking,
+                r.stack_hi.wrapping_sub(r.sp),
+                r.pc,
+                r.waiting,
+            )
+        };
         key(self) == key(later) && self.sp == later.sp
     }
 }

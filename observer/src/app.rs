@@ -1,7 +1,9 @@
 //! The composition root: the only place that knows every stage, and wires them for each command.
 
+pub mod doctor;
 pub mod launch;
 pub mod naming;
+pub mod ps;
 pub mod session;
 pub mod stacks;
 pub mod target;
@@ -14,7 +16,8 @@ use anyhow::Context as _;
 
 use self::session::{Options, Session};
 use self::target::Target;
-use crate::cli::{self, Cli, Command, Exit, ReportArgs};
+use crate::cli::{self, Cli, Command, Exit, ListFormat, ReportArgs};
+use crate::export;
 use crate::export::dto::Report;
 use crate::export::report;
 use crate::export::sink::{Sink, Written};
@@ -110,7 +113,21 @@ fn exit_of(error: &anyhow::Error) -> Exit {
 fn run(cli: &Cli) -> anyhow::Result<Exit> {
     match &cli.command {
         Command::Report(args) => report(args, cli.verbose),
-        Command::Ps(_) | Command::Doctor(_) => Err(UsageError("not wired yet".to_owned()).into()),
+        Command::Ps(args) => {
+            let rows = ps::rows(&args.pids)?;
+            show(&match args.format {
+                ListFormat::Text => export::ps::text(&rows),
+                ListFormat::Json => export::ps::json(&rows)?,
+            })
+        }
+        Command::Doctor(args) => {
+            let diagnosis = doctor::diagnose(args.pid.map(Pid))?;
+            let shown = show(&match args.format {
+                ListFormat::Text => export::doctor::text(&diagnosis),
+                ListFormat::Json => export::doctor::json(&diagnosis)?,
+            })?;
+            Ok(if diagnosis.usable() { shown } else { Exit::NoPermission })
+        }
     }
 }
 
@@ -144,6 +161,13 @@ fn options(args: &ReportArgs, verbose: u8) -> Result<Options, UsageError> {
         excluded,
         kernel_log: if verbose >= 2 { 4 } else { 0 },
     })
+}
+
+/// Prints a result. A reader that leaves early has what it wanted.
+fn show(text: &str) -> anyhow::Result<Exit> {
+    match Sink::Stdout.write(text)? {
+        Written::Whole | Written::ReaderLeft => Ok(Exit::Ok),
+    }
 }
 
 /// Symbols of languages that bring their own tables.

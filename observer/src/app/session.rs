@@ -143,6 +143,8 @@ struct State {
     notes: Vec<String>,
     exec_seen: Vec<Pid>,
     threads_seen: Vec<(Pid, Tid)>,
+    /// Targets whose tasks are read.
+    with_tasks: HashSet<Pid>,
 }
 
 impl Session {
@@ -190,6 +192,11 @@ impl Session {
             notes: Vec::new(),
             exec_seen: Vec::new(),
             threads_seen: Vec::new(),
+            with_tasks: targets
+                .iter()
+                .filter(|t| t.reader.known().is_some())
+                .map(|t| t.process.id.pid)
+                .collect(),
         };
         for target in &targets {
             maps.set_target(target.process.id.pid.0, target.config())?;
@@ -650,12 +657,17 @@ impl State {
             Identity::Task(task) => Some(Tid(task.id as u32)),
             _ => None,
         });
-        if let Some(seed) = tid.and_then(|tid| self.seeds.get(&tid)) {
-            key.identity = seed.task.identity;
-            key.legality = seed.task.legality;
-            key.go_status = seed.task.go_status;
-            key.user_stack = seed.user;
-            key.kernel_stack = seed.kernel;
+        match tid.and_then(|tid| self.seeds.get(&tid)) {
+            Some(seed) => {
+                key.identity = seed.task.identity;
+                key.legality = seed.task.legality;
+                key.go_status = seed.task.go_status;
+                key.user_stack = seed.user;
+                key.kernel_stack = seed.kernel;
+            }
+            // It ended before it could be read: nobody knows which task waited there.
+            None if self.with_tasks.contains(&key.pid) => key.identity = Identity::Unreadable,
+            None => {}
         }
         key
     }

@@ -1,0 +1,287 @@
+//! `observer doctor`: tries what a session would do, and says what works, why not, what to do.
+
+use crate::model::doctor::{Check, Diagnosis, Status};
+use crate::model::{Known, Pid, Reason};
+use crate::probes::attach::{Kernel, LoadOptions};
+use crate::probes::object::Transport;
+use crate::probes::plan::{self, Facts};
+use crate::probes::settings;
+use crate::probes::spec::{Need, Tier};
+use crate::runtimes::RuntimeKind;
+use crate::sys::caps::Capability;
+use crate::sys::kernel::{KernelFacts, Lockdown};
+use crate::sys::process::Process;
+use crate::sys::tracefs::TracepointFormats;
+
+use super::target::Target;
+
+/// What is wrong without each capability, for those that matter.
+const CAPABILITIES: &[(Capability, bool, &str)] = &[
+    (Capability::Bpf, true, "kernel programs can not be loaded"),
+    (Capability::Perfmon, true, "kernel programs can not be attached"),
+    (
+        Capability::SysPtrace,
+        false,
+        "processes of other users can not be looked into: no goroutines, tasks or symbols of theirs",
+    ),
+    (
+        Capability::DacReadSearch,
+        false,
+        "executables of other users may not be readable: no symbols of theirs",
+    ),
+    (Capability::Syslog, false, "kernel functions may have no names"),
+];
+
+fn check(group: &'static str, name: impl Into<String>, needed: bool) -> Check {
+    Check {
+        group,
+        name: name.into(),
+        status: Status::Ok,
+        needed,
+        found: None,
+        why: None,
+        cure: None,
+    }
+}
+
+fn bad(mut check: Check, status: Status, why: Reason, cure: &str) -> Check {
+    check.status = status;
+    check.why = Some(why);
+    check.cure = (!cure.is_empty()).then(|| cure.to_owned());
+    check
+}
+
+/// Runs all checks. `pid`: also those for one process.
+///
+/// # Errors
+/// When the process does not exist or may not be looked at.
+pub fn diagnose(pid: Option<Pid>) -> anyhow::Result<Diagnosis> {
+    let facts = KernelFacts::read();
+    let mut checks = kernel_checks(&facts);
+    checks.extend(capability_checks(&facts));
+    checks.extend(probe_checks(&facts));
+    if let Some(pid) = pid {
+        let target = Target::inspect(Process::open(pid)?);
+        checks.extend(target_checks(&target));
+    }
+    Ok(Diagnosis {
+        host: super::view::host(&facts),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: pid.map(|pid| pid.0),
+        checks,
+    })
+}
+
+fn kernel_checks(facts: &KernelFacts) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let btf = check("kernel", "BTF type information", true);
+    checks.push(match &facts.btf {
+        Known::Known(types) => Check { found: Some(format!("{types} types")), ..btf },
+        Known::Unknown(reason) => bad(
+            btf,
+            Status::Missing,
+            reason.clone(),
+            "use a kernel built with CONFIG_DEBUG_INFO_BTF=y (5.5 and later; all current distributions)",
+        ),
+    });
+    let lockdown = check("kernel", "lockdown", true);
+    checks.push(match &facts.lockdown {
+        Known::Known(Lockdown::Confidentiality) => bad(
+            lockdown,
+            Status::Missing,
+            Reason::new("confidentiality mode: the kernel refuses to let programs read its memory"),
+            "boot without lockdown=confidentiality",
+        ),
+        Known::Known(mode) => Check { found: Some(mode.as_str().to_owned()), ..lockdown },
+        Known::Unknown(reason) => Check { found: Some(reason.to_string()), ..lockdown },
+    });
+    let registers = check("kernel", "registers of blocked threads", false);
+    let since_5_15 = facts.version.known().is_some_and(|v| (v.major, v.minor) >= (5, 15));
+    checks.push(if since_5_15 {
+        registers
+    } else {
+        bad(
+            registers,
+            Status::Missing,
+            Reason::new("kernels before 5.15 do not give them, so syscalls are not named"),
+            "use a newer kernel",
+        )
+    });
+    for (name, known, lost) in [
+        (
+            "thread-local storage base",
+            facts.task.fsbase.reason(),
+            "goroutines and tokio tasks can not be identified",
+        ),
+        (
+            "interrupt context",
+            facts.preempt_count.reason(),
+            "wake-ups by interrupts can not be told from wake-ups by threads",
+        ),
+    ] {
+        let row = check("kernel", name, false);
+        checks.push(match known {
+            None => row,
+            Some(reason) => {
+                bad(row, Status::Degraded, Reason::with(format!("{lost}: {reason}")), "")
+            }
+        });
+    }
+    let kernel_names = check("kernel", "kernel function names", false);
+    checks.push(match facts.sysctls.kptr_restrict.known() {
+        Some(level) if *level >= 2 => bad(
+            kernel_names,
+            Status::Degraded,
+            Reason::new("kernel.kptr_restrict is 2: kernel addresses are hidden from everybody"),
+            "sysctl kernel.kptr_restrict=1",
+        ),
+        _ => kernel_names,
+    });
+    checks
+}
+
+fn capability_checks(facts: &KernelFacts) -> Vec<Check> {
+    let set = match &facts.capabilities {
+        Known::Known(set) => *set,
+        Known::Unknown(reason) => {
+            return vec![bad(
+                check("permission", "capabilities", false),
+                Status::Degraded,
+                reason.clone(),
+                "",
+            )];
+        }
+    };
+    CAPABILITIES
+        .iter()
+        .map(|(capability, needed, lost)| {
+            let row = check("permission", capability.as_str(), *needed);
+            let has = set.has(*capability)
+                || (set.has(Capability::SysAdmin)
+                    && matches!(capability, Capability::Bpf | Capability::Perfmon | Capability::Syslog));
+            if has {
+                row
+            } else {
+                let cure = format!(
+                    "run as root, or: setcap {}+ep on the observer executable",
+                    capability.as_str().to_lowercase()
+                );
+                let status = if *needed { Status::Missing } else { Status::Degraded };
+                bad(row, status, Reason::new(lost), &cure)
+            }
+        })
+        .collect()
+}
+
+/// Loads and attaches every probe as a session would, and lets go of them again at once.
+fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
+    let formats = TracepointFormats::read();
+    let config =
+        settings::kernel_config(facts, formats.as_ref().unwrap_or(&TracepointFormats::default()));
+    let mut checks = Vec::new();
+    let mut loaded = None;
+    for transport in [Transport::Ring, Transport::Perf] {
+        let needed = loaded.is_none();
+        let row = check("probe", format!("record buffer: {}", transport.as_str()), needed);
+        let options = LoadOptions { transport, max_inflight: 1024, log_level: 0 };
+        match Kernel::load(&config, options) {
+            Ok(kernel) => {
+                checks.push(row);
+                loaded = loaded.or(Some(kernel));
+            }
+            Err(error) => checks.push(bad(
+                row,
+                Status::Missing,
+                Reason::with(error.to_string()),
+                "see the rows on permissions above",
+            )),
+        }
+    }
+    // One buffer is enough.
+    if loaded.is_some() {
+        for check in &mut checks {
+            check.needed = false;
+        }
+    }
+    let Some(mut kernel) = loaded else { return checks };
+    let plan = plan::plan(
+        Tier::Sched,
+        &Facts {
+            btf: match &facts.btf {
+                Known::Known(_) => Ok(()),
+                Known::Unknown(reason) => Err(reason.clone()),
+            },
+            tracefs: formats.map(|_| ()),
+            task_offsets: facts.task.pid.known().is_some(),
+            excluded: Vec::new(),
+        },
+    );
+    if let Err(error) = kernel.attach(&plan) {
+        checks.push(bad(
+            check("probe", "attach", true),
+            Status::Missing,
+            Reason::with(error.to_string()),
+            "see the rows on permissions above",
+        ));
+    }
+    for outcome in &kernel.outcomes {
+        let needed = outcome.spec.need == Need::Required;
+        let row = check("probe", outcome.spec.name, needed);
+        checks.push(match (outcome.attached, outcome.degradation()) {
+            (Some(hook), _) if outcome.failed.is_empty() => {
+                Check { found: Some(hook.mechanism().to_owned()), ..row }
+            }
+            (Some(hook), _) => {
+                let why = outcome
+                    .failed
+                    .iter()
+                    .map(|(hook, reason)| format!("not {}: {reason}", hook.mechanism()))
+                    .collect::<Vec<_>>()
+                    .join("; ");
+                Check {
+                    found: Some(hook.mechanism().to_owned()),
+                    ..bad(row, Status::Degraded, Reason::with(why), "")
+                }
+            }
+            (None, why) => bad(
+                row,
+                if needed { Status::Missing } else { Status::Degraded },
+                Reason::with(why.unwrap_or_default()),
+                "",
+            ),
+        });
+    }
+    checks.push(Check {
+        found: Some("this version has no other tier".to_owned()),
+        ..check("tier", "sched", true)
+    });
+    checks
+}
+
+fn target_checks(target: &Target) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let runtime = check("target", "runtime", false);
+    let version = target.image.as_ref().and_then(|i| i.version().known().cloned());
+    checks.push(Check {
+        found: Some(match version {
+            Some(version) => format!("{} {version}", target.runtime.as_str()),
+            None => target.runtime.as_str().to_owned(),
+        }),
+        ..runtime
+    });
+    let identity = check("target", "task identity", false);
+    checks.push(match (&target.reader, target.runtime) {
+        (Known::Known(_), RuntimeKind::Go) => Check { found: Some("goroutines".to_owned()), ..identity },
+        (Known::Known(_), _) => Check { found: Some("tokio tasks".to_owned()), ..identity },
+        (Known::Unknown(_), RuntimeKind::Native) if target.degraded().is_none() => {
+            Check { found: Some("threads: no runtime with tasks".to_owned()), ..identity }
+        }
+        (Known::Unknown(reason), _) => bad(
+            identity,
+            Status::Degraded,
+            Reason::with(format!("threads only: {reason}")),
+            "",
+        ),
+    });
+    checks
+}

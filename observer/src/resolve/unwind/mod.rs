@@ -1,41 +1,299 @@
-//! Placeholder until the unwinder is merged.
-use crate::model::{Known, Reason};
-use crate::sys::elf::ElfImage;
-/// Registers.
-#[derive(Debug, Clone, Copy)]
+//! User stacks without frame pointers: a copied piece of the stack and three registers, unwound by
+//! the `.eh_frame` tables of the files that are mapped (crate `framehop`). Most Rust programs have no
+//! frame pointers. What cannot be unwound ends the stack and says why: a frame is never guessed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
+use framehop::{FrameAddress, Module, ModuleSectionInfo, Unwinder as _};
+
+use object::Endianness;
+use object::elf::{PF_X, PT_LOAD};
+use object::read::elf::ProgramHeader as _;
+
+use crate::model::{Pid, Reason};
+use crate::sys::modules::{Backing, CodeMapping, code_mappings};
+
+mod frame_pointers;
+mod tables;
+
+#[cfg(test)]
+mod unwind_live;
+
+pub use frame_pointers::has_frame_pointers;
+pub use tables::TableCache;
+
+use frame_pointers::{FrameRule, frame_rule};
+use tables::{Part, Tables};
+
+/// More frames than this are never asked for.
+const MAX_FRAMES: usize = 1024;
+/// Rules remembered per process.
+const MAX_RULES: usize = 16_384;
+/// Stands for a frame pointer that was not read; not a canonical address, so no program has it.
+const UNKNOWN_FRAME_POINTER: u64 = 0x8000_0000_dead_0001;
+/// Modules per process.
+const MAX_MODULES: usize = 4096;
+
+/// A thread's registers. `bp` is `None` when it was not read (`/proc/PID/task/TID/syscall` does not
+/// tell it); frames that need it then end the stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Regs {
-    /// ip
+    /// Instruction pointer.
     pub ip: u64,
-    /// sp
+    /// Stack pointer.
     pub sp: u64,
-    /// bp
+    /// Frame pointer register, which holds anything in code without frame pointers.
     pub bp: Option<u64>,
 }
-/// Result.
-#[derive(Debug)]
+
+/// A stack.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unwound {
-    /// frames
+    /// The instruction pointer, then return addresses (as they are: one past the call), nearest first.
     pub frames: Vec<u64>,
-    /// why cut
+    /// Why the stack is not whole, when it is not.
     pub truncated: Option<Reason>,
 }
-/// Unwinder.
-#[derive(Debug)]
-pub struct Unwinder;
-impl Unwinder {
-    /// New.
-    pub fn new(_pid: crate::model::Pid) -> Result<Self, Reason> {
-        Ok(Self)
-    }
-    /// Unwinds.
-    pub fn unwind(&mut self, regs: Regs, _stack: &[u8], _max: usize) -> Unwound {
-        Unwound {
-            frames: vec![regs.ip],
-            truncated: Some(Reason::new("no unwinder yet")),
+
+/// The executable ranges of one process and how to unwind through them.
+pub struct Unwinder {
+    pid: Pid,
+    ranges: Vec<CodeRange>,
+    framehop: UnwinderX86_64<Part>,
+    cache: CacheX86_64,
+    rules: HashMap<u64, FrameRule>,
+}
+
+/// A file's tables as framehop asks for them. The base is 0: addresses are as in the file.
+struct Sections(Arc<Tables>);
+
+impl Sections {
+    fn part(&self, name: &[u8]) -> Option<&(u64, Part)> {
+        match name {
+            b".eh_frame_hdr" => Some(&self.0.header),
+            b".eh_frame" => Some(&self.0.frames),
+            _ => None,
         }
     }
 }
-/// Whether frame pointers are there.
-pub fn has_frame_pointers(_elf: &ElfImage) -> Known<bool> {
-    Known::unknown("no unwinder yet")
+
+impl ModuleSectionInfo<Part> for Sections {
+    fn base_svma(&self) -> u64 {
+        0
+    }
+
+    fn section_svma_range(&mut self, name: &[u8]) -> Option<std::ops::Range<u64>> {
+        self.part(name)
+            .map(|(start, data)| *start..start.saturating_add(data.len() as u64))
+    }
+
+    fn section_data(&mut self, name: &[u8]) -> Option<Part> {
+        self.part(name).map(|part| part.1.clone())
+    }
+}
+
+/// One mapping.
+#[derive(Debug)]
+struct CodeRange {
+    start: u64,
+    end: u64,
+    module: Result<Loaded, Reason>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    tables: Arc<Tables>,
+    bias: u64,
+}
+
+impl std::fmt::Debug for Unwinder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unwinder")
+            .field("pid", &self.pid)
+            .field("ranges", &self.ranges)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Unwinder {
+    /// Looks at what a process has mapped.
+    ///
+    /// # Errors
+    /// When the process is gone or may not be read.
+    pub fn new(pid: Pid, tables: &mut TableCache) -> Result<Self, Reason> {
+        let mut unwinder = Self {
+            pid,
+            ranges: Vec::new(),
+            framehop: UnwinderX86_64::new(),
+            cache: CacheX86_64::new(),
+            rules: HashMap::new(),
+        };
+        unwinder.refresh(tables)?;
+        Ok(unwinder)
+    }
+
+    /// Looks again: after `dlopen`, when [`Unwinder::knows`] says no to an address of a stack.
+    ///
+    /// # Errors
+    /// When the process is gone or may not be read; what was known stays.
+    pub fn refresh(&mut self, tables: &mut TableCache) -> Result<(), Reason> {
+        let mappings = code_mappings(self.pid)?;
+        self.framehop = UnwinderX86_64::new();
+        self.ranges.clear();
+        self.rules.clear();
+        for mapping in mappings.into_iter().take(MAX_MODULES) {
+            let module = self.load(&mapping, tables);
+            self.ranges.push(CodeRange {
+                start: mapping.start,
+                end: mapping.end,
+                module,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether `address` is in code that is known.
+    pub fn knows(&self, address: u64) -> bool {
+        self.range(address).is_some()
+    }
+
+    fn range(&self, address: u64) -> Option<&CodeRange> {
+        let after = self.ranges.partition_point(|r| r.start <= address);
+        self.ranges[..after].last().filter(|r| address < r.end)
+    }
+
+    fn load(&mut self, mapping: &CodeMapping, tables: &mut TableCache) -> Result<Loaded, Reason> {
+        match mapping.backing {
+            Backing::File { .. } => {}
+            Backing::Vdso => return Err(Reason::new("the stack goes through the vDSO")),
+            Backing::Anonymous => {
+                return Err(Reason::new(
+                    "the stack goes through code without a file (made at run time)",
+                ));
+            }
+        }
+        let tables = tables.tables(self.pid, mapping)?;
+        let elf = tables
+            .image
+            .parse()
+            .map_err(|_| Reason::new("a mapped file is damaged"))?;
+        // The first address of the mapping shows the byte at `offset`; its segment says which address
+        // the file means by that. Segments are mapped from page boundaries on.
+        // Only executable ones count: the page that two segments share is mapped for each.
+        let page = |x: u64| x & !0xfff;
+        let address = elf
+            .elf_program_headers()
+            .iter()
+            .filter(|p| p.p_type(Endianness::Little) == PT_LOAD)
+            .filter(|p| p.p_flags(Endianness::Little) & PF_X != 0)
+            .find_map(|segment| {
+                let (offset, size) = segment.file_range(Endianness::Little);
+                let inside = (page(offset)..offset.saturating_add(size)).contains(&mapping.offset);
+                let address = segment.p_vaddr(Endianness::Little);
+                inside.then(|| address.wrapping_sub(offset).wrapping_add(mapping.offset))
+            })
+            .ok_or_else(|| Reason::new("a mapping does not fit the segments of its file"))?;
+        let bias = mapping.start.wrapping_sub(address);
+        let info = Sections(Arc::clone(&tables));
+        // framehop counts from the module's base in 32 bits. A biased base is always below its code.
+        let module = Module::new(String::new(), mapping.start..mapping.end, bias, info);
+        self.framehop.add_module(module);
+        drop(elf);
+        Ok(Loaded { tables, bias })
+    }
+
+    /// Unwinds from `regs`; `stack` are the bytes from `regs.sp` upwards.
+    pub fn unwind(&mut self, regs: Regs, stack: &[u8], max_frames: usize) -> Unwound {
+        let max_frames = max_frames.min(MAX_FRAMES);
+        let mut out = Unwound {
+            frames: Vec::new(),
+            truncated: None,
+        };
+        let mut registers =
+            UnwindRegsX86_64::new(regs.ip, regs.sp, regs.bp.unwrap_or(UNKNOWN_FRAME_POINTER));
+        let mut outside = false;
+        let mut read = |address: u64| {
+            let word = address
+                .checked_sub(regs.sp)
+                .and_then(|offset| usize::try_from(offset).ok())
+                .and_then(|offset| stack.get(offset..)?.first_chunk::<8>().copied())
+                .map(u64::from_le_bytes);
+            outside |= word.is_none();
+            word.ok_or(())
+        };
+        let mut at = FrameAddress::from_instruction_pointer(regs.ip);
+        loop {
+            if out.frames.len() == max_frames {
+                out.truncated = Some(Reason::new("the stack is deeper than the limit on frames"));
+                return out;
+            }
+            out.frames.push(at.address());
+            if let Err(reason) = self.may_unwind(at.address_for_lookup(), registers.bp()) {
+                out.truncated = reason;
+                return out;
+            }
+            match self
+                .framehop
+                .unwind_frame(at, &mut registers, &mut self.cache, &mut read)
+            {
+                Ok(None) => return out,
+                Ok(Some(next)) => match FrameAddress::from_return_address(next) {
+                    Some(next) => at = next,
+                    None => return out,
+                },
+                Err(framehop::Error::ReturnAddressIsNull) => return out,
+                Err(_) => {
+                    out.truncated = Some(if outside {
+                        Reason::new("the stack is deeper than the piece that was copied")
+                    } else {
+                        Reason::new("the unwind tables do not fit the stack")
+                    });
+                    return out;
+                }
+            }
+        }
+    }
+
+    /// Whether the tables have a rule for `address` that can be followed. framehop would fall back to
+    /// the frame pointer without one, which is a guess. `Err(None)` is the stack's end.
+    fn may_unwind(&mut self, address: u64, bp: u64) -> Result<(), Option<Reason>> {
+        let known = self.rules.get(&address).copied();
+        let rule = if let Some(rule) = known {
+            rule
+        } else {
+            let rule = self.look_up(address).map_err(Some)?;
+            if self.rules.len() >= MAX_RULES {
+                self.rules.clear();
+            }
+            self.rules.insert(address, rule);
+            rule
+        };
+        match rule {
+            FrameRule::Other => Ok(()),
+            FrameRule::End => Err(None),
+            FrameRule::Missing => Err(Some(Reason::new(
+                "a function has no unwind table (hand-written assembly?)",
+            ))),
+            FrameRule::ByFramePointer => match bp {
+                UNKNOWN_FRAME_POINTER => Err(Some(Reason::new(
+                    "a frame needs the frame pointer register, which was not read",
+                ))),
+                0 => Err(Some(Reason::new("the unwind tables do not fit the stack"))),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn look_up(&self, address: u64) -> Result<FrameRule, Reason> {
+        let range = self.range(address).ok_or_else(|| {
+            Reason::new("a return address is outside of all code that was mapped")
+        })?;
+        let loaded = range.module.as_ref().map_err(Clone::clone)?;
+        Ok(frame_rule(
+            &loaded.tables,
+            address.wrapping_sub(loaded.bias),
+        ))
+    }
 }

@@ -16,7 +16,7 @@ mod threads;
 mod vtables;
 
 #[cfg(test)]
-mod tokio_live;
+pub(crate) mod tokio_live;
 
 pub use detect::{Presence, TokioVersion, presence};
 pub use live::{TaskNow, read_task};

@@ -78,7 +78,7 @@ impl Fixture {
 }
 
 /// Builds the fixture in `profile`; the target directory is shared by all profiles.
-pub(super) fn build(profile: &str) -> PathBuf {
+pub(crate) fn build(profile: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| root.join("../target"), PathBuf::from)

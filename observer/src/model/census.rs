@@ -391,14 +391,22 @@ mod tests {
     #[test]
     fn a_wait_ages_until_the_task_runs() {
         let mut tracker = CensusTracker::default();
-        let age = |at_least_ns, at_most_ns| Some(Age { at_least_ns, at_most_ns });
+        let age = |at_least_ns, at_most_ns| {
+            Some(Age {
+                at_least_ns,
+                at_most_ns,
+            })
+        };
         let waiting = |occasion| vec![task(7, TaskState::Waiting, occasion)];
         assert_eq!(ages(&mut tracker, 100, waiting(1)), [age(0, None)]);
         assert_eq!(ages(&mut tracker, 150, waiting(1)), [age(50, None)]);
         // It ran in between and waits anew.
         assert_eq!(ages(&mut tracker, 180, waiting(2)), [age(0, Some(30))]);
         assert_eq!(ages(&mut tracker, 200, waiting(2)), [age(20, Some(50))]);
-        assert_eq!(ages(&mut tracker, 210, vec![task(7, TaskState::Running, 2)]), [None]);
+        assert_eq!(
+            ages(&mut tracker, 210, vec![task(7, TaskState::Running, 2)]),
+            [None]
+        );
         assert!(tracker.is_empty());
         assert_eq!(ages(&mut tracker, 220, waiting(2)), [age(0, Some(10))]);
     }
@@ -410,7 +418,10 @@ mod tests {
         let b = stacks.intern(&[1, 2]);
         let empty = stacks.intern(&[]);
         assert_eq!(stacks.intern(&[1, 2, 3]), a);
-        assert_eq!((stacks.get(a), stacks.get(b)), (&[1, 2, 3][..], &[1, 2][..]));
+        assert_eq!(
+            (stacks.get(a), stacks.get(b)),
+            (&[1, 2, 3][..], &[1, 2][..])
+        );
         assert!(stacks.get(empty).is_empty() && stacks.get(StackId(99)).is_empty());
         assert_eq!(stacks.len(), 3);
     }

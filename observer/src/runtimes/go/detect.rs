@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::buildinfo::{self, GoVersion};
+use super::census::GoCensus;
 use super::dwarf;
 use super::live::{Anchors, Check, load_bias};
 use super::offsets::{self, GoOffsets};
@@ -11,7 +12,7 @@ use super::symbols::GoSymbols;
 use super::tls::{self, Tls};
 use crate::model::memory::Memory;
 use crate::model::{Known, Reason};
-use crate::runtimes::{Runtime, RuntimeImage, RuntimeKind, TaskReader};
+use crate::runtimes::{Runtime, RuntimeImage, RuntimeKind, TaskCensus, TaskReader};
 use crate::sys::elf::ElfImage;
 use crate::sys::process::Process;
 
@@ -105,11 +106,9 @@ impl GoImage {
             .map_err(|e| Reason::with(e.to_string()))?;
         let bias = load_bias(&elf, process)?;
         let at = |address: u64| bias.wrapping_add(address);
-        let allgs = parts
-            .anchors
-            .allgs
-            .map(at)
-            .ok_or(Reason::new("the list of goroutines could not be found in the executable"))?;
+        let allgs = parts.anchors.allgs.map(at).ok_or(Reason::new(
+            "the list of goroutines could not be found in the executable",
+        ))?;
         let try_offsets = |offsets: &GoOffsets| {
             let check = Check {
                 offsets,
@@ -136,8 +135,13 @@ impl GoImage {
         };
         let (offsets, source, checked) = by_table.or_else(|reason| {
             let found = dwarf::offsets(&elf).map_err(|e| Reason::with(format!("{reason}; {e}")))?;
-            let checked = try_offsets(&found).map_err(|e| Reason::with(format!("{reason}; {e}")))?;
-            Ok::<_, Reason>((found, "offsets from the program's debug information".to_owned(), checked))
+            let checked =
+                try_offsets(&found).map_err(|e| Reason::with(format!("{reason}; {e}")))?;
+            Ok::<_, Reason>((
+                found,
+                "offsets from the program's debug information".to_owned(),
+                checked,
+            ))
         })?;
         let tls = parts.tls.clone();
         let tls_offset = match tls.and_then(|t| t.offset(memory, bias)) {
@@ -172,11 +176,15 @@ impl RuntimeImage for GoImage {
                     Ok(tls) => tls.evidence.to_owned(),
                     Err(reason) => reason.to_string(),
                 });
-                evidence.push(match (parts.anchors.allgs, parts.symbols.tables().variables.allgs) {
-                    (Some(_), Some(_)) => "list of goroutines by symbol".to_owned(),
-                    (Some(_), None) => "list of goroutines from the code of runtime.forEachG".to_owned(),
-                    (None, _) => "list of goroutines not found".to_owned(),
-                });
+                evidence.push(
+                    match (parts.anchors.allgs, parts.symbols.tables().variables.allgs) {
+                        (Some(_), Some(_)) => "list of goroutines by symbol".to_owned(),
+                        (Some(_), None) => {
+                            "list of goroutines from the code of runtime.forEachG".to_owned()
+                        }
+                        (None, _) => "list of goroutines not found".to_owned(),
+                    },
+                );
             }
             Err(reason) => evidence.push(reason.to_string()),
         }
@@ -188,6 +196,13 @@ impl RuntimeImage for GoImage {
             Ok(go) => go
                 .tls_offset
                 .map(|offset| TaskReader::Go(go.offsets.reader(offset))),
+            Err(reason) => Known::Unknown(reason),
+        }
+    }
+
+    fn census(&self, process: &Process, memory: &dyn Memory) -> Known<Box<dyn TaskCensus>> {
+        match self.attach(process, memory) {
+            Ok(go) => Known::Known(Box::new(GoCensus::new(go))),
             Err(reason) => Known::Unknown(reason),
         }
     }

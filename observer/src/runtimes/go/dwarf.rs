@@ -100,7 +100,9 @@ fn collect(elf: &Elf<'_>) -> Result<Fields, Reason> {
         while let Some(entry) = entries.next_dfs().map_err(damaged)? {
             steps += 1;
             if steps.is_multiple_of(STRIDE) && started.elapsed() > BUDGET {
-                return Err(Reason::new("the debug information is too large to search in time"));
+                return Err(Reason::new(
+                    "the debug information is too large to search in time",
+                ));
             }
             let depth = entry.depth();
             let name = || {

@@ -25,7 +25,11 @@ const VARIANTS: &[(&str, &[&str], bool)] = &[
     ("pie", &["-buildmode=pie"], false),
     ("pie_stripped", &["-buildmode=pie", "-ldflags=-s -w"], false),
     ("cgo", &["-ldflags=-linkmode=external"], true),
-    ("cgo_pie_stripped", &["-buildmode=pie", "-ldflags=-linkmode=external -s -w"], true),
+    (
+        "cgo_pie_stripped",
+        &["-buildmode=pie", "-ldflags=-linkmode=external -s -w"],
+        true,
+    ),
 ];
 
 /// A running fixture, ended by its pid.
@@ -44,17 +48,26 @@ impl Drop for Fixture {
 
 fn go() -> Option<PathBuf> {
     let go = std::env::var_os("OBSERVER_GO").map_or_else(|| PathBuf::from("go"), PathBuf::from);
-    let works = Command::new(&go).arg("version").stdout(Stdio::null()).status();
+    let works = Command::new(&go)
+        .arg("version")
+        .stdout(Stdio::null())
+        .status();
     if works.is_ok_and(|s| s.success()) {
         return Some(go);
     }
-    assert_ne!(std::env::var("OBSERVER_REQUIRE").as_deref(), Ok("all"), "no Go toolchain");
+    assert_ne!(
+        std::env::var("OBSERVER_REQUIRE").as_deref(),
+        Ok("all"),
+        "no Go toolchain"
+    );
     eprintln!("skipped: no Go toolchain ({})", go.display());
     None
 }
 
 fn build(go: &Path, name: &str, arguments: &[&str], cgo: bool, out: &Path) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/go").join(name);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/go")
+        .join(name);
     let status = Command::new(go)
         .current_dir(source)
         .args(["build", "-p", "2", "-o"])
@@ -73,7 +86,11 @@ fn start(go: &Path, name: &str, arguments: &[&str], cgo: bool, flags: &[&str]) -
     let dir = tempfile::tempdir().unwrap();
     let exe = dir.path().join(name);
     build(go, name, arguments, cgo, &exe);
-    let mut child = Command::new(&exe).args(flags).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new(&exe)
+        .args(flags)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut lines = Vec::new();
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
@@ -98,9 +115,16 @@ impl Fixture {
         let go = GoImage::detect(&image).expect("a Go program");
         let memory = ProcessMemory::new(process.id.pid);
         let reader = go.task_reader(&process, &memory);
-        assert!(matches!(reader, Known::Known(TaskReader::Go(_))), "{reader:?}");
+        assert!(
+            matches!(reader, Known::Known(TaskReader::Go(_))),
+            "{reader:?}"
+        );
         let attached = go.attach(&process, &memory).unwrap();
-        println!("{} tls {:?}", attached.evidence.join("; "), attached.tls_offset);
+        println!(
+            "{} tls {:?}",
+            attached.evidence.join("; "),
+            attached.tls_offset
+        );
         (GoCensus::new(attached), memory)
     }
 
@@ -121,7 +145,12 @@ fn whole(census: &mut GoCensus, memory: &ProcessMemory) -> Census {
     panic!("every census was torn");
 }
 
-fn function_names(symbols: &GoSymbols, bias: u64, census: &Census, task: &CensusTask) -> Vec<String> {
+fn function_names(
+    symbols: &GoSymbols,
+    bias: u64,
+    census: &Census,
+    task: &CensusTask,
+) -> Vec<String> {
     let stack = task.stack.map(|id| census.stack(id)).unwrap_or_default();
     let name = |pc: &u64| symbols.function_name(pc - bias).unwrap_or("?").to_owned();
     stack.iter().map(name).collect()
@@ -136,9 +165,20 @@ fn check_known_waits(go: &Path, variant: &str, arguments: &[&str], cgo: bool) {
 
     let ready = fixture.event("ready").next().unwrap();
     let user = census.tasks.iter().filter(|t| !t.system).count() as u64;
-    assert_eq!(Some(user), ready["num_goroutine"].as_u64(), "{variant}: runtime.NumGoroutine");
-    assert_eq!(by_id.len(), census.tasks.len(), "{variant}: an id came twice");
-    println!("{variant} {}: {user} goroutines, {:?}", ready["version"], census.figures);
+    assert_eq!(
+        Some(user),
+        ready["num_goroutine"].as_u64(),
+        "{variant}: runtime.NumGoroutine"
+    );
+    assert_eq!(
+        by_id.len(),
+        census.tasks.len(),
+        "{variant}: an id came twice"
+    );
+    println!(
+        "{variant} {}: {user} goroutines, {:?}",
+        ready["version"], census.figures
+    );
 
     // What the runtime itself says of every goroutine.
     let dump = fixture.event("dump").next().unwrap();
@@ -148,7 +188,11 @@ fn check_known_waits(go: &Path, variant: &str, arguments: &[&str], cgo: bool) {
             TaskState::Waiting => task.wait_reason.unwrap_or("?"),
             other => other.as_str(),
         };
-        let expected = if *id == dump["main"].to_string() { "sleep" } else { state.as_str().unwrap() };
+        let expected = if *id == dump["main"].to_string() {
+            "sleep"
+        } else {
+            state.as_str().unwrap()
+        };
         assert_eq!(got, expected, "{variant}: goroutine {id}");
     }
 
@@ -164,7 +208,10 @@ fn check_known_waits(go: &Path, variant: &str, arguments: &[&str], cgo: bool) {
         assert_eq!(at(task.created_at), Some("main.start"), "{name}");
         assert!(at(task.entry).unwrap().starts_with("main.start"), "{name}");
         let stack = function_names(&symbols, bias, &census, task);
-        assert!(stack.last().is_some_and(|f| f.starts_with("main.start.")), "{name}: {stack:?}");
+        assert!(
+            stack.last().is_some_and(|f| f.starts_with("main.start.")),
+            "{name}: {stack:?}"
+        );
         let name = format!("{name} {stack:?}");
         check_wait(&name, truth, task, census.waits_of(task));
     }
@@ -176,20 +223,38 @@ fn check_known_waits(go: &Path, variant: &str, arguments: &[&str], cgo: bool) {
     assert_eq!(blocked.state, TaskState::Syscall);
     let tid = blocked.thread.unwrap();
     let process = Process::open(Pid(fixture.child.id())).unwrap();
-    assert!(process.threads().unwrap().contains(&tid), "{variant}: {tid}");
+    assert!(
+        process.threads().unwrap().contains(&tid),
+        "{variant}: {tid}"
+    );
     let stack = function_names(&symbols, bias, &census, blocked);
-    assert!(stack.iter().any(|f| f == "syscall.Syscall"), "{variant}: {stack:?}");
+    assert!(
+        stack.iter().any(|f| f == "syscall.Syscall"),
+        "{variant}: {stack:?}"
+    );
 }
 
-fn check_wait(name: &str, truth: &Value, task: &CensusTask, waits: &[crate::model::census::WaitsOn]) {
+fn check_wait(
+    name: &str,
+    truth: &Value,
+    task: &CensusTask,
+    waits: &[crate::model::census::WaitsOn],
+) {
     let Some(kind) = truth["kind"].as_str() else {
         return;
     };
     assert!(task.blocked, "{name}");
     if let Some(cases) = truth["cases"].as_u64().filter(|&c| c > 0) {
-        let directions: HashSet<_> = waits.iter().map(|w| w.direction.unwrap().as_str()).collect();
+        let directions: HashSet<_> = waits
+            .iter()
+            .map(|w| w.direction.unwrap().as_str())
+            .collect();
         assert_eq!(waits.len() as u64, cases, "{name}: {waits:?}");
-        assert_eq!(directions, HashSet::from(["send", "receive"]), "{name}: {waits:?}");
+        assert_eq!(
+            directions,
+            HashSet::from(["send", "receive"]),
+            "{name}: {waits:?}"
+        );
         return;
     }
     let [wait] = waits else {
@@ -201,7 +266,11 @@ fn check_wait(name: &str, truth: &Value, task: &CensusTask, waits: &[crate::mode
         assert_eq!(wait.address, Some(expected), "{name}: {wait:?}");
     }
     if let Some(direction) = truth["direction"].as_str() {
-        assert_eq!(wait.direction.map(|d| d.as_str()), Some(direction), "{name}: {wait:?}");
+        assert_eq!(
+            wait.direction.map(|d| d.as_str()),
+            Some(direction),
+            "{name}: {wait:?}"
+        );
     }
     match kind {
         "channel" => {
@@ -222,6 +291,43 @@ fn live_census_agrees_with_what_programs_say_of_themselves() {
         if only.as_deref().is_none_or(|o| o == *variant) {
             check_known_waits(&go, variant, arguments, *cgo);
         }
+    }
+}
+
+#[test]
+fn live_cgo_programs_keep_g_where_the_reader_says() {
+    let Some(go) = go() else { return };
+    let variants: [&[&str]; 4] = [
+        &[],
+        &["-buildmode=pie"],
+        &["-buildmode=pie", "-ldflags=-s -w"],
+        &["-ldflags=-s -w -extldflags=-static", "-tags=netgo,osusergo"],
+    ];
+    for arguments in variants {
+        let fixture = start(&go, "cgo_call", arguments, true, &[]);
+        let (mut reader, memory) = fixture.census();
+        let ready = fixture.event("ready").next().unwrap();
+        let offset = *reader.process().tls_offset.known().unwrap();
+        let truth = ready["tls_offsets"].as_array().unwrap();
+        assert!(
+            truth.contains(&offset.into()),
+            "{arguments:?}: {offset}, not {truth:?}"
+        );
+        println!("{arguments:?}: {offset}, truth {truth:?}");
+
+        let census = whole(&mut reader, &memory);
+        let (symbols, bias) = (&reader.process().symbols, reader.process().bias);
+        let stacks = census
+            .tasks
+            .iter()
+            .filter(|t| t.state == TaskState::Syscall);
+        let stacks: Vec<_> = stacks
+            .map(|t| function_names(symbols, bias, &census, t))
+            .collect();
+        let in_c = stacks
+            .iter()
+            .filter(|s| s.iter().any(|f| f == "runtime.cgocall"));
+        assert_eq!(in_c.count(), 3, "{arguments:?}: {stacks:?}");
     }
 }
 
@@ -272,8 +378,13 @@ fn measure_census() {
             let mut census = reader.take(&memory, Mono(round + 1)).unwrap();
             let at = Instant::now();
             tracker.update(&mut census);
-            let [a, b] = [census.figures.duration_ns, at.elapsed().as_nanos() as u64].map(|n| n as f64 / 1e6);
-            println!("{count}: census {a:.1} ms, tracker {b:.1} ms, {:?}, {} stacks", census.figures, census.stacks.len());
+            let [a, b] = [census.figures.duration_ns, at.elapsed().as_nanos() as u64]
+                .map(|n| n as f64 / 1e6);
+            println!(
+                "{count}: census {a:.1} ms, tracker {b:.1} ms, {:?}, {} stacks",
+                census.figures,
+                census.stacks.len()
+            );
         }
     }
 }

@@ -7,64 +7,221 @@ use crate::model::Cause;
 use crate::model::census::{Direction, WaitKind};
 
 const V19: &[&str] = &[
-    "", "GC assist marking", "IO wait", "chan receive (nil chan)", "chan send (nil chan)",
-    "dumping heap", "garbage collection", "garbage collection scan", "panicwait", "select",
-    "select (no cases)", "GC assist wait", "GC sweep wait", "GC scavenge wait", "chan receive",
-    "chan send", "finalizer wait", "force gc (idle)", "semacquire", "sleep", "sync.Cond.Wait",
-    "timer goroutine (idle)", "trace reader (blocked)", "wait for GC cycle", "GC worker (idle)",
-    "preempted", "debug call",
+    "",
+    "GC assist marking",
+    "IO wait",
+    "chan receive (nil chan)",
+    "chan send (nil chan)",
+    "dumping heap",
+    "garbage collection",
+    "garbage collection scan",
+    "panicwait",
+    "select",
+    "select (no cases)",
+    "GC assist wait",
+    "GC sweep wait",
+    "GC scavenge wait",
+    "chan receive",
+    "chan send",
+    "finalizer wait",
+    "force gc (idle)",
+    "semacquire",
+    "sleep",
+    "sync.Cond.Wait",
+    "timer goroutine (idle)",
+    "trace reader (blocked)",
+    "wait for GC cycle",
+    "GC worker (idle)",
+    "preempted",
+    "debug call",
 ];
 
 const V21: &[&str] = &[
-    "", "GC assist marking", "IO wait", "chan receive (nil chan)", "chan send (nil chan)",
-    "dumping heap", "garbage collection", "garbage collection scan", "panicwait", "select",
-    "select (no cases)", "GC assist wait", "GC sweep wait", "GC scavenge wait", "chan receive",
-    "chan send", "finalizer wait", "force gc (idle)", "semacquire", "sleep", "sync.Cond.Wait",
-    "sync.Mutex.Lock", "sync.RWMutex.RLock", "sync.RWMutex.Lock", "trace reader (blocked)",
-    "wait for GC cycle", "GC worker (idle)", "GC worker (active)", "preempted", "debug call",
-    "GC mark termination", "stopping the world", "flushing proc caches", "trace goroutine status",
-    "trace proc status", "page trace flush", "coroutine", "GC weak to strong wait",
+    "",
+    "GC assist marking",
+    "IO wait",
+    "chan receive (nil chan)",
+    "chan send (nil chan)",
+    "dumping heap",
+    "garbage collection",
+    "garbage collection scan",
+    "panicwait",
+    "select",
+    "select (no cases)",
+    "GC assist wait",
+    "GC sweep wait",
+    "GC scavenge wait",
+    "chan receive",
+    "chan send",
+    "finalizer wait",
+    "force gc (idle)",
+    "semacquire",
+    "sleep",
+    "sync.Cond.Wait",
+    "sync.Mutex.Lock",
+    "sync.RWMutex.RLock",
+    "sync.RWMutex.Lock",
+    "trace reader (blocked)",
+    "wait for GC cycle",
+    "GC worker (idle)",
+    "GC worker (active)",
+    "preempted",
+    "debug call",
+    "GC mark termination",
+    "stopping the world",
+    "flushing proc caches",
+    "trace goroutine status",
+    "trace proc status",
+    "page trace flush",
+    "coroutine",
+    "GC weak to strong wait",
 ];
 
 const V24: &[&str] = &[
-    "", "GC assist marking", "IO wait", "chan receive (nil chan)", "chan send (nil chan)",
-    "dumping heap", "garbage collection", "garbage collection scan", "panicwait", "select",
-    "select (no cases)", "GC assist wait", "GC sweep wait", "GC scavenge wait", "chan receive",
-    "chan send", "finalizer wait", "force gc (idle)", "semacquire", "sleep", "sync.Cond.Wait",
-    "sync.Mutex.Lock", "sync.RWMutex.RLock", "sync.RWMutex.Lock", "sync.WaitGroup.Wait",
-    "trace reader (blocked)", "wait for GC cycle", "GC worker (idle)", "GC worker (active)",
-    "preempted", "debug call", "GC mark termination", "stopping the world", "flushing proc caches",
-    "trace goroutine status", "trace proc status", "page trace flush", "coroutine",
-    "GC weak to strong wait", "synctest.Run", "synctest.Wait", "chan receive (synctest)",
-    "chan send (synctest)", "select (synctest)",
+    "",
+    "GC assist marking",
+    "IO wait",
+    "chan receive (nil chan)",
+    "chan send (nil chan)",
+    "dumping heap",
+    "garbage collection",
+    "garbage collection scan",
+    "panicwait",
+    "select",
+    "select (no cases)",
+    "GC assist wait",
+    "GC sweep wait",
+    "GC scavenge wait",
+    "chan receive",
+    "chan send",
+    "finalizer wait",
+    "force gc (idle)",
+    "semacquire",
+    "sleep",
+    "sync.Cond.Wait",
+    "sync.Mutex.Lock",
+    "sync.RWMutex.RLock",
+    "sync.RWMutex.Lock",
+    "sync.WaitGroup.Wait",
+    "trace reader (blocked)",
+    "wait for GC cycle",
+    "GC worker (idle)",
+    "GC worker (active)",
+    "preempted",
+    "debug call",
+    "GC mark termination",
+    "stopping the world",
+    "flushing proc caches",
+    "trace goroutine status",
+    "trace proc status",
+    "page trace flush",
+    "coroutine",
+    "GC weak to strong wait",
+    "synctest.Run",
+    "synctest.Wait",
+    "chan receive (synctest)",
+    "chan send (synctest)",
+    "select (synctest)",
 ];
 
 const V25: &[&str] = &[
-    "", "GC assist marking", "IO wait", "chan receive (nil chan)", "chan send (nil chan)",
-    "dumping heap", "garbage collection", "garbage collection scan", "panicwait", "select",
-    "select (no cases)", "GC assist wait", "GC sweep wait", "GC scavenge wait", "chan receive",
-    "chan send", "finalizer wait", "force gc (idle)", "GOMAXPROCS updater (idle)", "semacquire",
-    "sleep", "sync.Cond.Wait", "sync.Mutex.Lock", "sync.RWMutex.RLock", "sync.RWMutex.Lock",
-    "sync.WaitGroup.Wait", "trace reader (blocked)", "wait for GC cycle", "GC worker (idle)",
-    "GC worker (active)", "preempted", "debug call", "GC mark termination", "stopping the world",
-    "flushing proc caches", "trace goroutine status", "trace proc status", "page trace flush",
-    "coroutine", "GC weak to strong wait", "synctest.Run", "synctest.Wait",
-    "chan receive (durable)", "chan send (durable)", "select (durable)",
-    "sync.WaitGroup.Wait (durable)", "cleanup wait",
+    "",
+    "GC assist marking",
+    "IO wait",
+    "chan receive (nil chan)",
+    "chan send (nil chan)",
+    "dumping heap",
+    "garbage collection",
+    "garbage collection scan",
+    "panicwait",
+    "select",
+    "select (no cases)",
+    "GC assist wait",
+    "GC sweep wait",
+    "GC scavenge wait",
+    "chan receive",
+    "chan send",
+    "finalizer wait",
+    "force gc (idle)",
+    "GOMAXPROCS updater (idle)",
+    "semacquire",
+    "sleep",
+    "sync.Cond.Wait",
+    "sync.Mutex.Lock",
+    "sync.RWMutex.RLock",
+    "sync.RWMutex.Lock",
+    "sync.WaitGroup.Wait",
+    "trace reader (blocked)",
+    "wait for GC cycle",
+    "GC worker (idle)",
+    "GC worker (active)",
+    "preempted",
+    "debug call",
+    "GC mark termination",
+    "stopping the world",
+    "flushing proc caches",
+    "trace goroutine status",
+    "trace proc status",
+    "page trace flush",
+    "coroutine",
+    "GC weak to strong wait",
+    "synctest.Run",
+    "synctest.Wait",
+    "chan receive (durable)",
+    "chan send (durable)",
+    "select (durable)",
+    "sync.WaitGroup.Wait (durable)",
+    "cleanup wait",
 ];
 
 const V26: &[&str] = &[
-    "", "GC assist marking", "IO wait", "dumping heap", "garbage collection",
-    "garbage collection scan", "panicwait", "GC assist wait", "GC sweep wait", "GC scavenge wait",
-    "finalizer wait", "force gc (idle)", "GOMAXPROCS updater (idle)", "semacquire", "sleep",
-    "chan receive (nil chan)", "chan send (nil chan)", "select (no cases)", "select",
-    "chan receive", "chan send", "sync.Cond.Wait", "sync.Mutex.Lock", "sync.RWMutex.RLock",
-    "sync.RWMutex.Lock", "sync.WaitGroup.Wait", "trace reader (blocked)", "wait for GC cycle",
-    "GC worker (idle)", "GC worker (active)", "preempted", "debug call", "GC mark termination",
-    "stopping the world", "flushing proc caches", "trace goroutine status", "trace proc status",
-    "page trace flush", "coroutine", "GC weak to strong wait", "synctest.Run", "synctest.Wait",
-    "chan receive (durable)", "chan send (durable)", "select (durable)",
-    "sync.WaitGroup.Wait (durable)", "cleanup wait",
+    "",
+    "GC assist marking",
+    "IO wait",
+    "dumping heap",
+    "garbage collection",
+    "garbage collection scan",
+    "panicwait",
+    "GC assist wait",
+    "GC sweep wait",
+    "GC scavenge wait",
+    "finalizer wait",
+    "force gc (idle)",
+    "GOMAXPROCS updater (idle)",
+    "semacquire",
+    "sleep",
+    "chan receive (nil chan)",
+    "chan send (nil chan)",
+    "select (no cases)",
+    "select",
+    "chan receive",
+    "chan send",
+    "sync.Cond.Wait",
+    "sync.Mutex.Lock",
+    "sync.RWMutex.RLock",
+    "sync.RWMutex.Lock",
+    "sync.WaitGroup.Wait",
+    "trace reader (blocked)",
+    "wait for GC cycle",
+    "GC worker (idle)",
+    "GC worker (active)",
+    "preempted",
+    "debug call",
+    "GC mark termination",
+    "stopping the world",
+    "flushing proc caches",
+    "trace goroutine status",
+    "trace proc status",
+    "page trace flush",
+    "coroutine",
+    "GC weak to strong wait",
+    "synctest.Run",
+    "synctest.Wait",
+    "chan receive (durable)",
+    "chan send (durable)",
+    "select (durable)",
+    "sync.WaitGroup.Wait (durable)",
+    "cleanup wait",
 ];
 
 /// A wait reason, understood.
@@ -125,14 +282,25 @@ pub fn classify(text: &'static str) -> WaitReason {
         "sync.WaitGroup.Wait" => (Cause::WaitGroup, Some(WaitKind::WaitGroup), None),
         "sync.Cond.Wait" => (Cause::Condition, Some(WaitKind::Condition), None),
         "sleep" => (Cause::Sleep, Some(WaitKind::Timer), None),
-        "GC assist wait" | "wait for GC cycle" | "GC weak to strong wait" | "GC assist marking"
-        | "garbage collection" | "garbage collection scan" | "GC mark termination"
-        | "stopping the world" | "GC worker (active)" | "flushing proc caches" => {
-            (Cause::Gc, None, None)
-        }
-        "GC sweep wait" | "GC scavenge wait" | "finalizer wait" | "cleanup wait"
-        | "force gc (idle)" | "GOMAXPROCS updater (idle)" | "GC worker (idle)"
-        | "timer goroutine (idle)" | "trace reader (blocked)" => (Cause::Idle, None, None),
+        "GC assist wait"
+        | "wait for GC cycle"
+        | "GC weak to strong wait"
+        | "GC assist marking"
+        | "garbage collection"
+        | "garbage collection scan"
+        | "GC mark termination"
+        | "stopping the world"
+        | "GC worker (active)"
+        | "flushing proc caches" => (Cause::Gc, None, None),
+        "GC sweep wait"
+        | "GC scavenge wait"
+        | "finalizer wait"
+        | "cleanup wait"
+        | "force gc (idle)"
+        | "GOMAXPROCS updater (idle)"
+        | "GC worker (idle)"
+        | "timer goroutine (idle)"
+        | "trace reader (blocked)" => (Cause::Idle, None, None),
         _ => (Cause::Other, None, None),
     };
     WaitReason {
@@ -168,7 +336,11 @@ mod tests {
     #[test]
     fn numbers_mean_what_each_version_says() {
         let check = |minor, number, text: Option<&str>| {
-            assert_eq!(lookup(minor, number).map(|r| r.text), text, "1.{minor} {number}");
+            assert_eq!(
+                lookup(minor, number).map(|r| r.text),
+                text,
+                "1.{minor} {number}"
+            );
         };
         for minor in 18..=27 {
             check(minor, 0, None);
@@ -193,10 +365,21 @@ mod tests {
 
     #[test]
     fn work_on_the_system_stack_and_rest_are_not_blocking() {
-        for text in ["stopping the world", "GC assist marking", "GC worker (idle)", "finalizer wait"] {
+        for text in [
+            "stopping the world",
+            "GC assist marking",
+            "GC worker (idle)",
+            "finalizer wait",
+        ] {
             assert!(!classify(text).is_blocking, "{text}");
         }
-        for text in ["chan send (durable)", "IO wait", "sleep", "GC assist wait", "semacquire"] {
+        for text in [
+            "chan send (durable)",
+            "IO wait",
+            "sleep",
+            "GC assist wait",
+            "semacquire",
+        ] {
             assert!(classify(text).is_blocking, "{text}");
         }
         assert_eq!(classify("select (durable)").cause, Cause::Select);

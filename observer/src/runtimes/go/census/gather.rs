@@ -132,7 +132,8 @@ impl Gather {
             if total > MAX_TOTAL {
                 break;
             }
-            self.ranges.push((from, i, address, (end - address) as usize));
+            self.ranges
+                .push((from, i, address, (end - address) as usize));
         }
     }
 }
@@ -146,11 +147,21 @@ mod tests {
     fn neighbours_are_joined_and_holes_only_cost_themselves() {
         let memory = Bytes::new(&[(0x1000, (0..=255).collect()), (0x9000, vec![9; 64])]);
         let mut gather = Gather::default();
-        let numbers: Vec<usize> = [(0x1080, 8), (0x9000, 64), (0x1000, 4), (0x10f8, 16), (u64::MAX, 8), (0x1004, 0)]
-            .map(|(at, len)| gather.add(at, len))
-            .to_vec();
+        let numbers: Vec<usize> = [
+            (0x1080, 8),
+            (0x9000, 64),
+            (0x1000, 4),
+            (0x10f8, 16),
+            (u64::MAX, 8),
+            (0x1004, 0),
+        ]
+        .map(|(at, len)| gather.add(at, len))
+        .to_vec();
         gather.read(&memory).unwrap();
-        assert_eq!(gather.get(numbers[0]), Some(&[128, 129, 130, 131, 132, 133, 134, 135][..]));
+        assert_eq!(
+            gather.get(numbers[0]),
+            Some(&[128, 129, 130, 131, 132, 133, 134, 135][..])
+        );
         assert_eq!(gather.get(numbers[1]), Some(&[9; 64][..]));
         assert_eq!(gather.get(numbers[2]), Some(&[0, 1, 2, 3][..]));
         assert_eq!(gather.get(numbers[3]), None);

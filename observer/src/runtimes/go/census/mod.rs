@@ -16,6 +16,7 @@ use crate::model::Tid;
 use crate::model::census::{Census, CensusTask, TaskState, fingerprint};
 use crate::model::memory::{Memory, ReadError};
 use crate::model::time::Mono;
+use crate::runtimes::TaskCensus;
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -92,7 +93,8 @@ impl GoCensus {
         self.pointers = pointers;
         outcome.map_err(|e| Reason::with(format!("the goroutines could not be read: {e}")))?;
         census.figures.bytes_read = self.gather.bytes + 24 + 8 * taken;
-        census.figures.duration_ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        census.figures.duration_ns =
+            u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         Ok(census)
     }
 
@@ -154,7 +156,8 @@ impl GoCensus {
             }
             let waits = first..census.waits.len() as u32;
             let frames = &self.frames[index * MAX_DEPTH..][..record.walk.depth];
-            let stack = (!frames.is_empty() && !record.stackless).then(|| census.stacks.intern(frames));
+            let stack =
+                (!frames.is_empty() && !record.stackless).then(|| census.stacks.intern(frames));
             let system = is_system(&mut self.starts, &self.unwinder, record.startpc);
             let mut task = task(record, system);
             task.waits = waits;
@@ -186,7 +189,7 @@ impl GoCensus {
             match decode(g, bytes, &self.process.offsets, self.process.minor) {
                 Decoded::Ended => census.figures.ended += 1,
                 Decoded::Task(record) if record.goid != 0 && record.goid <= MAX_GOID => {
-                    self.records.push(*record);
+                    self.records.push(record);
                 }
                 Decoded::Torn | Decoded::Task(_) => torn.push(g),
             }
@@ -205,7 +208,11 @@ impl GoCensus {
         }
         for round in 0..MAX_WINDOWS {
             self.gather.clear();
-            let window = if round == 0 { FIRST_WINDOW } else { NEXT_WINDOW };
+            let window = if round == 0 {
+                FIRST_WINDOW
+            } else {
+                NEXT_WINDOW
+            };
             let mut open = Vec::new();
             for (index, record) in self.records.iter().enumerate() {
                 let walk = &record.walk;
@@ -240,11 +247,14 @@ impl GoCensus {
     /// Threads of goroutines that run or are in a system call: `g.m.procid`, when `m.curg` agrees.
     fn read_threads(&mut self, memory: &dyn Memory) -> Result<(), ReadError> {
         let o = self.process.offsets;
-        let on_thread = |r: &Record| r.m != 0 && matches!(r.state, TaskState::Running | TaskState::Syscall);
+        let on_thread =
+            |r: &Record| r.m != 0 && matches!(r.state, TaskState::Running | TaskState::Syscall);
         self.gather.clear();
         for record in self.records.iter().filter(|r| on_thread(r)) {
-            self.gather.add(record.m.wrapping_add(u64::from(o.m_procid)), 8);
-            self.gather.add(record.m.wrapping_add(u64::from(o.m_curg)), 8);
+            self.gather
+                .add(record.m.wrapping_add(u64::from(o.m_procid)), 8);
+            self.gather
+                .add(record.m.wrapping_add(u64::from(o.m_curg)), 8);
         }
         self.gather.read(memory)?;
         let word = |number: usize| u64_at(self.gather.get(number)?, 0);
@@ -278,6 +288,12 @@ impl GoCensus {
             }
         }
         Ok(())
+    }
+}
+
+impl TaskCensus for GoCensus {
+    fn take(&mut self, memory: &dyn Memory, now: Mono) -> Result<Census, Reason> {
+        Self::take(self, memory, now)
     }
 }
 

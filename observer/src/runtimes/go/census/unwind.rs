@@ -224,14 +224,20 @@ impl Unwinder {
 fn role_of(name: &str) -> Role {
     match name {
         "runtime.goexit" => Role::Bottom,
-        "runtime.mstart" | "runtime.systemstack" | "runtime.mcall" | "runtime.cgocallback"
-        | "runtime.rt0_go" | "runtime.morestack" => Role::Switch,
+        "runtime.mstart"
+        | "runtime.systemstack"
+        | "runtime.mcall"
+        | "runtime.cgocallback"
+        | "runtime.rt0_go"
+        | "runtime.morestack" => Role::Switch,
         "runtime.asyncPreempt" | "runtime.sigpanic" => Role::Interrupt,
         "runtime.semacquire1" => Role::SemAcquire,
         "runtime.netpollblock" | "internal/poll.runtime_pollWait" => Role::PollWait,
         "sync.(*Cond).Wait" => Role::CondWait,
         "sync.(*WaitGroup).Wait" => Role::Owner(WaitKind::WaitGroup),
-        "sync.(*Mutex).lockSlow" | "internal/sync.(*Mutex).lockSlow" => Role::Owner(WaitKind::Mutex),
+        "sync.(*Mutex).lockSlow" | "internal/sync.(*Mutex).lockSlow" => {
+            Role::Owner(WaitKind::Mutex)
+        }
         "sync.(*RWMutex).RLock" | "sync.(*RWMutex).Lock" => Role::Owner(WaitKind::RwMutex),
         _ => Role::Plain,
     }

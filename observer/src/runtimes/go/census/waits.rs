@@ -96,14 +96,19 @@ impl Waits {
             Role::SemAcquire | Role::PollWait | Role::CondWait => {}
             Role::Plain | Role::Bottom | Role::Switch | Role::Interrupt => return,
         }
-        if record.state != TaskState::Waiting || (frame.role == Role::SemAcquire && record.waiting != 0) {
+        if record.state != TaskState::Waiting
+            || (frame.role == Role::SemAcquire && record.waiting != 0)
+        {
             return;
         }
         let hint = self.slots.get(&frame.pc).copied();
         for (slot, word) in frame.bytes.chunks_exact(8).enumerate().take(MAX_WORDS) {
             let slot = slot as u32;
             let word = u64_at(word, 0).unwrap_or(0);
-            if hint.is_some_and(|h| h & (1 << slot) == 0) || word % 8 != 0 || !POINTERS.contains(&word) {
+            if hint.is_some_and(|h| h & (1 << slot) == 0)
+                || word % 8 != 0
+                || !POINTERS.contains(&word)
+            {
                 continue;
             }
             self.candidates.push(Candidate {
@@ -155,10 +160,18 @@ impl Waits {
             let Some(record) = records.get_mut(candidate.task as usize) else {
                 continue;
             };
-            let found = gather.get(number).and_then(|bytes| prove(candidate, record, bytes, o));
-            let slot = if found.is_some() { 1 << candidate.slot } else { 0 };
+            let found = gather
+                .get(number)
+                .and_then(|bytes| prove(candidate, record, bytes, o));
+            let slot = if found.is_some() {
+                1 << candidate.slot
+            } else {
+                0
+            };
             match self.proven.last_mut() {
-                Some((task, pc, slots)) if (*task, *pc) == (candidate.task, candidate.pc) => *slots |= slot,
+                Some((task, pc, slots)) if (*task, *pc) == (candidate.task, candidate.pc) => {
+                    *slots |= slot
+                }
                 _ => self.proven.push((candidate.task, candidate.pc, slot)),
             }
             record.found = record.found.or(found);
@@ -207,7 +220,9 @@ impl Waits {
             let mut kept = 0;
             for number in 0..self.pending.len() {
                 let (task, sudog) = self.pending[number];
-                let (Some(bytes), Some(record)) = (gather.get(number), records.get_mut(task as usize)) else {
+                let (Some(bytes), Some(record)) =
+                    (gather.get(number), records.get_mut(task as usize))
+                else {
                     continue;
                 };
                 let word = |at: usize| u64_at(bytes, at).unwrap_or(0);
@@ -263,11 +278,17 @@ impl Waits {
                 Some(Channel {
                     len: word(HCHAN_QCOUNT)?,
                     capacity: word(HCHAN_QCOUNT + 8)?,
-                    queues: [word(queue)?, word(queue + 8)?, word(queue + 16)?, word(queue + 24)?],
+                    queues: [
+                        word(queue)?,
+                        word(queue + 8)?,
+                        word(queue + 16)?,
+                        word(queue + 24)?,
+                    ],
                 })
             });
             // More elements than room: not a channel, or torn.
-            self.channels.insert(address, channel.filter(|c| c.len <= c.capacity));
+            self.channels
+                .insert(address, channel.filter(|c| c.len <= c.capacity));
         }
         Ok(())
     }
@@ -325,7 +346,11 @@ fn prove(candidate: &Candidate, record: &Record, bytes: &[u8], o: &GoOffsets) ->
             (reads || writes).then(|| WaitsOn {
                 fd: Some(fd as i32),
                 address: Some(candidate.word),
-                direction: Some(if reads { Direction::Receive } else { Direction::Send }),
+                direction: Some(if reads {
+                    Direction::Receive
+                } else {
+                    Direction::Send
+                }),
                 ..WaitsOn::new(WaitKind::Descriptor)
             })
         }
@@ -377,9 +402,15 @@ fn read_timers(
     records: &mut [Record],
     o: &GoOffsets,
 ) -> Result<(), ReadError> {
-    let sleeps = |r: &Record| r.reason.is_some_and(|r| r.waits_on == Some(WaitKind::Timer));
+    let sleeps = |r: &Record| {
+        r.reason
+            .is_some_and(|r| r.waits_on == Some(WaitKind::Timer))
+    };
     gather.clear();
-    for record in records.iter().filter(|r| sleeps(r) && r.sleep_when.is_none()) {
+    for record in records
+        .iter()
+        .filter(|r| sleeps(r) && r.sleep_when.is_none())
+    {
         gather.add(record.timer.wrapping_add(u64::from(o.timer_when)), 8);
     }
     gather.read(memory)?;

@@ -4,8 +4,9 @@
 
 use std::fmt::Debug;
 
+use crate::model::census::Census;
 use crate::model::memory::Memory;
-use crate::model::{Known, Reason};
+use crate::model::{Known, Mono, Reason};
 use crate::sys::elf::ElfImage;
 use crate::sys::process::Process;
 
@@ -113,6 +114,24 @@ pub trait RuntimeImage: Debug + Send + Sync {
     /// # Errors
     /// Never: failures are the `Unknown` reason.
     fn task_reader(&self, process: &Process, memory: &dyn Memory) -> Known<TaskReader>;
+
+    /// What lists the tasks of one live process, after the same self-check.
+    ///
+    /// # Errors
+    /// Never: failures are the `Unknown` reason.
+    fn census(&self, process: &Process, memory: &dyn Memory) -> Known<Box<dyn TaskCensus>> {
+        let _ = (process, memory);
+        Known::unknown("this runtime keeps no list of its tasks that can be read from outside")
+    }
+}
+
+/// Lists the tasks of one process, again and again. Keeps buffers: one per process.
+pub trait TaskCensus: Debug + Send {
+    /// Takes a census; `now` is the time that it carries.
+    ///
+    /// # Errors
+    /// The reason when the list can not be read: the process is gone, or runs another program.
+    fn take(&mut self, memory: &dyn Memory, now: Mono) -> Result<Census, Reason>;
 }
 
 /// The runtimes, in the order in which they are tried (a cgo binary can hold both).

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::buildinfo::{self, GoVersion};
+use super::census::GoCensus;
 use super::dwarf;
 use super::live::{Anchors, Check, load_bias};
 use super::offsets::{self, GoOffsets};
@@ -11,7 +12,7 @@ use super::symbols::GoSymbols;
 use super::tls::{self, Tls};
 use crate::model::memory::Memory;
 use crate::model::{Known, Reason};
-use crate::runtimes::{Runtime, RuntimeImage, RuntimeKind, TaskReader};
+use crate::runtimes::{Runtime, RuntimeImage, RuntimeKind, TaskCensus, TaskReader};
 use crate::sys::elf::ElfImage;
 use crate::sys::process::Process;
 
@@ -195,6 +196,13 @@ impl RuntimeImage for GoImage {
             Ok(go) => go
                 .tls_offset
                 .map(|offset| TaskReader::Go(go.offsets.reader(offset))),
+            Err(reason) => Known::Unknown(reason),
+        }
+    }
+
+    fn census(&self, process: &Process, memory: &dyn Memory) -> Known<Box<dyn TaskCensus>> {
+        match self.attach(process, memory) {
+            Ok(go) => Known::Known(Box::new(GoCensus::new(go))),
             Err(reason) => Known::Unknown(reason),
         }
     }

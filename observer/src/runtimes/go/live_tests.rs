@@ -295,6 +295,43 @@ fn live_census_agrees_with_what_programs_say_of_themselves() {
 }
 
 #[test]
+fn live_cgo_programs_keep_g_where_the_reader_says() {
+    let Some(go) = go() else { return };
+    let variants: [&[&str]; 4] = [
+        &[],
+        &["-buildmode=pie"],
+        &["-buildmode=pie", "-ldflags=-s -w"],
+        &["-ldflags=-s -w -extldflags=-static", "-tags=netgo,osusergo"],
+    ];
+    for arguments in variants {
+        let fixture = start(&go, "cgo_call", arguments, true, &[]);
+        let (mut reader, memory) = fixture.census();
+        let ready = fixture.event("ready").next().unwrap();
+        let offset = *reader.process().tls_offset.known().unwrap();
+        let truth = ready["tls_offsets"].as_array().unwrap();
+        assert!(
+            truth.contains(&offset.into()),
+            "{arguments:?}: {offset}, not {truth:?}"
+        );
+        println!("{arguments:?}: {offset}, truth {truth:?}");
+
+        let census = whole(&mut reader, &memory);
+        let (symbols, bias) = (&reader.process().symbols, reader.process().bias);
+        let stacks = census
+            .tasks
+            .iter()
+            .filter(|t| t.state == TaskState::Syscall);
+        let stacks: Vec<_> = stacks
+            .map(|t| function_names(symbols, bias, &census, t))
+            .collect();
+        let in_c = stacks
+            .iter()
+            .filter(|s| s.iter().any(|f| f == "runtime.cgocall"));
+        assert_eq!(in_c.count(), 3, "{arguments:?}: {stacks:?}");
+    }
+}
+
+#[test]
 fn live_tracker_ages_waits() {
     let Some(go) = go() else { return };
     let fixture = start(&go, "known_waits", &[], false, &[]);

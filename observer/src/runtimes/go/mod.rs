@@ -2,7 +2,8 @@
 //!
 //! An executable: [`buildinfo`] (version), [`tables`] and [`pclntab`] (functions), [`symbols`]
 //! (names and lines), [`tls`] (where a thread keeps its goroutine), [`offsets`] and [`dwarf`]
-//! (layouts). A process: [`live`] (the check that all this fits). [`detect`] puts them together.
+//! (layouts). A process: [`live`] (the check that all this fits), [`census`] and [`waitreason`]
+//! (every goroutine and what it waits on). [`detect`] puts them together.
 
 pub mod buildinfo;
 pub mod census;
@@ -20,5 +21,7 @@ pub mod waitreason;
 pub use census::GoCensus;
 pub use detect::{Go, GoImage, GoProcess};
 pub use symbols::{GoFrame, GoInlined, GoSymbols};
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod live_tests;

@@ -16,6 +16,7 @@ use crate::model::Tid;
 use crate::model::census::{Census, CensusTask, TaskState, fingerprint};
 use crate::model::memory::{Memory, ReadError};
 use crate::model::time::Mono;
+use crate::runtimes::TaskCensus;
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -188,7 +189,7 @@ impl GoCensus {
             match decode(g, bytes, &self.process.offsets, self.process.minor) {
                 Decoded::Ended => census.figures.ended += 1,
                 Decoded::Task(record) if record.goid != 0 && record.goid <= MAX_GOID => {
-                    self.records.push(*record);
+                    self.records.push(record);
                 }
                 Decoded::Torn | Decoded::Task(_) => torn.push(g),
             }
@@ -287,6 +288,12 @@ impl GoCensus {
             }
         }
         Ok(())
+    }
+}
+
+impl TaskCensus for GoCensus {
+    fn take(&mut self, memory: &dyn Memory, now: Mono) -> Result<Census, Reason> {
+        Self::take(self, memory, now)
     }
 }
 

@@ -59,9 +59,13 @@ pub struct Record {
 
 /// What a record's bytes say.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made once per goroutine and census, where a box would be an allocation each"
+)]
 pub enum Decoded {
     /// A goroutine.
-    Task(Box<Record>),
+    Task(Record),
     /// A free or new entry.
     Ended,
     /// Between two states, or garbage.
@@ -103,7 +107,7 @@ fn decode_all(g: u64, bytes: &[u8], o: &GoOffsets, minor: u32) -> Option<Decoded
     let (lo, hi, sp) = (word(o.g_stack)?, word(o.g_stack + 8)?, word(sp_at)?);
     // Without a plausible stack there is nothing to walk.
     let walkable = state != TaskState::Running && lo < hi && (lo..hi).contains(&sp);
-    Some(Decoded::Task(Box::new(Record {
+    Some(Decoded::Task(Record {
         g,
         goid: word(o.g_goid)?,
         state,
@@ -127,7 +131,7 @@ fn decode_all(g: u64, bytes: &[u8], o: &GoOffsets, minor: u32) -> Option<Decoded
         tid: None,
         torn: false,
         stackless: false,
-    })))
+    }))
 }
 
 impl Record {

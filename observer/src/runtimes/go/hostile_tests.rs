@@ -1,0 +1,202 @@
+//! Damaged input: every parser runs on thousands of changed inputs, made by a fixed generator so
+//! that a failure repeats. The fuzz targets go further; this runs with the other tests.
+
+use std::sync::Arc;
+
+use super::buildinfo;
+use super::census::fake::Bytes;
+use super::census::gather::Gather;
+use super::census::record::{self, Decoded};
+use super::census::unwind::Unwinder;
+use super::census::waits::Waits;
+use super::decode;
+use super::offsets::{self, by_minor};
+use super::pclntab::Pclntab;
+use super::symbols::GoSymbols;
+use crate::sys::elf::ElfImage;
+
+/// xorshift64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+
+    /// Changes a few bytes, words or the length.
+    fn damage(&mut self, data: &mut Vec<u8>) {
+        for _ in 0..=self.below(6) {
+            if data.is_empty() {
+                return;
+            }
+            let at = self.below(data.len());
+            match self.below(5) {
+                0 => data[at] = self.next() as u8,
+                1 => data[at] ^= 1 << self.below(8),
+                2 => data.truncate(at),
+                3 => {
+                    let end = (at + 8).min(data.len());
+                    data[at..end].fill([0, 0x7f, 0x80, 0xff][self.below(4)]);
+                }
+                _ => {
+                    let word = (self.next() >> self.below(64)).to_le_bytes();
+                    let end = (at + 8).min(data.len());
+                    data[at..end].copy_from_slice(&word[..end - at]);
+                }
+            }
+        }
+    }
+}
+
+/// A small table with one function in each version's format.
+fn table(magic: u32) -> Vec<u8> {
+    let mut data = vec![0_u8; 72];
+    data[..4].copy_from_slice(&magic.to_le_bytes());
+    data[6..8].copy_from_slice(&[1, 8]);
+    let mut word =
+        |i: usize, value: u64| data[8 + 8 * i..16 + 8 * i].copy_from_slice(&value.to_le_bytes());
+    word(0, 2);
+    word(1, 1);
+    word(2, 0x1000);
+    for (i, at) in [(3, 72_u64), (4, 104), (5, 112), (6, 128), (7, 160)] {
+        word(i, at);
+    }
+    data.resize(320, 0);
+    data[72..86].copy_from_slice(b"main.a\0main.b\0");
+    data[112..118].copy_from_slice(b"a.go\0\0");
+    // pc-value tables: value +1 .. over 0x40 bytes.
+    data[129..140].copy_from_slice(&[2, 0x20, 4, 0x20, 0, 0x12, 0x40, 0, 0, 0, 0]);
+    let functab = [0_u32, 20, 0x40, 92, 0x80];
+    for (i, value) in functab.iter().enumerate() {
+        data[160 + 4 * i..164 + 4 * i].copy_from_slice(&value.to_le_bytes());
+    }
+    for (at, entry, name) in [(180_usize, 0_u32, 0_u32), (252, 0x40, 7)] {
+        let fields = [entry, name, 0, 0, 1, 1, 1, 3, 0, 10, 0, 0x0400_0000];
+        for (i, value) in fields.iter().enumerate() {
+            data[at + 4 * i..at + 4 * i + 4].copy_from_slice(&value.to_le_bytes());
+        }
+    }
+    data
+}
+
+/// Asks a table everything.
+pub(crate) fn exercise(data: &[u8]) {
+    let Ok(table) = Pclntab::parse(data, None) else {
+        return;
+    };
+    for pc in (0xfff..0x1090).step_by(7).chain([0, u64::MAX]) {
+        let Some(f) = table.find(pc) else { continue };
+        let _ = (
+            f.name(),
+            f.file(pc),
+            f.line(pc),
+            f.start_line(),
+            f.frame_size(pc),
+        );
+        let _ = f.inline_tree().map(|_| f.inlined_at(data, pc));
+    }
+    let _ = table.by_name("main.b").map(|f| f.entry);
+    let _ = table.function(usize::MAX).is_none();
+}
+
+#[test]
+fn the_small_table_is_well_formed() {
+    for magic in [super::pclntab::MAGIC_118, super::pclntab::MAGIC_120] {
+        let data = table(magic);
+        let table = Pclntab::parse(&data, None).unwrap();
+        let f = table.find(0x1041).unwrap();
+        assert_eq!((f.name(), f.entry, f.end), (Some("main.b"), 0x1040, 0x1080));
+        assert_eq!(table.by_name("main.a").map(|f| f.entry), Some(0x1000));
+        assert_eq!(f.line(0x1041), Some(0));
+    }
+    let error = Pclntab::parse(&table(0xffff_fffb), None).unwrap_err();
+    assert!(error.to_string().contains("0xfffffffb"), "{error}");
+}
+
+#[test]
+fn damaged_function_tables_are_survived() {
+    let mut random = Random(0x5eed_0001);
+    let good = table(super::pclntab::MAGIC_120);
+    for _ in 0..5_000 {
+        let mut data = good.clone();
+        random.damage(&mut data);
+        exercise(&data);
+    }
+}
+
+#[test]
+fn damaged_build_records_are_survived() {
+    let mut random = Random(0x5eed_0002);
+    let mut good = b"\xff Go buildinf:\x08\x02".to_vec();
+    good.resize(32, 0);
+    good.extend(b"\x08go1.26.8\x2a0123456789abcdefmod\tm\tv\n0123456789abcdef");
+    assert!(buildinfo::search(&good).is_some());
+    for _ in 0..5_000 {
+        let mut data = good.clone();
+        random.damage(&mut data);
+        let _ = buildinfo::search(&data).map(|info| info.go_version());
+    }
+}
+
+#[test]
+fn garbage_instructions_are_survived() {
+    let mut random = Random(0x5eed_0003);
+    for _ in 0..3_000 {
+        let code: Vec<u8> = (0..random.below(96)).map(|_| random.next() as u8).collect();
+        let _ = (
+            decode::tls_form(&code, 0),
+            decode::first_load(&code, u64::MAX),
+            decode::first_lea(&code, 1),
+        );
+    }
+}
+
+#[test]
+fn garbage_goroutines_are_survived() {
+    let mut random = Random(0x5eed_0004);
+    let elf = ElfImage::open(&std::env::current_exe().unwrap()).unwrap();
+    // Any executable will do: without a function table there are no frames.
+    let symbols = GoSymbols::new(Arc::new(elf));
+    let mut gather = Gather::default();
+    for round in 0..3_000_u32 {
+        let minor = offsets::KNOWN_MINORS.start() + round % 10;
+        let o = by_minor(minor).unwrap();
+        let base = 0x10_0000_u64;
+        let mut bytes: Vec<u8> = Vec::new();
+        for _ in 0..512 {
+            // Mostly small numbers and pointers into the same block.
+            let word = match random.below(4) {
+                0 => base + 8 * random.below(512) as u64,
+                1 => random.below(16) as u64,
+                2 => random.next(),
+                _ => 0,
+            };
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes[o.g_status as usize..o.g_status as usize + 4].copy_from_slice(&4_u32.to_le_bytes());
+        let Decoded::Task(record) = record::decode(base, &bytes, &o, minor) else {
+            continue;
+        };
+        let memory = Bytes::new(&[(base, bytes)]);
+        let mut records = vec![record];
+        let mut waits = Waits::default();
+        waits.begin();
+        waits.clear();
+        waits
+            .resolve(&memory, &mut gather, &mut records, &o)
+            .unwrap();
+        let mut out = Vec::new();
+        waits.emit(0, &records[0], 0, &mut out);
+        assert!(out.len() <= 64);
+        if let Ok(symbols) = &symbols {
+            let _ = Unwinder::new(symbols.clone(), 0).start(records[0].sp, records[0].pc);
+        }
+    }
+}

@@ -45,6 +45,10 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_SL
 #[map]
 pub static SUBJECTS: Array<u8> = Array::with_max_entries(512, 0);
 
+/// Room to build an in-flight entry in: too large for the stack. Written by sched_switch only.
+#[map]
+pub static SWITCH_SCRATCH: PerCpuArray<InFlight> = PerCpuArray::with_max_entries(1, 0);
+
 /// Room to build a seed in: too large for the stack. Written by the task iterator.
 #[map]
 pub static SEED_SCRATCH: PerCpuArray<Seed> = PerCpuArray::with_max_entries(1, 0);

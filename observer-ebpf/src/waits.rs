@@ -17,7 +17,7 @@ use observer_common::kind::Kind;
 use observer_common::task::{TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_IN_POLL, Task};
 
 use crate::emit::{self, count, count_many};
-use crate::maps::{INFLIGHT, SUBJECTS, WAITS, ZERO_SUM};
+use crate::maps::{INFLIGHT, SUBJECTS, SWITCH_SCRATCH, WAITS, ZERO_SUM};
 use crate::{current, kernel, stacks};
 
 /// Scheduler states (Linux `include/linux/sched.h`).
@@ -118,12 +118,16 @@ pub fn begin<C: StackIdContext>(
         return;
     }
     let now = emit::now();
-    let mut entry = blank(tgid, CLASS_RUN_QUEUE, now);
+    let Some(entry) = SWITCH_SCRATCH.get_ptr_mut(0) else { return };
+    // SAFETY: points into a per-CPU map value that only sched_switch uses, which runs with
+    // interrupts off and so is never interrupted by itself.
+    let entry = unsafe { &mut *entry };
+    *entry = blank(tgid, CLASS_RUN_QUEUE, now);
     entry.key.task = current::task(target, tid);
     if ready {
         entry.woken = now;
     } else {
-        describe(&mut entry, kernel::current_registers(), state);
+        describe(entry, kernel::current_registers(), state);
         if tokio_parked(&entry.key.task, entry.key.syscall) {
             entry.key.task.flags |= TASK_IDLE;
         }
@@ -136,24 +140,25 @@ pub fn begin<C: StackIdContext>(
                 entry.key.user_stack = stacks::user(ctx, control);
             } else {
                 entry.key.user_ip = entry.user_ip;
-                if crate::probes::copy_user_stack(ctx, control, &entry, tid) {
+                if crate::probes::copy_user_stack(ctx, control, entry, tid) {
                     entry.flags |= WAIT_STACK_COPIED as u32;
                 }
             }
             entry.key.kernel_stack = stacks::kernel(ctx, control);
         }
     }
-    remember(tid, &entry);
+    remember(ctx, tid, entry);
 }
 
 /// Puts a thread into the in-flight map.
 #[inline(always)]
-pub fn remember(tid: u32, entry: &InFlight) {
+pub fn remember<C: EbpfContext>(ctx: &C, tid: u32, entry: &InFlight) {
     match INFLIGHT.insert(&tid, entry, BPF_NOEXIST as u64) {
         Ok(()) => {}
         Err(-17) => {
             // The end of this thread's last wait was not seen: that one is lost, this one is not.
             count(Counter::LostEnd);
+            aya_log_ebpf::debug!(ctx, "thread {} left its CPU, but was thought to be off it", tid);
             if INFLIGHT.insert(&tid, entry, BPF_ANY as u64).is_err() {
                 count(Counter::LostInflightFull);
             }
@@ -204,7 +209,9 @@ pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32) {
         });
     }
     // The entry is there unless the user side removed a dead target's; either way it is gone now.
-    let _ = INFLIGHT.remove(&tid);
+    if let Err(error) = INFLIGHT.remove(&tid) {
+        aya_log_ebpf::debug!(ctx, "thread {} could not be removed: {}", tid, error);
+    }
 }
 
 /// Adds a wait to the aggregates. False when it is lost.

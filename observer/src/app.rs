@@ -23,7 +23,7 @@ use crate::probes::attach::AttachError;
 use crate::probes::object::Transport;
 use crate::probes::spec::Tier;
 use crate::resolve::processes;
-use crate::resolve::symbols::{ModuleSymbolsFactory, go_symbols, Symbolizer, SymbolizerConfig};
+use crate::resolve::symbols::{ModuleSymbolsFactory, Symbolizer, SymbolizerConfig, go_symbols};
 use crate::sys::kernel::KernelFacts;
 use crate::sys::process::ProcessError;
 
@@ -49,7 +49,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => {
             let exit = exit_of(&error);
             // One line: what, why, what to do.
-            let text = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
+            let text = format!("{error:#}")
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ");
             eprintln!("observer: {}", crate::export::text::clean::clean(&text));
             exit
         }
@@ -122,7 +125,9 @@ fn options(args: &ReportArgs, verbose: u8) -> Result<Options, UsageError> {
         Ok("perf") => Transport::Perf,
         Ok("ring") | Err(_) => Transport::Ring,
         Ok(other) => {
-            return Err(UsageError(format!("{TRANSPORT_VARIABLE}={other}: use ring or perf")));
+            return Err(UsageError(format!(
+                "{TRANSPORT_VARIABLE}={other}: use ring or perf"
+            )));
         }
     };
     let excluded = std::env::var(EXCLUDE_VARIABLE)
@@ -159,16 +164,31 @@ fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
         .context("the event loop could not be started")?;
     let facts = KernelFacts::read();
     let launched = launch::Launched::start(&args.cmd)?;
-    let pids: Vec<Pid> =
-        args.pids.iter().copied().map(Pid).chain(launched.as_ref().map(|l| l.pid)).collect();
-    let exes: Vec<String> = args.exe.iter().map(|path| path.display().to_string()).collect();
+    let pids: Vec<Pid> = args
+        .pids
+        .iter()
+        .copied()
+        .map(Pid)
+        .chain(launched.as_ref().map(|l| l.pid))
+        .collect();
+    let exes: Vec<String> = args
+        .exe
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
     let processes = processes::select(&pids, &args.comm, &exes)?;
     let targets: Vec<Target> = processes.into_iter().map(Target::inspect).collect();
-    let config = SymbolizerConfig { plugins: plugins(), ..SymbolizerConfig::default() };
+    let config = SymbolizerConfig {
+        plugins: plugins(),
+        ..SymbolizerConfig::default()
+    };
     let symbolizer = Symbolizer::spawn(config).context("the symbolizer could not be started")?;
     let view = runtime.block_on(async {
         let stop = stop_signal()?;
-        let names: Vec<String> = targets.iter().map(|t| t.process.id.pid.to_string()).collect();
+        let names: Vec<String> = targets
+            .iter()
+            .map(|t| t.process.id.pid.to_string())
+            .collect();
         let session = Session::start(targets, &facts, options, symbolizer)?;
         if let Some(launched) = launched {
             launched.release()?;

@@ -6,10 +6,10 @@
 
 pub mod aggregate;
 pub mod app;
-pub mod decode;
-pub mod intake;
 pub mod cli;
+pub mod decode;
 pub mod export;
+pub mod intake;
 pub mod model;
 pub mod probes;
 pub mod resolve;

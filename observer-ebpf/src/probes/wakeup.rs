@@ -44,21 +44,21 @@ fn try_waking<C: StackIdContext>(ctx: &C, tid: Option<u32>) {
 #[btf_tracepoint(function = "sched_wakeup_new")]
 pub fn sched_wakeup_new_btf(ctx: BtfTracePointContext) -> i32 {
     let task = ctx.arg::<u64>(0);
-    try_wakeup_new(kernel::tgid_of(task), kernel::tid_of(task));
+    try_wakeup_new(&ctx, kernel::tgid_of(task), kernel::tid_of(task));
     0
 }
 
 #[raw_tracepoint(tracepoint = "sched_wakeup_new")]
 pub fn sched_wakeup_new_raw(ctx: RawTracePointContext) -> i32 {
     let task = ctx.arg::<u64>(0);
-    try_wakeup_new(kernel::tgid_of(task), kernel::tid_of(task));
+    try_wakeup_new(&ctx, kernel::tgid_of(task), kernel::tid_of(task));
     0
 }
 
 /// A new thread of a target waits for its first CPU. (The classic tracepoint does not tell the
 /// process of the new thread, so there is no third form of this hook.)
 #[inline(always)]
-fn try_wakeup_new(tgid: Option<u32>, tid: Option<u32>) {
+fn try_wakeup_new<C: StackIdContext>(ctx: &C, tgid: Option<u32>, tid: Option<u32>) {
     let (Some(_), Some(tgid), Some(tid)) = (filter::control(), tgid, tid) else {
         return;
     };
@@ -75,5 +75,5 @@ fn try_wakeup_new(tgid: Option<u32>, tid: Option<u32>) {
     };
     entry.woken = now;
     entry.flags = WAIT_NEW_THREAD as u32;
-    waits::remember(tid, &entry);
+    waits::remember(ctx, tid, &entry);
 }

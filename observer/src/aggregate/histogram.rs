@@ -47,7 +47,11 @@ impl Tally {
         for (bucket, count) in self.buckets.iter().enumerate() {
             if before + count >= rank {
                 let low = bucket_floor(bucket);
-                let high = if bucket + 1 < BUCKETS { bucket_floor(bucket + 1) } else { self.max_ns };
+                let high = if bucket + 1 < BUCKETS {
+                    bucket_floor(bucket + 1)
+                } else {
+                    self.max_ns
+                };
                 let inside = (rank - before) as f64 / *count as f64;
                 let value = low as f64 + inside * high.saturating_sub(low) as f64;
                 return (value as u64).min(self.max_ns);
@@ -83,7 +87,10 @@ mod tests {
         whole.add(9_000_000, 10);
         part.add(9_000_000, 10);
         whole.subtract(&part);
-        assert_eq!((whole.count, whole.total_ns, whole.run_queue_ns), (1, 5_000, 0));
+        assert_eq!(
+            (whole.count, whole.total_ns, whole.run_queue_ns),
+            (1, 5_000, 0)
+        );
         assert_eq!(whole.buckets.iter().sum::<u64>(), 1);
     }
 }

@@ -155,9 +155,12 @@ impl WakerKey {
     /// How a waker that was seen is summed.
     pub fn of(seen: &WakerSeen) -> Self {
         match seen.context {
-            WakerContext::Interrupt => {
-                Self { pid: Pid(0), identity: None, context: seen.context, stack: None }
-            }
+            WakerContext::Interrupt => Self {
+                pid: Pid(0),
+                identity: None,
+                context: seen.context,
+                stack: None,
+            },
             context => Self {
                 pid: seen.pid,
                 identity: seen.identity,

@@ -73,13 +73,19 @@ struct Part {
 fn parts(key: &WaitKey, row: &Row, ledger: &Ledger, names: &dyn Names) -> Vec<Part> {
     if let Some(id) = key.user_stack {
         let user = names.kernel_side_stack(Some(key.pid), id);
-        return vec![Part { user, tally: row.tally }];
+        return vec![Part {
+            user,
+            tally: row.tally,
+        }];
     }
     let mut rest = row.tally;
     let mut parts: Vec<Part> = Vec::with_capacity(row.unwound.len() + 1);
     for (stack, tally) in &row.unwound {
         rest.subtract(tally);
-        parts.push(Part { user: Some(*stack), tally: *tally });
+        parts.push(Part {
+            user: Some(*stack),
+            tally: *tally,
+        });
     }
     if rest.count == 0 {
         return parts;
@@ -89,11 +95,20 @@ fn parts(key: &WaitKey, row: &Row, ledger: &Ledger, names: &dyn Names) -> Vec<Pa
         .and_then(|samples| samples.iter().max_by_key(|(stack, n)| (**n, **stack)))
         .map(|(stack, _)| *stack)
         .or_else(|| {
-            row.unwound.iter().max_by_key(|(stack, t)| (t.count, **stack)).map(|(stack, _)| *stack)
+            row.unwound
+                .iter()
+                .max_by_key(|(stack, t)| (t.count, **stack))
+                .map(|(stack, _)| *stack)
         });
-    match parts.iter_mut().find(|part| part.user == usual && usual.is_some()) {
+    match parts
+        .iter_mut()
+        .find(|part| part.user == usual && usual.is_some())
+    {
         Some(part) => part.tally.merge(&rest),
-        None => parts.push(Part { user: usual, tally: rest }),
+        None => parts.push(Part {
+            user: usual,
+            tally: rest,
+        }),
     }
     parts
 }
@@ -116,7 +131,9 @@ pub fn roll_up(ledger: &Ledger, names: &dyn Names) -> Rollup {
     let mut entries: HashMap<Place, Entry> = HashMap::new();
     let mut tasks: HashMap<usize, std::collections::HashSet<TaskRef>> = HashMap::new();
     for (key, row) in ledger.rows() {
-        let Some(target) = names.target(key.pid) else { continue };
+        let Some(target) = names.target(key.pid) else {
+            continue;
+        };
         match key.identity {
             Identity::Idle => {
                 rollup.idle_ns += row.tally.total_ns;
@@ -134,10 +151,18 @@ pub fn roll_up(ledger: &Ledger, names: &dyn Names) -> Rollup {
         }
         add_row(key, row, ledger, names, target, &mut entries);
     }
-    rollup.tasks_seen = tasks.into_iter().map(|(t, set)| (t, set.len() as u64)).collect();
-    rollup.blocking = entries.into_iter().map(|(place, entry)| finish(place, entry, names)).collect();
+    rollup.tasks_seen = tasks
+        .into_iter()
+        .map(|(t, set)| (t, set.len() as u64))
+        .collect();
+    rollup.blocking = entries
+        .into_iter()
+        .map(|(place, entry)| finish(place, entry, names))
+        .collect();
     rollup.blocking.sort_by(|a, b| {
-        b.total_ns.cmp(&a.total_ns).then_with(|| order(a).cmp(&order(b)))
+        b.total_ns
+            .cmp(&a.total_ns)
+            .then_with(|| order(a).cmp(&order(b)))
     });
     rollup.causes = causes(&rollup.blocking);
     rollup
@@ -159,7 +184,9 @@ fn add_row(
 ) {
     let resource = names.resource(key.pid, key.class, key.subject);
     let cause = cause_of(key.class, resource.as_ref());
-    let kernel = key.kernel_stack.and_then(|id| names.kernel_side_stack(None, id));
+    let kernel = key
+        .kernel_stack
+        .and_then(|id| names.kernel_side_stack(None, id));
     let nr = match key.class {
         WaitClass::Syscall(nr) => Some(nr),
         _ => None,
@@ -169,7 +196,11 @@ fn add_row(
             Some(stack) => names.site(stack),
             None => Known::Unknown(no_stack_reason(key)),
         };
-        let cause = if is_dns(part.user, names) { Cause::Dns } else { cause };
+        let cause = if is_dns(part.user, names) {
+            Cause::Dns
+        } else {
+            cause
+        };
         let place = Place {
             target,
             cause,
@@ -199,7 +230,12 @@ fn add_row(
             entry.resource = common(entry.resource.take(), resource.as_ref());
         }
         if let Identity::Task(task) = key.identity {
-            entry.tasks.entry(task).or_insert_with(|| (Tally::default(), key.pid)).0.merge(&part.tally);
+            entry
+                .tasks
+                .entry(task)
+                .or_insert_with(|| (Tally::default(), key.pid))
+                .0
+                .merge(&part.tally);
         }
         if key.go_status == Some(2) {
             entry.go_running += part.tally.total_ns;
@@ -237,7 +273,10 @@ fn add_shared(entry: &mut Entry, row: &Row, names: &dyn Names) {
         *entry.wakers.entry(described).or_default() += count;
     }
     if row.other_wakers > 0 {
-        *entry.wakers.entry(("other wakers".to_owned(), None)).or_default() += row.other_wakers;
+        *entry
+            .wakers
+            .entry(("other wakers".to_owned(), None))
+            .or_default() += row.other_wakers;
     }
 }
 
@@ -255,7 +294,11 @@ fn is_dns(stack: Option<StackId>, names: &dyn Names) -> bool {
 /// connections to one service are one entry, those of many clients are another.
 fn service_peer(resource: &Resource) -> Option<String> {
     const EPHEMERAL: u16 = 32768;
-    let port = |address: &str| address.rsplit_once(':').and_then(|(_, p)| p.parse::<u16>().ok());
+    let port = |address: &str| {
+        address
+            .rsplit_once(':')
+            .and_then(|(_, p)| p.parse::<u16>().ok())
+    };
     let peer = resource.peer.as_ref()?;
     let local = resource.local.as_deref().and_then(port)?;
     let remote = port(peer)?;
@@ -298,11 +341,18 @@ fn describe_waker(waker: &WakerKey, names: &dyn Names) -> (String, Option<String
         .stack
         .and_then(|id| names.kernel_side_stack(Some(waker.pid), id))
         .and_then(|stack| names.site(stack).known().and_then(|f| f.function.clone()));
-    let name = || names.process_name(waker.pid).unwrap_or_else(|| format!("pid {}", waker.pid));
+    let name = || {
+        names
+            .process_name(waker.pid)
+            .unwrap_or_else(|| format!("pid {}", waker.pid))
+    };
     let who = match (waker.context, &waker.identity) {
         (WakerContext::Interrupt, _) => "timer, disk or network interrupt".to_owned(),
         (WakerContext::SoftIrq, Some(identity)) => {
-            format!("network or timer work on the thread of {}", describe_identity(identity))
+            format!(
+                "network or timer work on the thread of {}",
+                describe_identity(identity)
+            )
         }
         (WakerContext::SoftIrq, None) if waker.pid.0 == 0 => {
             "network or timer work on an idle CPU".to_owned()
@@ -344,12 +394,17 @@ fn finish(place: Place, entry: Entry, names: &dyn Names) -> Blocking {
             stack.extend_from_slice(names.frames(user));
         }
     }
-    debug_assert!(stack.windows(2).all(|w| {
-        w[0].kind == FrameKind::Kernel || w[1].kind != FrameKind::Kernel
-    }));
+    debug_assert!(
+        stack
+            .windows(2)
+            .all(|w| { w[0].kind == FrameKind::Kernel || w[1].kind != FrameKind::Kernel })
+    );
     let tasks_total = entry.tasks.len() as u64;
-    let mut tasks: Vec<(TaskRef, Tally, crate::model::Pid)> =
-        entry.tasks.into_iter().map(|(task, (tally, pid))| (task, tally, pid)).collect();
+    let mut tasks: Vec<(TaskRef, Tally, crate::model::Pid)> = entry
+        .tasks
+        .into_iter()
+        .map(|(task, (tally, pid))| (task, tally, pid))
+        .collect();
     tasks.sort_by(|a, b| b.1.total_ns.cmp(&a.1.total_ns).then(a.0.cmp(&b.0)));
     tasks.truncate(MAX_TASKS);
     let mut wakers: Vec<Waker> = entry
@@ -363,7 +418,8 @@ fn finish(place: Place, entry: Entry, names: &dyn Names) -> Blocking {
         target: place.target,
         cause: place.cause,
         syscall: place.nr.map(|nr| {
-            syscall::by_number(nr).map_or_else(|| format!("syscall {nr}"), |row| row.name.to_owned())
+            syscall::by_number(nr)
+                .map_or_else(|| format!("syscall {nr}"), |row| row.name.to_owned())
         }),
         wait_reason: None,
         resource: entry.resource,
@@ -410,7 +466,11 @@ fn causes(blocking: &[Blocking]) -> Vec<CauseShare> {
         }
     }
     for cause in &mut causes {
-        cause.share = if all == 0 { 0.0 } else { cause.total_ns as f64 / all as f64 };
+        cause.share = if all == 0 {
+            0.0
+        } else {
+            cause.total_ns as f64 / all as f64
+        };
     }
     causes.sort_by(|a, b| b.total_ns.cmp(&a.total_ns).then(a.cause.cmp(&b.cause)));
     causes

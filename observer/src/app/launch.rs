@@ -29,13 +29,18 @@ impl Launched {
     /// # Errors
     /// When the process can not be made.
     pub fn start(command: &[OsString]) -> anyhow::Result<Option<Self>> {
-        let Some((program, arguments)) = command.split_first() else { return Ok(None) };
+        let Some((program, arguments)) = command.split_first() else {
+            return Ok(None);
+        };
         let (mut pid_reader, pid_writer) = std::io::pipe().context("pipe")?;
         let (go_reader, go) = std::io::pipe().context("pipe")?;
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null());
-        let (to, from, go_end) =
-            (pid_writer.as_raw_fd(), go_reader.as_raw_fd(), go.as_raw_fd());
+        let (to, from, go_end) = (
+            pid_writer.as_raw_fd(),
+            go_reader.as_raw_fd(),
+            go.as_raw_fd(),
+        );
         // SAFETY: between fork and exec only async-signal-safe calls are made: close, getpid,
         // write, read.
         unsafe {
@@ -50,7 +55,9 @@ impl Launched {
                 let mut byte = 0_u8;
                 match libc::read(from, (&raw mut byte).cast(), 1) {
                     1 => Ok(()),
-                    _ => Err(std::io::Error::other("the observer gave up before it attached")),
+                    _ => Err(std::io::Error::other(
+                        "the observer gave up before it attached",
+                    )),
                 }
             });
         }
@@ -65,8 +72,15 @@ impl Launched {
             .context("thread")?;
         let mut pid = [0; 4];
         let name = program.to_string_lossy().into_owned();
-        pid_reader.read_exact(&mut pid).with_context(|| format!("{name} could not be started"))?;
-        Ok(Some(Self { pid: Pid(u32::from_le_bytes(pid)), go, spawner, name }))
+        pid_reader
+            .read_exact(&mut pid)
+            .with_context(|| format!("{name} could not be started"))?;
+        Ok(Some(Self {
+            pid: Pid(u32::from_le_bytes(pid)),
+            go,
+            spawner,
+            name,
+        }))
     }
 
     /// Lets the child run its program.
@@ -74,7 +88,9 @@ impl Launched {
     /// # Errors
     /// When the program can not be executed.
     pub fn release(mut self) -> anyhow::Result<()> {
-        self.go.write_all(&[1]).context("the started process ended early")?;
+        self.go
+            .write_all(&[1])
+            .context("the started process ended early")?;
         let child = self
             .spawner
             .join()

@@ -54,23 +54,35 @@ impl Names for SessionNames<'_> {
     }
 
     fn site(&self, stack: StackId) -> Known<Frame> {
-        self.sites.borrow_mut().entry(stack).or_insert_with(|| self.stacks.site(stack)).clone()
+        self.sites
+            .borrow_mut()
+            .entry(stack)
+            .or_insert_with(|| self.stacks.site(stack))
+            .clone()
     }
 
     fn resource(&self, pid: Pid, class: WaitClass, subject: u64) -> Option<Resource> {
-        let WaitClass::Syscall(nr) = class else { return None };
+        let WaitClass::Syscall(nr) = class else {
+            return None;
+        };
         match syscall::by_number(nr)?.subject {
             Subject::Fd(_) => Some(self.fds.borrow_mut().resolve(pid, subject as i32)),
-            Subject::Futex(_) => {
-                Some(Resource { kind: "futex", address: Some(subject), ..Resource::default() })
-            }
+            Subject::Futex(_) => Some(Resource {
+                kind: "futex",
+                address: Some(subject),
+                ..Resource::default()
+            }),
             Subject::None => None,
         }
     }
 
     fn task_name(&self, pid: Pid, task: TaskRef) -> Option<String> {
         match task.kind {
-            TaskKind::Thread => self.find(pid)?.thread_names.get(&Tid(task.id as u32)).cloned(),
+            TaskKind::Thread => self
+                .find(pid)?
+                .thread_names
+                .get(&Tid(task.id as u32))
+                .cloned(),
             TaskKind::Goroutine | TaskKind::TokioTask => None,
         }
     }

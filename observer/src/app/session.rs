@@ -75,10 +75,9 @@ pub enum Ended {
 /// A thread that was blocked before observation, as read from outside.
 #[derive(Debug)]
 struct SeedRead {
-    at: Mono,
     task: TaskRead,
-    user: Option<StackId>,
-    kernel: Option<StackId>,
+    user: Option<u32>,
+    kernel: Option<u32>,
 }
 
 /// All that a session has found, before it is named and rolled up.
@@ -158,8 +157,10 @@ impl Session {
         symbolizer: SymbolizerHandle,
     ) -> anyhow::Result<Self> {
         let formats = TracepointFormats::read();
-        let config =
-            settings::kernel_config(facts, formats.as_ref().unwrap_or(&TracepointFormats::default()));
+        let config = settings::kernel_config(
+            facts,
+            formats.as_ref().unwrap_or(&TracepointFormats::default()),
+        );
         let threads: u32 = targets.iter().map(|t| t.threads).sum();
         let mut kernel = Kernel::load(
             &config,
@@ -171,6 +172,9 @@ impl Session {
         )?;
         let mut maps = kernel.take_maps()?;
         let source = Source::open(kernel.take_records(), options.transport)?;
+        if options.kernel_log > 0 {
+            forward_kernel_log(&mut kernel);
+        }
         let stats = crate::probes::attach::enable_stats();
         let mut state = State {
             ledger: Ledger::default(),
@@ -206,7 +210,11 @@ impl Session {
         kernel.attach(&plan)?;
         for outcome in &kernel.outcomes {
             if let Some(hook) = outcome.attached {
-                tracing::debug!(probe = outcome.spec.name, mechanism = hook.mechanism(), "attached");
+                tracing::debug!(
+                    probe = outcome.spec.name,
+                    mechanism = hook.mechanism(),
+                    "attached"
+                );
             }
             state.notes.extend(outcome.degradation());
         }
@@ -216,8 +224,7 @@ impl Session {
                     .to_owned(),
             );
         }
-        if facts.task.fsbase.known().is_none()
-            && targets.iter().any(|t| t.reader.known().is_some())
+        if facts.task.fsbase.known().is_none() && targets.iter().any(|t| t.reader.known().is_some())
         {
             state.notes.push(
                 "goroutines and tasks are not named: the kernel does not tell where a thread's TLS base is"
@@ -288,16 +295,28 @@ impl Session {
     }
 
     fn read_seed(&mut self, seed: &SeedEvent, class: WaitClass) {
-        let Some(target) = self.targets.iter_mut().find(|t| t.process.id.pid == seed.pid) else {
+        let Some(target) = self
+            .targets
+            .iter_mut()
+            .find(|t| t.process.id.pid == seed.pid)
+        else {
             return;
         };
         target.learn_thread(seed.tid);
         let task = target.read_seed(seed, class);
         let user = (seed.ip != 0 && task.identity != Identity::Idle)
-            .then(|| self.state.stacks.read_blocked(target, (seed.ip, seed.sp, seed.bp)));
+            .then(|| {
+                self.state
+                    .stacks
+                    .read_blocked(target, (seed.ip, seed.sp, seed.bp))
+            })
+            .map(|stack| self.state.stacks.adopt(stack));
         let kernel = (!seed.kernel_stack.is_empty())
-            .then(|| self.state.stacks.intern(None, &seed.kernel_stack, None));
-        self.state.seeds.insert(seed.tid, SeedRead { at: seed.at, task, user, kernel });
+            .then(|| self.state.stacks.intern(None, &seed.kernel_stack, None))
+            .map(|stack| self.state.stacks.adopt(stack));
+        self.state
+            .seeds
+            .insert(seed.tid, SeedRead { task, user, kernel });
     }
 
     /// Observes until time is over, the user interrupts, or all targets have ended.
@@ -364,10 +383,15 @@ impl Session {
         for pid in std::mem::take(&mut self.state.exec_seen) {
             self.target_called_exec(pid)?;
         }
-        for target in self.targets.iter_mut().filter(|t| t.retry && t.ended.is_none()) {
+        for target in self
+            .targets
+            .iter_mut()
+            .filter(|t| t.retry && t.ended.is_none())
+        {
             target.read_runtime();
             if target.reader.known().is_some() {
-                self.maps.set_target(target.process.id.pid.0, target.config())?;
+                self.maps
+                    .set_target(target.process.id.pid.0, target.config())?;
             }
         }
         Ok(())
@@ -380,7 +404,9 @@ impl Session {
         let Some(target) = self.targets.iter_mut().find(|t| t.process.id.pid == pid) else {
             return Ok(());
         };
-        let Ok(process) = crate::sys::process::Process::open(pid) else { return Ok(()) };
+        let Ok(process) = crate::sys::process::Process::open(pid) else {
+            return Ok(());
+        };
         let before = std::mem::replace(&mut target.process, process);
         self.state.notes.push(format!(
             "pid {pid} called exec: {} became {}; waits of both are listed, goroutines or tasks of the new program from then on",
@@ -419,7 +445,11 @@ impl Session {
     /// Moves sums to the ledger: those of generations that programs can no longer be adding to, or
     /// all of them.
     fn collect(&mut self, all: bool) {
-        let before = if all { u32::MAX } else { self.state.epoch.saturating_sub(1) };
+        let before = if all {
+            u32::MAX
+        } else {
+            self.state.epoch.saturating_sub(1)
+        };
         let Self { maps, state, .. } = self;
         let mut new_stacks: HashSet<(Option<Pid>, u32)> = HashSet::new();
         maps.drain_waits(before, |key, sum| {
@@ -496,7 +526,10 @@ impl Session {
         let mut count = 0;
         for wait in open {
             count += 1;
-            let Some(target) = self.targets.iter_mut().find(|t| t.process.id.pid == wait.key.pid)
+            let Some(target) = self
+                .targets
+                .iter_mut()
+                .find(|t| t.process.id.pid == wait.key.pid)
             else {
                 continue;
             };
@@ -509,21 +542,25 @@ impl Session {
                     self.state.stacks.fetch(pid, id, &self.maps);
                 }
             }
-            let unwound = match self.state.seeds.get(&wait.tid).filter(|_| wait.key.seeded) {
-                Some(seed) => seed.user,
-                None => match self.state.unwound.get(&wait.tid) {
-                    Some((start, stack)) if *start == wait.start => Some(*stack),
-                    _ if target.copy_stacks
-                        && wait.ip != 0
-                        && target.ended.is_none()
-                        && key.identity != Identity::Idle =>
-                    {
-                        Some(self.state.stacks.read_blocked(target, (wait.ip, wait.sp, wait.bp)))
-                    }
-                    _ => None,
-                },
+            let unwound = match self.state.unwound.get(&wait.tid) {
+                Some((start, stack)) if *start == wait.start => Some(*stack),
+                _ if target.copy_stacks
+                    && wait.ip != 0
+                    && !wait.key.seeded
+                    && target.ended.is_none()
+                    && key.identity != Identity::Idle =>
+                {
+                    Some(
+                        self.state
+                            .stacks
+                            .read_blocked(target, (wait.ip, wait.sp, wait.bp)),
+                    )
+                }
+                _ => None,
             };
-            self.state.ledger.add_open(key, now.since(wait.start), lower_bound, unwound);
+            self.state
+                .ledger
+                .add_open(key, now.since(wait.start), lower_bound, unwound);
         }
         count
     }
@@ -560,13 +597,9 @@ impl State {
                 self.threads_seen.push((key.pid, wait.tid));
             }
         }
-        let unwound = if wait.key.seeded {
-            self.seeds.get(&wait.tid).and_then(|seed| seed.user)
-        } else {
-            match self.unwound.get(&wait.tid) {
-                Some((start, stack)) if *start == wait.start => Some(*stack),
-                _ => None,
-            }
+        let unwound = match self.unwound.get(&wait.tid) {
+            Some((start, stack)) if *start == wait.start => Some(*stack),
+            _ => None,
         };
         let ns = wait.end.since(wait.start);
         let run_queue = wait.woken.map_or(0, |woken| wait.end.since(woken));
@@ -575,7 +608,9 @@ impl State {
     }
 
     fn on_user_stack(&mut self, event: &UserStackEvent<'_>) {
-        let Some(stack) = self.stacks.unwind(event) else { return };
+        let Some(stack) = self.stacks.unwind(event) else {
+            return;
+        };
         self.unwound.insert(event.tid, (event.start, stack));
         self.ledger.add_sample(
             SampleKey {
@@ -590,12 +625,16 @@ impl State {
 
     /// Notes a descriptor to look up soon, while it is likely still open.
     fn want(&mut self, key: &WaitKey) {
-        let WaitClass::Syscall(nr) = key.class else { return };
+        let WaitClass::Syscall(nr) = key.class else {
+            return;
+        };
         if self.looked_up >= LOOKUPS || key.identity == Identity::Idle {
             return;
         }
         if let Some(row) = syscall::by_number(nr) {
-            if matches!(row.subject, Subject::Fd(_)) && self.wanted.insert((key.pid, key.subject as i32)) {
+            if matches!(row.subject, Subject::Fd(_))
+                && self.wanted.insert((key.pid, key.subject as i32))
+            {
                 self.looked_up += 1;
             }
         }
@@ -615,9 +654,33 @@ impl State {
             key.identity = seed.task.identity;
             key.legality = seed.task.legality;
             key.go_status = seed.task.go_status;
+            key.user_stack = seed.user;
+            key.kernel_stack = seed.kernel;
         }
         key
     }
+}
+
+/// Forwards the kernel side's own diagnostics to our log, as they come.
+fn forward_kernel_log(kernel: &mut Kernel) {
+    let logger = match kernel.logger() {
+        Ok(logger) => logger,
+        Err(reason) => {
+            tracing::warn!(%reason, "the kernel side's log can not be read");
+            return;
+        }
+    };
+    tokio::spawn(async move {
+        // SAFETY: the logger owns its ring buffer's descriptor, open until both are dropped.
+        let watched = unsafe {
+            tokio::io::unix::AsyncFd::register_with_interest(logger, tokio::io::Interest::READABLE)
+        };
+        let Ok(mut watched) = watched else { return };
+        while let Ok(mut guard) = watched.readable_mut().await {
+            guard.get_inner_mut().flush();
+            guard.clear_ready();
+        }
+    });
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

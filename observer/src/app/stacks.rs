@@ -23,6 +23,7 @@ pub struct Stacks {
     symbolizer: SymbolizerHandle,
     unwinders: HashMap<Pid, Unwinder>,
     named: HashMap<StackId, Vec<Frame>>,
+    adopted: u32,
 }
 
 impl Stacks {
@@ -34,6 +35,7 @@ impl Stacks {
             symbolizer,
             unwinders: HashMap::new(),
             named: HashMap::new(),
+            adopted: 0,
         }
     }
 
@@ -48,7 +50,11 @@ impl Stacks {
 
     /// Keeps a stack.
     pub fn intern(&mut self, pid: Option<Pid>, addresses: &[u64], cut: Option<Reason>) -> StackId {
-        self.table.intern(RawStack { pid, addresses: Rc::from(addresses), cut })
+        self.table.intern(RawStack {
+            pid,
+            addresses: Rc::from(addresses),
+            cut,
+        })
     }
 
     /// Copies a stack out of the kernel's map, if that was not done before.
@@ -60,6 +66,17 @@ impl Stacks {
             let stack = self.intern(pid, &addresses, None);
             self.kernel_side.insert((pid, id), stack);
         }
+    }
+
+    /// Gives a stack that was read from outside an id like those of the kernel's map, but beyond
+    /// their range.
+    pub fn adopt(&mut self, stack: StackId) -> u32 {
+        const BEYOND: u32 = 1 << 31;
+        let pid = self.table.get(stack).and_then(|s| s.pid);
+        let id = BEYOND + self.adopted;
+        self.adopted += 1;
+        self.kernel_side.insert((pid, id), stack);
+        id
     }
 
     /// The stack that the kernel keeps under an id.
@@ -75,7 +92,11 @@ impl Stacks {
                 entry.insert(Unwinder::new(event.pid).ok()?)
             }
         };
-        let regs = Regs { ip: event.ip, sp: event.sp, bp: Some(event.bp) };
+        let regs = Regs {
+            ip: event.ip,
+            sp: event.sp,
+            bp: Some(event.bp),
+        };
         let unwound = unwinder.unwind(regs, event.bytes, MAX_FRAMES);
         Some(self.intern(Some(event.pid), &unwound.frames, unwound.truncated))
     }
@@ -85,9 +106,9 @@ impl Stacks {
         let pid = target.process.id.pid;
         let unwinder = match self.unwinders.entry(pid) {
             std::collections::hash_map::Entry::Occupied(entry) => Some(entry.into_mut()),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                Unwinder::new(pid).ok().map(|unwinder| entry.insert(unwinder))
-            }
+            std::collections::hash_map::Entry::Vacant(entry) => Unwinder::new(pid)
+                .ok()
+                .map(|unwinder| entry.insert(unwinder)),
         };
         let (addresses, cut) = target.blocked_stack(unwinder, regs);
         self.intern(Some(pid), &addresses, cut)
@@ -98,7 +119,11 @@ impl Stacks {
         let ids: Vec<StackId> = self
             .table
             .ids()
-            .filter(|id| self.table.get(*id).is_some_and(|stack| stack.pid == Some(pid)))
+            .filter(|id| {
+                self.table
+                    .get(*id)
+                    .is_some_and(|stack| stack.pid == Some(pid))
+            })
             .collect();
         for id in ids {
             self.name(id);
@@ -110,10 +135,14 @@ impl Stacks {
         if self.named.contains_key(&id) {
             return;
         }
-        let Some(stack) = self.table.get(id) else { return };
+        let Some(stack) = self.table.get(id) else {
+            return;
+        };
         let mut frames = match stack.pid {
-            Some(pid) => self.symbolizer.process(pid, &stack.addresses, Addresses::AfterCall),
-            None => self.symbolizer.kernel(&stack.addresses),
+            Some(pid) => self
+                .symbolizer
+                .process(pid, &stack.addresses, Addresses::AfterCall),
+            None => without_scheduler(self.symbolizer.kernel(&stack.addresses)),
         };
         if stack.cut.is_some() {
             if let Some(last) = frames.last_mut() {
@@ -133,10 +162,33 @@ impl Stacks {
     /// The frame to name a wait by.
     pub fn site(&self, id: StackId) -> Known<Frame> {
         let frames = self.frames(id);
-        match (classify::site(frames), self.table.get(id).and_then(|s| s.cut.clone())) {
+        match (
+            classify::site(frames),
+            self.table.get(id).and_then(|s| s.cut.clone()),
+        ) {
             (Known::Known(frame), _) => Known::Known(frame.clone()),
             (Known::Unknown(_), Some(cut)) => Known::Unknown(cut),
             (Known::Unknown(reason), None) => Known::Unknown(reason),
         }
     }
+}
+
+/// Kernel stacks are taken inside the scheduler: its frames and those of our own program, nearest
+/// first, are the same in every stack and tell nothing. What follows the last of them is kept.
+fn without_scheduler(mut frames: Vec<Frame>) -> Vec<Frame> {
+    const INNER: usize = 12;
+    let is_scheduler = |frame: &Frame| {
+        frame.function.as_deref().is_some_and(|name| {
+            matches!(
+                name,
+                "schedule" | "__schedule" | "preempt_schedule_irq" | "schedule_idle"
+            ) || name.starts_with("bpf_")
+                || name.starts_with("__traceiter_")
+                || name.starts_with("__bpf_trace_")
+        })
+    };
+    if let Some(last) = frames.iter().take(INNER).rposition(is_scheduler) {
+        frames.drain(..=last);
+    }
+    frames
 }

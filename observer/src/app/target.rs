@@ -84,8 +84,9 @@ impl Target {
             }
         }
         if self.runtime != RuntimeKind::Go {
-            self.copy_stacks =
-                crate::resolve::unwind::has_frame_pointers(&elf).known().is_some_and(|fp| !fp);
+            self.copy_stacks = crate::resolve::unwind::has_frame_pointers(&elf)
+                .known()
+                .is_some_and(|fp| !fp);
         }
     }
 
@@ -149,15 +150,26 @@ impl Target {
         const MOST: usize = 64 * 1024;
         let memory = self.memory();
         let Some(unwinder) = unwinder.filter(|_| self.copy_stacks) else {
-            return (crate::runtimes::reading::walk_frame_pointers(&memory, ip, bp, 127), None);
+            return (
+                crate::runtimes::reading::walk_frame_pointers(&memory, ip, bp, 127),
+                None,
+            );
         };
         let mut bytes = vec![0; MOST];
         let mut len = 0;
-        while len < MOST && memory.read(sp + len as u64, &mut bytes[len..len + PIECE]).is_ok() {
+        while len < MOST
+            && memory
+                .read(sp + len as u64, &mut bytes[len..len + PIECE])
+                .is_ok()
+        {
             len += PIECE;
         }
         let unwound = unwinder.unwind(
-            crate::resolve::unwind::Regs { ip, sp, bp: Some(bp) },
+            crate::resolve::unwind::Regs {
+                ip,
+                sp,
+                bp: Some(bp),
+            },
             &bytes[..len],
             127,
         );
@@ -165,7 +177,11 @@ impl Target {
     }
 
     /// The task and stack of a thread that was blocked before observation.
-    pub fn read_seed(&self, seed: &SeedEvent, class: crate::model::event::WaitClass) -> crate::runtimes::reading::TaskRead {
+    pub fn read_seed(
+        &self,
+        seed: &SeedEvent,
+        class: crate::model::event::WaitClass,
+    ) -> crate::runtimes::reading::TaskRead {
         crate::runtimes::reading::task_of(
             self.reader.known(),
             &self.memory(),

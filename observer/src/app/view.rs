@@ -55,7 +55,11 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
                 || Known::unknown("native programs have no runtime version"),
                 |image| image.version(),
             ),
-            evidence: target.image.as_ref().map(|image| image.evidence()).unwrap_or_default(),
+            evidence: target
+                .image
+                .as_ref()
+                .map(|image| image.evidence())
+                .unwrap_or_default(),
             degraded: (target.runtime != RuntimeKind::Native || target.degraded().is_some())
                 .then(|| target.degraded())
                 .flatten(),
@@ -152,12 +156,18 @@ fn completeness(observed: &Observed, rollup: &rollup::Rollup) -> Completeness {
     }
     let mut details_lost = BTreeMap::new();
     for (name, n) in [
-        ("record_buffer_full", counter(Counter::LostRecord) + observed.lost_records),
+        (
+            "record_buffer_full",
+            counter(Counter::LostRecord) + observed.lost_records,
+        ),
         ("record_not_understood", observed.undecoded),
         ("tasks_folded", counter(Counter::FoldedTasks)),
         ("task_unreadable", counter(Counter::TaskUnreadable)),
         ("task_mismatch", counter(Counter::TaskMismatch)),
-        ("process_record_buffer_full", counter(Counter::LostProcessRecord)),
+        (
+            "process_record_buffer_full",
+            counter(Counter::LostProcessRecord),
+        ),
     ] {
         if n > 0 {
             details_lost.insert(name, n);
@@ -184,7 +194,9 @@ fn overhead(observed: &Observed) -> Overhead {
         .targets
         .iter()
         .filter(|t| pids.contains(&t.process.id.pid))
-        .map(|t| Some((usage::cpu_of(t.process.id.pid)?.checked_sub(t.cpu_at_start?)?).as_nanos() as u64))
+        .map(|t| {
+            Some((usage::cpu_of(t.process.id.pid)?.checked_sub(t.cpu_at_start?)?).as_nanos() as u64)
+        })
         .sum();
     Overhead {
         target_cpu_share: match (target_cpu, observed.bpf) {

@@ -37,7 +37,10 @@ pub enum DecodeError {
 /// Reads a plain-integer struct from the front of `bytes`.
 fn read<T: aya::Pod>(bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.len() < size_of::<T>() {
-        return Err(DecodeError::Short { want: size_of::<T>(), got: bytes.len() });
+        return Err(DecodeError::Short {
+            want: size_of::<T>(),
+            got: bytes.len(),
+        });
     }
     // SAFETY: there are enough bytes, any bytes are a valid `Pod`, and the read is unaligned.
     Ok(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
@@ -69,14 +72,19 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
                 bp: head.bp,
                 class: wait::class(head.class as u8, head.syscall),
                 subject: head.subject,
-                bytes: rest.get(..len).ok_or(DecodeError::BadLength { claimed: head.len })?,
+                bytes: rest
+                    .get(..len)
+                    .ok_or(DecodeError::BadLength { claimed: head.len })?,
             }))
         }
         Kind::Exec => Ok(Event::Exec { pid }),
         Kind::Exit => Ok(Event::Exit { pid }),
         Kind::Fork => {
             let record: ProcessRecord = read(bytes)?;
-            Ok(Event::Fork { pid, child: Pid(record.child) })
+            Ok(Event::Fork {
+                pid,
+                child: Pid(record.child),
+            })
         }
     }
 }
@@ -87,10 +95,16 @@ mod tests {
 
     #[test]
     fn short_unknown_and_inconsistent_records_are_errors() {
-        assert_eq!(decode(&[]).unwrap_err(), DecodeError::Short { want: 24, got: 0 });
+        assert_eq!(
+            decode(&[]).unwrap_err(),
+            DecodeError::Short { want: 24, got: 0 }
+        );
         let mut unknown = [0_u8; 64];
         unknown[0] = 0xff;
-        assert_eq!(decode(&unknown).unwrap_err(), DecodeError::UnknownKind(0xff));
+        assert_eq!(
+            decode(&unknown).unwrap_err(),
+            DecodeError::UnknownKind(0xff)
+        );
         let mut short = [0_u8; 100];
         short[0] = Kind::Wait as u8;
         assert!(matches!(decode(&short), Err(DecodeError::Short { .. })));
@@ -108,7 +122,9 @@ mod tests {
             for kind in [1_u8, 2, 20, 21, 22, 99] {
                 let mut bytes = vec![0_u8; length];
                 for byte in &mut bytes {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    state = state
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
                     *byte = (state >> 33) as u8;
                 }
                 if length > 2 {

@@ -41,17 +41,29 @@ fn identity(task: &task::Task) -> Identity {
 /// Whether tokio allows blocking where this task was.
 fn legality(task: &task::Task) -> Legality {
     if task.flags & TASK_HAS_ENTERED == 0 {
-        return if task.kind == TASK_TOKIO { Legality::Unknown } else { Legality::NoRule };
+        return if task.kind == TASK_TOKIO {
+            Legality::Unknown
+        } else {
+            Legality::NoRule
+        };
     }
     if task.detail == NOT_ENTERED {
         // A task id without an entered runtime: spawn_blocking or block_in_place. No id: a thread
         // that tokio knows nothing of.
-        return if task.kind == TASK_TOKIO { Legality::MayBlock } else { Legality::NoRule };
+        return if task.kind == TASK_TOKIO {
+            Legality::MayBlock
+        } else {
+            Legality::NoRule
+        };
     }
     if task.flags & TASK_HAS_BUDGET != 0 && task.flags & TASK_IN_POLL == 0 {
         // Inside the runtime, but not inside a budgeted poll: the runtime's own code, or a future
         // that opted out of the budget.
-        return if task.kind == TASK_TOKIO { Legality::InPoll } else { Legality::Unknown };
+        return if task.kind == TASK_TOKIO {
+            Legality::InPoll
+        } else {
+            Legality::Unknown
+        };
     }
     Legality::InPoll
 }
@@ -78,7 +90,11 @@ pub fn class(class: u8, syscall: i32) -> WaitClass {
 /// A key of the kernel's aggregates.
 pub fn key(wire: &wire::WaitKey) -> WaitKey {
     let class = class(wire.class, wire.syscall);
-    let identity = if wire.folded == 0 { identity(&wire.task) } else { Identity::Folded };
+    let identity = if wire.folded == 0 {
+        identity(&wire.task)
+    } else {
+        Identity::Folded
+    };
     WaitKey {
         pid: Pid(wire.tgid),
         identity,

@@ -26,7 +26,9 @@ pub struct PerfSource {
 
 impl std::fmt::Debug for PerfSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PerfSource").field("lost", &self.lost).finish_non_exhaustive()
+        f.debug_struct("PerfSource")
+            .field("lost", &self.lost)
+            .finish_non_exhaustive()
     }
 }
 
@@ -43,7 +45,12 @@ impl PerfSource {
                 .map_err(|e| wrong(&e))?;
             buffers.push(buffer);
         }
-        Ok(Self { _array: array, buffers, joined: BytesMut::with_capacity(32 * 1024), lost: 0 })
+        Ok(Self {
+            _array: array,
+            buffers,
+            joined: BytesMut::with_capacity(32 * 1024),
+            lost: 0,
+        })
     }
 
     pub(super) async fn ready(&mut self) -> Result<(), IntakeError> {
@@ -60,7 +67,11 @@ impl PerfSource {
                     Poll::Pending => {}
                 }
             }
-            if any { Poll::Ready(Ok(())) } else { Poll::Pending }
+            if any {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            }
         })
         .await
     }

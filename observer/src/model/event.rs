@@ -217,6 +217,12 @@ pub struct Tally {
 
 impl Default for Tally {
     fn default() -> Self {
-        Self { count: 0, total_ns: 0, run_queue_ns: 0, max_ns: 0, buckets: [0; BUCKETS] }
+        Self {
+            count: 0,
+            total_ns: 0,
+            run_queue_ns: 0,
+            max_ns: 0,
+            buckets: [0; BUCKETS],
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! The types that stages meet in: plain data, no kernel layout, no serialization.
 
 pub mod cause;
+pub mod census;
+pub mod doctor;
 pub mod event;
 pub mod ids;
 pub mod known;
 pub mod memory;
 pub mod names;
-pub mod doctor;
 pub mod ps;
 pub mod resource;
 pub mod stack;

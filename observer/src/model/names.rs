@@ -37,7 +37,9 @@ pub fn cause_of(class: WaitClass, resource: Option<&Resource>) -> Cause {
         WaitClass::Kernel | WaitClass::Unknown => return Cause::Other,
         WaitClass::Syscall(nr) => nr,
     };
-    let Some(row) = super::syscall::by_number(nr) else { return Cause::Other };
+    let Some(row) = super::syscall::by_number(nr) else {
+        return Cause::Other;
+    };
     match (row.cause, resource.map(|r| r.kind)) {
         (Cause::FileIo, Some("socket")) => match row.name {
             "write" | "writev" | "sendfile" => Cause::Send,

@@ -74,7 +74,9 @@ pub struct Kernel {
 
 impl std::fmt::Debug for Kernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kernel").field("outcomes", &self.outcomes).finish_non_exhaustive()
+        f.debug_struct("Kernel")
+            .field("outcomes", &self.outcomes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -109,14 +111,21 @@ impl Kernel {
                     AttachError::Load(chain(&error))
                 }
             })?;
-        let mut kernel = Self { ebpf, btf, iterators: Vec::new(), outcomes: Vec::new() };
+        let mut kernel = Self {
+            ebpf,
+            btf,
+            iterators: Vec::new(),
+            outcomes: Vec::new(),
+        };
         let subjects = kernel.ebpf.map_mut("SUBJECTS");
         let subjects = subjects.ok_or(AttachError::Map("SUBJECTS", "missing".into()))?;
         // Borrowed, not taken: programs refer to the map when they are loaded later.
         let mut subjects: Array<_, u8> =
             Array::try_from(subjects).map_err(|e| AttachError::Map("SUBJECTS", chain(&e)))?;
         for nr in settings::subject_syscalls() {
-            subjects.set(nr, 1, 0).map_err(|e| AttachError::Map("SUBJECTS", chain(&e)))?;
+            subjects
+                .set(nr, 1, 0)
+                .map_err(|e| AttachError::Map("SUBJECTS", chain(&e)))?;
         }
         Ok(kernel)
     }
@@ -164,7 +173,9 @@ impl Kernel {
         let program = self
             .ebpf
             .program_mut(hook.program())
-            .ok_or(ProgramError::InvalidName { name: hook.program().to_owned() })?;
+            .ok_or(ProgramError::InvalidName {
+                name: hook.program().to_owned(),
+            })?;
         // Iterators are planned only when BTF is there; the error says so otherwise.
         let btf = self.btf.as_ref();
         let no_btf = || ProgramError::IOError(std::io::Error::other("the kernel has no BTF"));
@@ -179,12 +190,17 @@ impl Kernel {
                 program.load()?;
                 program.attach(event)?;
             }
-            Hook::Tracepoint { category, event, .. } => {
+            Hook::Tracepoint {
+                category, event, ..
+            } => {
                 let program: &mut TracePoint = program.try_into()?;
                 program.load()?;
                 program.attach(category, event)?;
             }
-            Hook::Iterator { program: name, over } => {
+            Hook::Iterator {
+                program: name,
+                over,
+            } => {
                 let program: &mut Iter = program.try_into()?;
                 program.load(over, btf.ok_or_else(no_btf)?)?;
                 self.iterators.push(name);
@@ -203,7 +219,9 @@ impl Kernel {
             return Ok(None);
         }
         let failed = |e: &dyn std::error::Error| Reason::with(chain(e));
-        let Some(program) = self.ebpf.program_mut("seed_tasks") else { return Ok(None) };
+        let Some(program) = self.ebpf.program_mut("seed_tasks") else {
+            return Ok(None);
+        };
         let program: &mut Iter = program.try_into().map_err(|e: ProgramError| failed(&e))?;
         let link = program.attach().map_err(|e| failed(&e))?;
         let link = program.take_link(link).map_err(|e| failed(&e))?;
@@ -227,7 +245,10 @@ impl Kernel {
     }
 
     fn array<V: aya::Pod>(&mut self, name: &'static str) -> Result<Array<MapData, V>, AttachError> {
-        let map = self.ebpf.take_map(name).ok_or(AttachError::Map(name, "missing".into()))?;
+        let map = self
+            .ebpf
+            .take_map(name)
+            .ok_or(AttachError::Map(name, "missing".into()))?;
         Array::try_from(map).map_err(|e| AttachError::Map(name, chain(&e)))
     }
 
@@ -235,7 +256,10 @@ impl Kernel {
         &mut self,
         name: &'static str,
     ) -> Result<HashMap<MapData, K, V>, AttachError> {
-        let map = self.ebpf.take_map(name).ok_or(AttachError::Map(name, "missing".into()))?;
+        let map = self
+            .ebpf
+            .take_map(name)
+            .ok_or(AttachError::Map(name, "missing".into()))?;
         HashMap::try_from(map).map_err(|e| AttachError::Map(name, chain(&e)))
     }
 
@@ -308,7 +332,9 @@ impl Maps {
     /// # Errors
     /// When the kernel refuses the write.
     pub fn set_control(&mut self, control: Control) -> Result<(), AttachError> {
-        self.control.set(0, control, 0).map_err(|e| AttachError::Map("CONTROL", chain(&e)))
+        self.control
+            .set(0, control, 0)
+            .map_err(|e| AttachError::Map("CONTROL", chain(&e)))
     }
 
     /// Adds or replaces a target.
@@ -342,8 +368,12 @@ impl Maps {
 
     /// Takes the aggregates of generations before `epoch` out of the kernel: they no longer change.
     pub fn drain_waits(&mut self, epoch: u32, mut each: impl FnMut(&WaitKey, &WaitSum)) {
-        let old: Vec<WaitKey> =
-            self.waits.keys().filter_map(Result::ok).filter(|key| key.epoch < epoch).collect();
+        let old: Vec<WaitKey> = self
+            .waits
+            .keys()
+            .filter_map(Result::ok)
+            .filter(|key| key.epoch < epoch)
+            .collect();
         for key in old {
             if let Ok(sum) = self.waits.get(&key, 0) {
                 each(&key, &sum);

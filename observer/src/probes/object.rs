@@ -36,10 +36,12 @@ impl Transport {
     /// SHA-256 of the object, in hex.
     pub fn sha256(self) -> String {
         use std::fmt::Write as _;
-        Sha256::digest(self.object()).iter().fold(String::new(), |mut text, byte| {
-            // Writing to a String can not fail.
-            let _infallible = write!(text, "{byte:02x}");
-            text
-        })
+        Sha256::digest(self.object())
+            .iter()
+            .fold(String::new(), |mut text, byte| {
+                // Writing to a String can not fail.
+                let _infallible = write!(text, "{byte:02x}");
+                text
+            })
     }
 }

@@ -30,6 +30,9 @@ impl Outcome {
             .map(|(hook, reason)| format!("{}: {reason}", hook.mechanism()))
             .collect::<Vec<_>>()
             .join("; ");
-        Some(format!("probe {} is off, so {lost} ({why})", self.spec.name))
+        Some(format!(
+            "probe {} is off, so {lost} ({why})",
+            self.spec.name
+        ))
     }
 }

@@ -33,9 +33,9 @@ fn usable(hook: Hook, facts: &Facts) -> Result<(), Reason> {
     }
     match hook {
         Hook::Btf { .. } | Hook::Iterator { .. } => facts.btf.clone(),
-        Hook::Raw { .. } if !facts.task_offsets => {
-            Err(Reason::new("offsets of task_struct are not known without BTF"))
-        }
+        Hook::Raw { .. } if !facts.task_offsets => Err(Reason::new(
+            "offsets of task_struct are not known without BTF",
+        )),
         Hook::Raw { .. } => Ok(()),
         Hook::Tracepoint { .. } => facts.tracefs.clone(),
     }
@@ -47,7 +47,11 @@ pub fn plan(tier: Tier, facts: &Facts) -> Vec<Planned> {
         .iter()
         .filter(|spec| spec.tier <= tier)
         .map(|spec| {
-            let mut planned = Planned { spec, hooks: Vec::new(), ruled_out: Vec::new() };
+            let mut planned = Planned {
+                spec,
+                hooks: Vec::new(),
+                ruled_out: Vec::new(),
+            };
             for hook in spec.hooks {
                 match usable(*hook, facts) {
                     Ok(()) => planned.hooks.push(*hook),
@@ -64,7 +68,12 @@ mod tests {
     use super::*;
 
     fn facts() -> Facts {
-        Facts { btf: Ok(()), tracefs: Ok(()), task_offsets: true, excluded: Vec::new() }
+        Facts {
+            btf: Ok(()),
+            tracefs: Ok(()),
+            task_offsets: true,
+            excluded: Vec::new(),
+        }
     }
 
     fn first(facts: &Facts, probe: &str) -> Option<&'static str> {
@@ -76,18 +85,30 @@ mod tests {
     #[test]
     fn the_best_mechanism_comes_first_and_each_missing_fact_costs_one() {
         assert_eq!(first(&facts(), "sched_switch"), Some("tp_btf"));
-        let no_btf = Facts { btf: Err(Reason::new("no BTF")), ..facts() };
+        let no_btf = Facts {
+            btf: Err(Reason::new("no BTF")),
+            ..facts()
+        };
         assert_eq!(first(&no_btf, "sched_switch"), Some("raw_tracepoint"));
         assert_eq!(first(&no_btf, "seed_tasks"), None);
-        let bare = Facts { task_offsets: false, ..no_btf };
+        let bare = Facts {
+            task_offsets: false,
+            ..no_btf
+        };
         assert_eq!(first(&bare, "sched_switch"), Some("tracepoint"));
-        let nothing = Facts { tracefs: Err(Reason::new("no tracefs")), ..bare };
+        let nothing = Facts {
+            tracefs: Err(Reason::new("no tracefs")),
+            ..bare
+        };
         assert_eq!(first(&nothing, "sched_switch"), None);
     }
 
     #[test]
     fn a_mechanism_can_be_excluded_to_test_the_next() {
-        let facts = Facts { excluded: vec!["tp_btf".into()], ..facts() };
+        let facts = Facts {
+            excluded: vec!["tp_btf".into()],
+            ..facts()
+        };
         assert_eq!(first(&facts, "sched_switch"), Some("raw_tracepoint"));
         assert_eq!(first(&facts, "seed_tasks"), Some("iterator"));
     }

@@ -21,7 +21,10 @@ fn offset(known: &Known<u32>) -> u32 {
 /// The read-only facts that are patched into the object before it is loaded.
 pub fn kernel_config(facts: &KernelFacts, formats: &TracepointFormats) -> KernelConfig {
     let since = |(major, minor)| {
-        facts.version.known().is_some_and(|v: &KernelVersion| (v.major, v.minor) >= (major, minor))
+        facts
+            .version
+            .known()
+            .is_some_and(|v: &KernelVersion| (v.major, v.minor) >= (major, minor))
     };
     let mut config = KernelConfig {
         task_pid: offset(&facts.task.pid),
@@ -31,7 +34,10 @@ pub fn kernel_config(facts: &KernelFacts, formats: &TracepointFormats) -> Kernel
         task_on_cpu: offset(&facts.task.on_cpu),
         has_task_pt_regs: u32::from(since(TASK_PT_REGS)),
         switch_has_state: u32::from(
-            facts.sched_switch_arguments.known().is_some_and(|n| *n >= 4),
+            facts
+                .sched_switch_arguments
+                .known()
+                .is_some_and(|n| *n >= 4),
         ),
         tp_switch_next_pid: formats.switch_next_pid.unwrap_or(NO_OFFSET),
         tp_switch_prev_state: formats.switch_prev_state.unwrap_or(NO_OFFSET),
@@ -43,7 +49,11 @@ pub fn kernel_config(facts: &KernelFacts, formats: &TracepointFormats) -> Kernel
         preempt_count: 0,
     };
     match facts.preempt_count.known() {
-        Some(PreemptCount::ThroughRunQueue { task_cfs_rq, cfs_rq_rq, delta }) => {
+        Some(PreemptCount::ThroughRunQueue {
+            task_cfs_rq,
+            cfs_rq_rq,
+            delta,
+        }) => {
             config.task_cfs_rq = *task_cfs_rq;
             config.cfs_rq_rq = *cfs_rq_rq;
             config.preempt_delta = *delta;
@@ -80,7 +90,11 @@ pub fn target_config(
             config.go_g_status = go.g_status;
             config.go_g_waitreason = go.g_waitreason;
             config.go_m_curg = go.m_curg;
-            config.go_m_procid = if same_pid_namespace { go.m_procid } else { NO_OFFSET };
+            config.go_m_procid = if same_pid_namespace {
+                go.m_procid
+            } else {
+                NO_OFFSET
+            };
         }
         Some(TaskReader::Tokio(tokio)) => {
             config.reader = READER_TOKIO;

@@ -101,8 +101,14 @@ macro_rules! sched {
         ProbeSpec {
             name: $event,
             hooks: &[
-                Hook::Btf { program: concat!($event, "_btf"), event: $event },
-                Hook::Raw { program: concat!($event, "_raw"), event: $event },
+                Hook::Btf {
+                    program: concat!($event, "_btf"),
+                    event: $event,
+                },
+                Hook::Raw {
+                    program: concat!($event, "_raw"),
+                    event: $event,
+                },
                 Hook::Tracepoint {
                     program: concat!($event, "_tp"),
                     category: "sched",
@@ -121,8 +127,14 @@ macro_rules! sched_typed {
         ProbeSpec {
             name: $event,
             hooks: &[
-                Hook::Btf { program: concat!($event, "_btf"), event: $event },
-                Hook::Raw { program: concat!($event, "_raw"), event: $event },
+                Hook::Btf {
+                    program: concat!($event, "_btf"),
+                    event: $event,
+                },
+                Hook::Raw {
+                    program: concat!($event, "_raw"),
+                    event: $event,
+                },
             ],
             need: $need,
             tier: Tier::Sched,
@@ -133,14 +145,32 @@ macro_rules! sched_typed {
 /// Every probe. Adding one is one row here and one function in `observer-ebpf/src/probes`.
 pub const PROBES: &[ProbeSpec] = &[
     sched!("sched_switch", Need::Required),
-    sched!("sched_waking", Need::Optional("wakers and run-queue delay are not known")),
-    sched_typed!("sched_wakeup_new", Need::Optional("the start-up delay of new threads is not seen")),
-    sched!("sched_process_exec", Need::Optional("a target that calls exec is noticed late")),
-    sched!("sched_process_exit", Need::Optional("the end of a target is noticed late")),
-    sched_typed!("sched_process_fork", Need::Optional("child processes are not noticed")),
+    sched!(
+        "sched_waking",
+        Need::Optional("wakers and run-queue delay are not known")
+    ),
+    sched_typed!(
+        "sched_wakeup_new",
+        Need::Optional("the start-up delay of new threads is not seen")
+    ),
+    sched!(
+        "sched_process_exec",
+        Need::Optional("a target that calls exec is noticed late")
+    ),
+    sched!(
+        "sched_process_exit",
+        Need::Optional("the end of a target is noticed late")
+    ),
+    sched_typed!(
+        "sched_process_fork",
+        Need::Optional("child processes are not noticed")
+    ),
     ProbeSpec {
         name: "seed_tasks",
-        hooks: &[Hook::Iterator { program: "seed_tasks", over: "task" }],
+        hooks: &[Hook::Iterator {
+            program: "seed_tasks",
+            over: "task",
+        }],
         need: Need::Optional("waits that began before observation are seen only when they end"),
         tier: Tier::Sched,
     },

@@ -32,7 +32,10 @@ pub fn task_of(
     class: WaitClass,
 ) -> TaskRead {
     let thread = TaskRead {
-        identity: Identity::Task(TaskRef { kind: TaskKind::Thread, id: u64::from(tid.0) }),
+        identity: Identity::Task(TaskRef {
+            kind: TaskKind::Thread,
+            id: u64::from(tid.0),
+        }),
         legality: Legality::NoRule,
         go_status: None,
     };
@@ -51,39 +54,61 @@ pub fn task_of(
                 }
                 let curg = at(m, go.m_curg)?;
                 if curg == 0 {
-                    return Ok(TaskRead { identity: Identity::Idle, ..thread });
+                    return Ok(TaskRead {
+                        identity: Identity::Idle,
+                        ..thread
+                    });
                 }
                 let id = at(curg, go.g_goid)?;
                 let status = memory.read_u32(curg + u64::from(go.g_status))?;
                 Ok::<_, crate::model::memory::ReadError>(TaskRead {
-                    identity: Identity::Task(TaskRef { kind: TaskKind::Goroutine, id }),
+                    identity: Identity::Task(TaskRef {
+                        kind: TaskKind::Goroutine,
+                        id,
+                    }),
                     legality: Legality::NoRule,
                     go_status: Some(status as u8),
                 })
             };
-            read().unwrap_or(TaskRead { identity: Identity::Unreadable, ..thread })
+            read().unwrap_or(TaskRead {
+                identity: Identity::Unreadable,
+                ..thread
+            })
         }
         Some(TaskReader::Tokio(tokio)) => {
             let byte = |offset: i64| {
                 let mut byte = [0];
-                memory.read(fsbase.wrapping_add_signed(offset), &mut byte).ok().map(|()| byte[0])
+                memory
+                    .read(fsbase.wrapping_add_signed(offset), &mut byte)
+                    .ok()
+                    .map(|()| byte[0])
             };
             let at = fsbase.wrapping_add_signed(tokio.id_offset);
             let id = match tokio.id_form {
                 TokioIdForm::NonZero => memory.read_u64(at),
                 TokioIdForm::Tagged => memory.read_u64(at).and_then(|tag| {
-                    if tag == 0 { Ok(0) } else { memory.read_u64(at + 8) }
+                    if tag == 0 {
+                        Ok(0)
+                    } else {
+                        memory.read_u64(at + 8)
+                    }
                 }),
             };
             let Ok(id) = id else {
-                return TaskRead { identity: Identity::Unreadable, ..thread };
+                return TaskRead {
+                    identity: Identity::Unreadable,
+                    ..thread
+                };
             };
             let entered = tokio.entered_offset.and_then(byte);
             let in_poll = tokio.budget_offset.and_then(byte).map(|tag| tag != 0);
             let inside = entered.is_some_and(|e| e != NOT_ENTERED);
             let parks = matches!(class, WaitClass::Syscall(nr) if PARKING.contains(&nr));
             if inside && parks && in_poll == Some(false) {
-                return TaskRead { identity: Identity::Idle, ..thread };
+                return TaskRead {
+                    identity: Identity::Idle,
+                    ..thread
+                };
             }
             let legality = match (entered, id) {
                 (None, 0) => Legality::NoRule,
@@ -96,9 +121,16 @@ pub fn task_of(
             let identity = if id == 0 {
                 thread.identity
             } else {
-                Identity::Task(TaskRef { kind: TaskKind::TokioTask, id })
+                Identity::Task(TaskRef {
+                    kind: TaskKind::TokioTask,
+                    id,
+                })
             };
-            TaskRead { identity, legality, go_status: None }
+            TaskRead {
+                identity,
+                legality,
+                go_status: None,
+            }
         }
     }
 }

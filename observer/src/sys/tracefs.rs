@@ -44,7 +44,9 @@ impl TracepointFormats {
             wakeup_pid: field(&waking, "pid"),
         };
         if formats.switch_next_pid.is_none() || formats.switch_prev_state.is_none() {
-            return Err(Reason::new("the format of tracepoint sched_switch is not understood"));
+            return Err(Reason::new(
+                "the format of tracepoint sched_switch is not understood",
+            ));
         }
         Ok(formats)
     }

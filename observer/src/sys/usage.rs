@@ -30,9 +30,14 @@ pub fn own_peak_rss() -> u64 {
 
 /// CPU time that a process has used, if it can be read.
 pub fn cpu_of(pid: Pid) -> Option<Duration> {
-    let stat = procfs::process::Process::new(pid.0 as i32).ok()?.stat().ok()?;
+    let stat = procfs::process::Process::new(pid.0 as i32)
+        .ok()?
+        .stat()
+        .ok()?;
     let ticks = procfs::ticks_per_second();
-    Some(Duration::from_secs_f64((stat.utime + stat.stime) as f64 / ticks as f64))
+    Some(Duration::from_secs_f64(
+        (stat.utime + stat.stime) as f64 / ticks as f64,
+    ))
 }
 
 /// The name of a thread (at most 15 bytes).
@@ -48,7 +53,10 @@ pub fn cpus() -> u32 {
 
 /// CLOCK_MONOTONIC in nanoseconds: the clock of the kernel side.
 pub fn monotonic_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `time` is a valid place for the result; the clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64

@@ -114,7 +114,7 @@ fn native(project: &Project, out: &Path) -> Result<()> {
             .is_some_and(|extension| extension == "rs")
         {
             let mut compiler = Command::new("rustc");
-            compiler.args(["--edition=2024", "-O", "-g", "-Cforce-frame-pointers=yes"]);
+            compiler.args(["--edition=2021", "-O", "-g", "-Cforce-frame-pointers=yes"]);
             compiler
         } else {
             continue;

@@ -24,7 +24,12 @@ impl GoModule {
         } else {
             FrameKind::User
         };
-        ResolvedFrame { function: function.to_owned(), file, line, kind: Some(kind) }
+        ResolvedFrame {
+            function: function.to_owned(),
+            file,
+            line,
+            kind: Some(kind),
+        }
     }
 }
 

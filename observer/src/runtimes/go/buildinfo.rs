@@ -195,7 +195,10 @@ mod tests {
 
     #[test]
     fn a_record_gives_version_and_modules() {
-        let modules = format!("path\tx\nmod\tshop/app\tv1\ndep\tgithub.com/a/b\tv2\nbuild\t-s={}\n", "x".repeat(99));
+        let modules = format!(
+            "path\tx\nmod\tshop/app\tv1\ndep\tgithub.com/a/b\tv2\nbuild\t-s={}\n",
+            "x".repeat(99)
+        );
         let mut data = vec![0; 48];
         data.extend(record("go1.26.8", &modules));
         let info = search(&data).unwrap();

@@ -85,12 +85,18 @@ mod tests {
 
     #[test]
     fn each_form_of_the_tls_access_is_understood() {
-        let check = |code: &[u8], expected| assert_eq!(tls_form(code, 0x1000), expected, "{code:x?}");
+        let check =
+            |code: &[u8], expected| assert_eq!(tls_form(code, 0x1000), expected, "{code:x?}");
         // mov %fs:0xfffffffffffffff8,%rax
-        check(&[0x64, 0x48, 0x8b, 0x04, 0x25, 0xf8, 0xff, 0xff, 0xff], Some(TlsForm::Offset(-8)));
+        check(
+            &[0x64, 0x48, 0x8b, 0x04, 0x25, 0xf8, 0xff, 0xff, 0xff],
+            Some(TlsForm::Offset(-8)),
+        );
         // mov $-8,%rcx; mov %fs:(%rcx),%rax
         check(
-            &[0x48, 0xc7, 0xc1, 0xf8, 0xff, 0xff, 0xff, 0x64, 0x48, 0x8b, 0x01],
+            &[
+                0x48, 0xc7, 0xc1, 0xf8, 0xff, 0xff, 0xff, 0x64, 0x48, 0x8b, 0x01,
+            ],
             Some(TlsForm::Offset(-8)),
         );
         // mov 0x10(%rip),%rcx; mov %fs:(%rcx),%rax
@@ -107,7 +113,9 @@ mod tests {
     #[test]
     fn loads_and_leas_are_found() {
         // lea 0x10(%rip),%rax; mov 0x20(%rip),%rcx
-        let code = [0x48, 0x8d, 0x05, 0x10, 0, 0, 0, 0x48, 0x8b, 0x0d, 0x20, 0, 0, 0];
+        let code = [
+            0x48, 0x8d, 0x05, 0x10, 0, 0, 0, 0x48, 0x8b, 0x0d, 0x20, 0, 0, 0,
+        ];
         assert_eq!(first_lea(&code, 0x1000), Some(0x1017));
         assert_eq!(first_load(&code, 0x1000), Some(0x102e));
         assert_eq!(first_load(&[0x90; 200], 0), None);

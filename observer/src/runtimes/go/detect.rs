@@ -105,11 +105,9 @@ impl GoImage {
             .map_err(|e| Reason::with(e.to_string()))?;
         let bias = load_bias(&elf, process)?;
         let at = |address: u64| bias.wrapping_add(address);
-        let allgs = parts
-            .anchors
-            .allgs
-            .map(at)
-            .ok_or(Reason::new("the list of goroutines could not be found in the executable"))?;
+        let allgs = parts.anchors.allgs.map(at).ok_or(Reason::new(
+            "the list of goroutines could not be found in the executable",
+        ))?;
         let try_offsets = |offsets: &GoOffsets| {
             let check = Check {
                 offsets,
@@ -136,8 +134,13 @@ impl GoImage {
         };
         let (offsets, source, checked) = by_table.or_else(|reason| {
             let found = dwarf::offsets(&elf).map_err(|e| Reason::with(format!("{reason}; {e}")))?;
-            let checked = try_offsets(&found).map_err(|e| Reason::with(format!("{reason}; {e}")))?;
-            Ok::<_, Reason>((found, "offsets from the program's debug information".to_owned(), checked))
+            let checked =
+                try_offsets(&found).map_err(|e| Reason::with(format!("{reason}; {e}")))?;
+            Ok::<_, Reason>((
+                found,
+                "offsets from the program's debug information".to_owned(),
+                checked,
+            ))
         })?;
         let tls = parts.tls.clone();
         let tls_offset = match tls.and_then(|t| t.offset(memory, bias)) {
@@ -172,11 +175,15 @@ impl RuntimeImage for GoImage {
                     Ok(tls) => tls.evidence.to_owned(),
                     Err(reason) => reason.to_string(),
                 });
-                evidence.push(match (parts.anchors.allgs, parts.symbols.tables().variables.allgs) {
-                    (Some(_), Some(_)) => "list of goroutines by symbol".to_owned(),
-                    (Some(_), None) => "list of goroutines from the code of runtime.forEachG".to_owned(),
-                    (None, _) => "list of goroutines not found".to_owned(),
-                });
+                evidence.push(
+                    match (parts.anchors.allgs, parts.symbols.tables().variables.allgs) {
+                        (Some(_), Some(_)) => "list of goroutines by symbol".to_owned(),
+                        (Some(_), None) => {
+                            "list of goroutines from the code of runtime.forEachG".to_owned()
+                        }
+                        (None, _) => "list of goroutines not found".to_owned(),
+                    },
+                );
             }
             Err(reason) => evidence.push(reason.to_string()),
         }

@@ -74,7 +74,6 @@ fn collect(elf: &Elf<'_>) -> Result<Fields, Reason> {
         gimli::SectionId::DebugAbbrev,
         gimli::SectionId::DebugStr,
         gimli::SectionId::DebugLineStr,
-        gimli::SectionId::DebugStrOffsets,
     ]
     .into_iter()
     .filter_map(|id| Some((id.name(), elf::section(elf, id.name())?.1)))
@@ -94,19 +93,26 @@ fn collect(elf: &Elf<'_>) -> Result<Fields, Reason> {
     let mut steps = 0_u32;
     let mut units = dwarf.units();
     while let Some(header) = units.next().map_err(damaged)? {
-        let unit = dwarf.unit(header).map_err(damaged)?;
-        let mut entries = unit.entries();
+        let abbreviations = dwarf.abbreviations(&header).map_err(damaged)?;
+        let mut entries = header.entries(&abbreviations);
         // The structure whose members are being read, and its depth.
         let mut current: Option<(&'static str, isize)> = None;
         while let Some(entry) = entries.next_dfs().map_err(damaged)? {
             steps += 1;
             if steps.is_multiple_of(STRIDE) && started.elapsed() > BUDGET {
-                return Err(Reason::new("the debug information is too large to search in time"));
+                return Err(Reason::new(
+                    "the debug information is too large to search in time",
+                ));
             }
             let depth = entry.depth();
             let name = || {
-                let value = entry.attr_value(gimli::DW_AT_name)?;
-                dwarf.attr_string(&unit, value).ok()
+                match entry.attr_value(gimli::DW_AT_name)? {
+                    AttributeValue::String(name) => Some(name),
+                    AttributeValue::DebugStrRef(at) => dwarf.string(at).ok(),
+                    AttributeValue::DebugLineStrRef(at) => dwarf.line_string(at).ok(),
+                    // Indexed strings: the Go linker does not write them.
+                    _ => None,
+                }
             };
             if let Some((_, at)) = current
                 && depth <= at

@@ -76,7 +76,9 @@ pub fn load_bias(elf: &Elf<'_>, process: &Process) -> Result<u64, Reason> {
         .iter()
         .find(|m| m.path.as_deref() == Some(process.exe.as_path()) && m.offset == 0)
         .map(|m| m.start.wrapping_sub(base & !0xfff))
-        .ok_or(Reason::new("the executable is not mapped where it was expected"))
+        .ok_or(Reason::new(
+            "the executable is not mapped where it was expected",
+        ))
 }
 
 /// The header of `allgs`: address of the array and number of entries.
@@ -91,10 +93,14 @@ pub fn read_allgs(memory: &dyn Memory, address: u64) -> Result<(u64, u64), Reaso
     let word = |i: usize| u64_at(&header, 8 * i).unwrap_or(0);
     let (array, len, capacity) = (word(0), word(1), word(2));
     if array == 0 || len == 0 {
-        return Err(Reason::new("the list of goroutines is empty: the runtime has not started yet"));
+        return Err(Reason::new(
+            "the list of goroutines is empty: the runtime has not started yet",
+        ));
     }
     if len > capacity || len > MAX_LISTED || array % 8 != 0 {
-        return Err(Reason::new("the list of goroutines is not where it was expected"));
+        return Err(Reason::new(
+            "the list of goroutines is not where it was expected",
+        ));
     }
     Ok((array, len))
 }
@@ -147,32 +153,41 @@ impl Check<'_> {
                     .read_u64(m0.wrapping_add(u64::from(o.m_procid)))
                     .is_ok_and(is_thread);
             if !fits {
-                return Err(Reason::new("the runtime's first thread is not a thread of the process"));
+                return Err(Reason::new(
+                    "the runtime's first thread is not a thread of the process",
+                ));
             }
             threads += 1;
         }
         let (array, len) = read_allgs(memory, self.allgs)?;
         let mut goroutines = 0;
-        for i in (0..len).rev().take(CHECKED as usize / 2).chain(0..len.min(CHECKED / 2)) {
+        let half = len.min(CHECKED / 2);
+        for i in (0..half).chain(half.max(len.saturating_sub(CHECKED / 2))..len) {
             let g = memory.read_u64(array + 8 * i).map_err(unreadable)?;
             let mut bytes = vec![0; o.g_size()];
             memory.read(g, &mut bytes).map_err(unreadable)?;
             let word = |at: u32| u64_at(&bytes, at as usize).unwrap_or(0);
             let status = word(o.g_status) as u32 & STATUS_MASK;
             if status > LAST_STATUS {
-                return Err(Reason::with(format!("a goroutine has status {status}, which no version has")));
+                return Err(Reason::with(format!(
+                    "a goroutine has status {status}, which no version has"
+                )));
             }
             if status == DEAD || status == 0 || status >= 10 {
                 continue;
             }
             let goid = word(o.g_goid);
             if goid == 0 || goid > MAX_GOID {
-                return Err(Reason::with(format!("a goroutine has id {goid}, which is not plausible")));
+                return Err(Reason::with(format!(
+                    "a goroutine has id {goid}, which is not plausible"
+                )));
             }
             let resolves = |pc: u64| self.symbols.function_name(pc.wrapping_sub(self.bias));
             let start = resolves(word(o.g_startpc));
             if start.is_none() || (goid == 1 && start != Some("runtime.main")) {
-                return Err(Reason::with(format!("goroutine {goid} does not start in a Go function")));
+                return Err(Reason::with(format!(
+                    "goroutine {goid} does not start in a Go function"
+                )));
             }
             goroutines += 1;
             let m = word(o.g_m);
@@ -193,7 +208,9 @@ impl Check<'_> {
             }
         }
         if goroutines == 0 || threads == 0 {
-            return Err(Reason::new("no goroutine is alive to check the offsets with"));
+            return Err(Reason::new(
+                "no goroutine is alive to check the offsets with",
+            ));
         }
         Ok(format!(
             "offsets checked on the live process: {goroutines} goroutines, {threads} of its threads"

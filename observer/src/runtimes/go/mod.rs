@@ -5,6 +5,7 @@
 //! (layouts). A process: [`live`] (the check that all this fits). [`detect`] puts them together.
 
 pub mod buildinfo;
+pub mod census;
 pub mod decode;
 pub mod detect;
 pub mod dwarf;
@@ -14,6 +15,10 @@ pub mod pclntab;
 pub mod symbols;
 pub mod tables;
 pub mod tls;
+pub mod waitreason;
 
+pub use census::GoCensus;
 pub use detect::{Go, GoImage, GoProcess};
 pub use symbols::{GoFrame, GoInlined, GoSymbols};
+#[cfg(test)]
+mod live_tests;

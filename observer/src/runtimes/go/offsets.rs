@@ -227,7 +227,11 @@ mod tests {
     #[test]
     fn every_known_version_has_a_row_and_no_other() {
         for minor in 0..64 {
-            assert_eq!(by_minor(minor).is_some(), KNOWN_MINORS.contains(&minor), "{minor}");
+            assert_eq!(
+                by_minor(minor).is_some(),
+                KNOWN_MINORS.contains(&minor),
+                "{minor}"
+            );
         }
         assert_eq!(by_minor(27).map(|o| o.g_size()), Some(376));
     }

@@ -183,7 +183,8 @@ impl<'a> Pclntab<'a> {
 
     /// The largest function with this exact name: the body rather than a wrapper.
     pub fn by_name(&self, name: &str) -> Option<Function<'a>> {
-        self.named(name).max_by_key(|f| f.end.saturating_sub(f.entry))
+        self.named(name)
+            .max_by_key(|f| f.end.saturating_sub(f.entry))
     }
 
     fn name_at(&self, offset: u32) -> Option<&'a str> {
@@ -231,7 +232,9 @@ impl<'a> Function<'a> {
 
     /// Source file of the instruction at `pc`.
     pub fn file(&self, pc: u64) -> Option<&'a str> {
-        let number = self.table.value_at(read_u32(self.record, 20)?, self.entry, pc)?;
+        let number = self
+            .table
+            .value_at(read_u32(self.record, 20)?, self.entry, pc)?;
         let unit = read_u32(self.record, 32)?;
         let slot = unit.checked_add(u32::try_from(number).ok()?)?;
         let offset = read_u32(self.table.units, slot as usize * 4)?;
@@ -243,7 +246,9 @@ impl<'a> Function<'a> {
 
     /// Source line of the instruction at `pc`.
     pub fn line(&self, pc: u64) -> Option<u32> {
-        let line = self.table.value_at(read_u32(self.record, 24)?, self.entry, pc)?;
+        let line = self
+            .table
+            .value_at(read_u32(self.record, 24)?, self.entry, pc)?;
         u32::try_from(line).ok()
     }
 
@@ -257,7 +262,9 @@ impl<'a> Function<'a> {
 
     /// Bytes between the stack pointer and the return address when `pc` executes.
     pub fn frame_size(&self, pc: u64) -> Option<u32> {
-        let size = self.table.value_at(read_u32(self.record, 16)?, self.entry, pc)?;
+        let size = self
+            .table
+            .value_at(read_u32(self.record, 16)?, self.entry, pc)?;
         u32::try_from(size).ok().filter(|s| s % 8 == 0)
     }
 
@@ -324,5 +331,7 @@ fn text_at(data: &[u8], offset: usize) -> Option<&str> {
     let rest = data.get(offset..)?;
     let rest = &rest[..rest.len().min(MAX_NAME)];
     let end = rest.iter().position(|&b| b == 0)?;
-    std::str::from_utf8(&rest[..end]).ok().filter(|s| !s.is_empty())
+    std::str::from_utf8(&rest[..end])
+        .ok()
+        .filter(|s| !s.is_empty())
 }

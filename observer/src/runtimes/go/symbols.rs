@@ -13,12 +13,61 @@ const MAX_INLINED: usize = 32;
 
 /// First path elements of the standard library, Go 1.18 to 1.27 (`ls GOROOT/src`).
 const STANDARD: &[&str] = &[
-    "archive", "arena", "bufio", "builtin", "bytes", "cmd", "cmp", "compress", "container",
-    "context", "crypto", "database", "debug", "embed", "encoding", "errors", "expvar", "flag",
-    "fmt", "go", "hash", "html", "image", "index", "internal", "io", "iter", "log", "maps", "math",
-    "mime", "net", "os", "path", "plugin", "reflect", "regexp", "runtime", "simd", "slices", "sort",
-    "strconv", "strings", "structs", "sync", "syscall", "testing", "text", "time", "unicode",
-    "unique", "unsafe", "uuid", "vendor", "weak",
+    "archive",
+    "arena",
+    "bufio",
+    "builtin",
+    "bytes",
+    "cmd",
+    "cmp",
+    "compress",
+    "container",
+    "context",
+    "crypto",
+    "database",
+    "debug",
+    "embed",
+    "encoding",
+    "errors",
+    "expvar",
+    "flag",
+    "fmt",
+    "go",
+    "hash",
+    "html",
+    "image",
+    "index",
+    "internal",
+    "io",
+    "iter",
+    "log",
+    "maps",
+    "math",
+    "mime",
+    "net",
+    "os",
+    "path",
+    "plugin",
+    "reflect",
+    "regexp",
+    "runtime",
+    "simd",
+    "slices",
+    "sort",
+    "strconv",
+    "strings",
+    "structs",
+    "sync",
+    "syscall",
+    "testing",
+    "text",
+    "time",
+    "unicode",
+    "unique",
+    "unsafe",
+    "uuid",
+    "vendor",
+    "weak",
 ];
 
 /// Where one instruction comes from.
@@ -215,8 +264,14 @@ mod tests {
         let check = |name: &str, expected: Option<&str>| assert_eq!(package_of(name), expected);
         check("net/http.(*conn).serve", Some("net/http"));
         check("main.main.func1", Some("main"));
-        check("github.com/a/b%2ev2.(*T[go.shape.int]).M", Some("github.com/a/b%2ev2"));
-        check("slices.SortFunc[go.shape.struct { a/b.X int }]", Some("slices"));
+        check(
+            "github.com/a/b%2ev2.(*T[go.shape.int]).M",
+            Some("github.com/a/b%2ev2"),
+        );
+        check(
+            "slices.SortFunc[go.shape.struct { a/b.X int }]",
+            Some("slices"),
+        );
         check("crosscall2", None);
         check("type:.eq.main.T", None);
         check("", None);
@@ -230,7 +285,8 @@ mod tests {
             ..Default::default()
         };
         let modules = Modules::new(&info);
-        let check = |name, expected| assert_eq!(modules.is_runtime_function(name), expected, "{name}");
+        let check =
+            |name, expected| assert_eq!(modules.is_runtime_function(name), expected, "{name}");
         check("runtime.gopark", true);
         check("internal/poll.(*FD).Read", true);
         check("net/http.(*conn).serve", true);

@@ -57,8 +57,8 @@ impl Tables {
     /// The reason when there is no usable function table.
     pub fn find(elf: &Elf<'_>, file: &[u8], minor: Option<u32>) -> Result<Self, Reason> {
         let variables = variables(elf);
-        let (address, range, evidence) = locate(elf, file)
-            .ok_or(Reason::new("the executable has no Go function table"))?;
+        let (address, range, evidence) =
+            locate(elf, file).ok_or(Reason::new("the executable has no Go function table"))?;
         let data = file
             .get(range.clone())
             .ok_or(Reason::new("the Go function table lies outside the file"))?;
@@ -111,7 +111,11 @@ fn locate(elf: &Elf<'_>, file: &[u8]) -> Option<(u64, Range<usize>, &'static str
         {
             let start = usize::try_from(offset).ok()?;
             let end = start.checked_add(usize::try_from(size).ok()?)?;
-            return Some((section.address(), start..end.min(file.len()), "function table by section name"));
+            return Some((
+                section.address(),
+                start..end.min(file.len()),
+                "function table by section name",
+            ));
         }
     }
     // No section headers: the table is aligned and opens with a pattern that is hard to miss.
@@ -126,7 +130,11 @@ fn locate(elf: &Elf<'_>, file: &[u8]) -> Option<(u64, Range<usize>, &'static str
         })?;
         let start = usize::try_from(segment.file_range().0).ok()? + at;
         let end = start + (data.len() - at);
-        Some((segment.address() + at as u64, start..end, "function table by its magic number"))
+        Some((
+            segment.address() + at as u64,
+            start..end,
+            "function table by its magic number",
+        ))
     })
 }
 

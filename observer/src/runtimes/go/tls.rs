@@ -29,8 +29,12 @@ pub struct Tls {
 pub fn find(elf: &Elf<'_>, symbols: &GoSymbols) -> Result<Tls, Reason> {
     if let Some(form) = by_code(elf, symbols) {
         let evidence = match form {
-            TlsForm::Offset(_) => "offset of g in thread-local storage from the code of runtime.stackcheck",
-            TlsForm::Word(_) => "offset of g in thread-local storage through the global offset table",
+            TlsForm::Offset(_) => {
+                "offset of g in thread-local storage from the code of runtime.stackcheck"
+            }
+            TlsForm::Word(_) => {
+                "offset of g in thread-local storage through the global offset table"
+            }
         };
         return Ok(Tls { form, evidence });
     }
@@ -98,7 +102,9 @@ impl Tls {
         if (-(1 << 30)..0).contains(&offset) {
             Ok(offset)
         } else {
-            Err(Reason::with(format!("the TLS offset of g, {offset}, is not plausible")))
+            Err(Reason::with(format!(
+                "the TLS offset of g, {offset}, is not plausible"
+            )))
         }
     }
 }

@@ -7,8 +7,8 @@ use crate::support::truth::{Program, check_function, check_time};
 
 #[test]
 fn every_blocked_thread_is_named() {
-    require!(Need::Privilege, Need::Fixture("native/blocking"));
-    let program = Program::start("native/blocking", 8, &[]);
+    require!(Need::Privilege, Need::Fixture("native/threads"));
+    let program = Program::start("native/threads", 8, &[]);
     let report = observer::report(program.process.pid(), 6, &[]);
     let (truths, ran) = program.finish();
 
@@ -22,7 +22,7 @@ fn every_blocked_thread_is_named() {
         .filter(|truth| !matches!(&*truth.syscall, "" | "none"))
     {
         let entry = check_time(&report, "thread", truth, ran);
-        check_function(entry, truth);
+        check_function(entry, &truth.function);
     }
     check_completeness(&report);
 }

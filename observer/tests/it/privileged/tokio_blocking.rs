@@ -34,7 +34,7 @@ fn check(fixture: &str, names: Names) {
         assert_eq!(entry["legality"], "in_poll", "{truth:?}: {entry:#}");
         // A task's body may be inlined into its poll; the poll of its future still carries its name.
         if names == Names::Kept {
-            check_function(entry, truth);
+            check_function(entry, &truth.function);
         }
     }
     of_kind("may_block").for_each(|truth| check_legal(&report, truth));

@@ -30,9 +30,11 @@ pub struct Truth {
     pub id: u64,
     /// What may be said of it: `in_poll`, `may_block`, `idle`, ...; empty when there is no rule.
     pub kind: String,
+    /// What the program calls it; may be empty.
+    pub name: String,
     /// The syscall in which it blocks.
     pub syscall: String,
-    /// The function in which it does so.
+    /// The function in which it does so; empty when the program does not say.
     pub function: String,
     /// Time in that syscall during the program's life.
     pub total_ns: u64,
@@ -42,8 +44,10 @@ impl Program {
     /// Starts a fixture that runs for some seconds.
     pub fn start(name: &str, seconds: u32, args: &[&str]) -> Self {
         let mut command = Command::new(fixture(name));
+        // Go's flag package wants a unit.
+        let unit = if name.starts_with("go/") { "s" } else { "" };
         command
-            .args(["--duration", &seconds.to_string()])
+            .args(["--duration", &format!("{seconds}{unit}")])
             .args(args);
         let process = Running::start(&mut command);
         process.event("ready", START);
@@ -83,6 +87,7 @@ fn truth(line: &str) -> Option<Truth> {
     Some(Truth {
         id: id.unwrap_or_else(|| panic!("no id in {line}")),
         kind: text("kind"),
+        name: text("name"),
         syscall: text("syscall"),
         function: text("function"),
         total_ns: number(&line, "total_ns"),
@@ -123,15 +128,10 @@ pub fn check_time<'a>(
 
 /// Checks that the entry's stack holds the function in which the task blocks.
 #[track_caller]
-pub fn check_function(entry: &Value, truth: &Truth) {
+pub fn check_function(entry: &Value, function: &str) {
     let functions = functions(entry);
     assert!(
-        functions
-            .iter()
-            .any(|function| function.contains(&truth.function)),
-        "the stack of {} {} does not name {}: {functions:#?}",
-        truth.syscall,
-        truth.id,
-        truth.function
+        functions.iter().any(|frame| frame.contains(function)),
+        "the stack does not name {function}: {functions:#?}"
     );
 }

@@ -1,0 +1,337 @@
+//! The census of goroutines: `runtime.allgs`, read in large batches and never stopping the process.
+//!
+//! What is read may be torn. Each goroutine that does not run is read twice; one that changed in
+//! between is left out and counted.
+
+use std::time::Instant;
+
+use self::gather::Gather;
+use self::record::{Decoded, Record, decode};
+use self::unwind::{AddressMap, MAX_DEPTH, Unwinder};
+use self::waits::Waits;
+use super::detect::GoProcess;
+use super::live::{MAX_GOID, read_allgs, u64_at};
+use crate::model::Reason;
+use crate::model::Tid;
+use crate::model::census::{Census, CensusTask, TaskState, fingerprint};
+use crate::model::memory::{Memory, ReadError};
+use crate::model::time::Mono;
+
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod gather;
+pub mod record;
+pub mod unwind;
+pub mod waits;
+
+/// Entries of the list that are read at most.
+pub const MAX_GOROUTINES: u64 = 1 << 20;
+/// Goroutines that are read together: bounds the memory, and the time between the two reads.
+const CHUNK: usize = 4096;
+/// Bytes of stack that are read first.
+const FIRST_WINDOW: u64 = 1024;
+/// Bytes of stack that are read when the first did not suffice.
+const NEXT_WINDOW: u64 = 8192;
+/// How often a stack is read on.
+const MAX_WINDOWS: usize = 8;
+/// One frame may need at most this many bytes.
+const MAX_FRAME: usize = 256 << 10;
+/// Start functions that are remembered.
+const MAX_STARTS: usize = 1 << 16;
+
+/// Takes censuses of one Go process. Keeps its buffers and what it has learned of the code.
+#[derive(Debug)]
+pub struct GoCensus {
+    process: GoProcess,
+    unwinder: Unwinder,
+    waits: Waits,
+    gather: Gather,
+    pointers: Vec<u64>,
+    records: Vec<Record>,
+    frames: Vec<u64>,
+    /// Whether a start function belongs to the runtime.
+    starts: AddressMap<bool>,
+}
+
+impl GoCensus {
+    /// For a process that passed the check.
+    pub fn new(process: GoProcess) -> Self {
+        Self {
+            unwinder: Unwinder::new(process.symbols.clone(), process.bias),
+            process,
+            waits: Waits::default(),
+            gather: Gather::default(),
+            pointers: Vec::new(),
+            records: Vec::new(),
+            frames: Vec::new(),
+            starts: AddressMap::default(),
+        }
+    }
+
+    /// The process.
+    pub fn process(&self) -> &GoProcess {
+        &self.process
+    }
+
+    /// Takes a census; `now` is the time that it carries.
+    ///
+    /// # Errors
+    /// The reason when the list of goroutines can not be read: the process is gone, or another
+    /// program runs in it.
+    pub fn take(&mut self, memory: &dyn Memory, now: Mono) -> Result<Census, Reason> {
+        let started = Instant::now();
+        let (array, listed) = read_allgs(memory, self.process.allgs)?;
+        let mut census = Census::new(now);
+        census.figures.listed = listed;
+        let taken = listed.min(MAX_GOROUTINES);
+        census.figures.beyond_bound = listed - taken;
+        self.waits.begin();
+        self.gather.bytes = 0;
+        let mut pointers = std::mem::take(&mut self.pointers);
+        let outcome = self.take_all(memory, array, taken as usize, &mut pointers, &mut census);
+        self.pointers = pointers;
+        outcome.map_err(|e| Reason::with(format!("the goroutines could not be read: {e}")))?;
+        census.figures.bytes_read = self.gather.bytes + 24 + 8 * taken;
+        census.figures.duration_ns =
+            u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        Ok(census)
+    }
+
+    fn take_all(
+        &mut self,
+        memory: &dyn Memory,
+        array: u64,
+        count: usize,
+        pointers: &mut Vec<u64>,
+        census: &mut Census,
+    ) -> Result<(), ReadError> {
+        let mut bytes = vec![0; count.min(CHUNK) * 8];
+        pointers.clear();
+        while pointers.len() < count {
+            let n = (count - pointers.len()).min(CHUNK);
+            let part = &mut bytes[..n * 8];
+            memory.read(array + 8 * pointers.len() as u64, part)?;
+            pointers.extend(part.chunks_exact(8).filter_map(|word| u64_at(word, 0)));
+        }
+        census.tasks.reserve(count);
+        let mut torn = Vec::new();
+        for chunk in pointers.chunks(CHUNK) {
+            self.chunk(memory, chunk, census, &mut torn)?;
+        }
+        // What changed while it was read is tried once more; what changes again is left out.
+        let again = std::mem::take(&mut torn);
+        for chunk in again.chunks(CHUNK) {
+            self.chunk(memory, chunk, census, &mut torn)?;
+        }
+        census.figures.torn = torn.len() as u64;
+        Ok(())
+    }
+
+    fn chunk(
+        &mut self,
+        memory: &dyn Memory,
+        pointers: &[u64],
+        census: &mut Census,
+        torn: &mut Vec<u64>,
+    ) -> Result<(), ReadError> {
+        self.waits.clear();
+        self.read_records(memory, pointers, census, torn)?;
+        self.read_stacks(memory)?;
+        let offsets = self.process.offsets;
+        self.waits
+            .resolve(memory, &mut self.gather, &mut self.records, &offsets)?;
+        self.read_threads(memory)?;
+        self.read_again(memory)?;
+        let mut queued = 0;
+        for index in 0..self.records.len() {
+            let record = &self.records[index];
+            let first = census.waits.len() as u32;
+            let found = &mut census.waits;
+            queued = self.waits.emit(index as u32, record, queued, found);
+            if record.torn {
+                census.waits.truncate(first as usize);
+                torn.push(record.g);
+                continue;
+            }
+            let waits = first..census.waits.len() as u32;
+            let frames = &self.frames[index * MAX_DEPTH..][..record.walk.depth];
+            let stack =
+                (!frames.is_empty() && !record.stackless).then(|| census.stacks.intern(frames));
+            let system = is_system(&mut self.starts, &self.unwinder, record.startpc);
+            let mut task = task(record, system);
+            task.waits = waits;
+            task.stack = stack;
+            census.tasks.push(task);
+        }
+        Ok(())
+    }
+
+    fn read_records(
+        &mut self,
+        memory: &dyn Memory,
+        pointers: &[u64],
+        census: &mut Census,
+        torn: &mut Vec<u64>,
+    ) -> Result<(), ReadError> {
+        let size = self.process.offsets.g_size();
+        self.gather.clear();
+        for &g in pointers {
+            self.gather.add(g, size);
+        }
+        self.gather.read(memory)?;
+        self.records.clear();
+        for (number, &g) in pointers.iter().enumerate() {
+            let Some(bytes) = self.gather.get(number) else {
+                census.figures.unreadable += 1;
+                continue;
+            };
+            match decode(g, bytes, &self.process.offsets, self.process.minor) {
+                Decoded::Ended => census.figures.ended += 1,
+                Decoded::Task(record) if record.goid != 0 && record.goid <= MAX_GOID => {
+                    self.records.push(*record);
+                }
+                Decoded::Torn | Decoded::Task(_) => torn.push(g),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_stacks(&mut self, memory: &dyn Memory) -> Result<(), ReadError> {
+        if self.frames.len() < self.records.len() * MAX_DEPTH {
+            self.frames.resize(self.records.len() * MAX_DEPTH, 0);
+        }
+        for record in &mut self.records {
+            if record.sp != 0 {
+                record.walk = self.unwinder.start(record.sp, record.pc);
+            }
+        }
+        for round in 0..MAX_WINDOWS {
+            self.gather.clear();
+            let window = if round == 0 {
+                FIRST_WINDOW
+            } else {
+                NEXT_WINDOW
+            };
+            let mut open = Vec::new();
+            for (index, record) in self.records.iter().enumerate() {
+                let walk = &record.walk;
+                let room = record.stack_hi.saturating_sub(walk.sp);
+                if walk.needs == 0 || walk.needs > MAX_FRAME || walk.needs as u64 > room {
+                    continue;
+                }
+                let len = window.max(walk.needs as u64).min(room);
+                open.push((index, self.gather.add(walk.sp, len as usize)));
+            }
+            if open.is_empty() {
+                break;
+            }
+            self.gather.read(memory)?;
+            for (index, number) in open {
+                let record = &mut self.records[index];
+                let mut walk = record.walk;
+                walk.needs = 0;
+                if let Some(bytes) = self.gather.get(number) {
+                    let frames = &mut self.frames[index * MAX_DEPTH..][..MAX_DEPTH];
+                    let waits = &mut self.waits;
+                    self.unwinder.step(&mut walk, bytes, frames, &mut |frame| {
+                        waits.visit(index as u32, record, frame);
+                    });
+                }
+                record.walk = walk;
+            }
+        }
+        Ok(())
+    }
+
+    /// Threads of goroutines that run or are in a system call: `g.m.procid`, when `m.curg` agrees.
+    fn read_threads(&mut self, memory: &dyn Memory) -> Result<(), ReadError> {
+        let o = self.process.offsets;
+        let on_thread =
+            |r: &Record| r.m != 0 && matches!(r.state, TaskState::Running | TaskState::Syscall);
+        self.gather.clear();
+        for record in self.records.iter().filter(|r| on_thread(r)) {
+            self.gather
+                .add(record.m.wrapping_add(u64::from(o.m_procid)), 8);
+            self.gather
+                .add(record.m.wrapping_add(u64::from(o.m_curg)), 8);
+        }
+        self.gather.read(memory)?;
+        let word = |number: usize| u64_at(self.gather.get(number)?, 0);
+        let mut number = 0;
+        for record in self.records.iter_mut().filter(|r| on_thread(r)) {
+            if word(number + 1) == Some(record.g) {
+                record.tid = word(number).and_then(|tid| u32::try_from(tid).ok());
+            }
+            number += 2;
+        }
+        Ok(())
+    }
+
+    fn read_again(&mut self, memory: &dyn Memory) -> Result<(), ReadError> {
+        let size = self.process.offsets.g_size();
+        self.gather.clear();
+        for record in &self.records {
+            self.gather.add(record.g, size);
+        }
+        self.gather.read(memory)?;
+        for (number, record) in self.records.iter_mut().enumerate() {
+            let later = self
+                .gather
+                .get(number)
+                .map(|bytes| decode(record.g, bytes, &self.process.offsets, self.process.minor));
+            let same = matches!(&later, Some(Decoded::Task(later)) if record.unchanged(later));
+            match record.state {
+                TaskState::Waiting | TaskState::Syscall => record.torn |= !same,
+                // What was running or ready then, was so then; only its stack is from later.
+                TaskState::Running | TaskState::Runnable => record.stackless = !same,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_system(starts: &mut AddressMap<bool>, unwinder: &Unwinder, start: u64) -> bool {
+    if let Some(&known) = starts.get(&start) {
+        return known;
+    }
+    if starts.len() >= MAX_STARTS {
+        starts.clear();
+    }
+    // isSystemGoroutine, `src/runtime/traceback.go`.
+    let system = unwinder.function_name(start).is_some_and(|name| {
+        name.starts_with("runtime.") && !matches!(name, "runtime.main" | "runtime.handleAsyncEvent")
+    });
+    starts.insert(start, system);
+    system
+}
+
+fn task(r: &Record, system: bool) -> CensusTask {
+    let reason = r.reason.filter(|_| r.state == TaskState::Waiting);
+    let occasion = [
+        r.state as u64,
+        reason.map_or(0, |r| r.text.as_ptr() as u64),
+        u64::from(r.tracking),
+        // Relative: the stack may be moved while its owner waits.
+        r.stack_hi.wrapping_sub(r.sp),
+        r.pc,
+        r.waiting,
+    ];
+    CensusTask {
+        id: r.goid,
+        state: r.state,
+        wait_reason: reason.map(|r| r.text),
+        cause: reason.map(|r| r.cause),
+        blocked: reason.is_some_and(|r| r.is_blocking),
+        system,
+        leaked: r.leaked,
+        thread: r.tid.map(Tid),
+        locked_to_thread: r.locked,
+        parent: Some(r.parent).filter(|&id| id != 0),
+        created_at: Some(r.gopc).filter(|&pc| pc != 0).map(|pc| pc - 1),
+        entry: Some(r.startpc).filter(|&pc| pc != 0),
+        stack: None,
+        occasion: fingerprint(occasion.into_iter()),
+        age: None,
+        waits: 0..0,
+    }
+}

@@ -1,0 +1,244 @@
+//! Stacks of goroutines that do not run, by the frame sizes in the function table.
+//!
+//! Frame sizes are exact at every call in every Go version, where frame pointers are missing from
+//! `g.sched` of goroutines in system calls before Go 1.23.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::super::live::u64_at;
+use super::super::symbols::GoSymbols;
+use crate::model::census::WaitKind;
+
+/// Frames of one stack.
+pub const MAX_DEPTH: usize = 64;
+/// Different instructions whose frames are remembered.
+const MAX_CACHED: usize = 1 << 16;
+
+/// Bytes above a return address where a function keeps its register arguments (five words: more
+/// than any function of interest has; Go's internal ABI, `src/cmd/compile/abi-internal.md`).
+const SPILL: usize = 40;
+
+/// What a frame means to the census.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Nothing special.
+    Plain,
+    /// The first function of every goroutine.
+    Bottom,
+    /// The stack is left here for another one.
+    Switch,
+    /// Its caller was interrupted: the address in it is no return address.
+    Interrupt,
+    /// Holds the sudog of a semaphore wait.
+    SemAcquire,
+    /// Holds the pollDesc of a network wait.
+    PollWait,
+    /// Holds the condition variable.
+    CondWait,
+    /// Says whom a semaphore belongs to.
+    Owner(WaitKind),
+}
+
+/// What is known of the frame of one instruction.
+#[derive(Debug, Clone, Copy)]
+struct FrameInfo {
+    /// Bytes between stack pointer and return address.
+    size: u32,
+    role: Role,
+    entry: u64,
+}
+
+/// Multiplies: addresses need no more.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0 ^ word)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(23);
+    }
+}
+
+/// A map from addresses.
+pub type AddressMap<T> = HashMap<u64, T, BuildHasherDefault<AddressHasher>>;
+
+/// Where an unfinished walk is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Walk {
+    /// Stack pointer of the current frame.
+    pub sp: u64,
+    /// Its instruction.
+    pub pc: u64,
+    /// `pc` is the instruction itself, not a return address.
+    pub exact: bool,
+    /// Frames found so far.
+    pub depth: usize,
+    /// Bytes of stack that the next step needs, from `sp`; 0: the walk is over.
+    pub needs: usize,
+}
+
+/// One frame, with the bytes from its stack pointer up to its return address, and those above it
+/// where its arguments are kept.
+#[derive(Debug)]
+pub struct FrameView<'a> {
+    /// What it means.
+    pub role: Role,
+    /// Its instruction.
+    pub pc: u64,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+}
+
+/// Walks stacks of one process.
+#[derive(Debug)]
+pub struct Unwinder {
+    symbols: GoSymbols,
+    bias: u64,
+    cache: AddressMap<Option<FrameInfo>>,
+}
+
+impl Unwinder {
+    /// For a process with this load bias.
+    pub fn new(symbols: GoSymbols, bias: u64) -> Self {
+        Self {
+            symbols,
+            bias,
+            cache: AddressMap::default(),
+        }
+    }
+
+    /// Name of the function that holds `pc` (address in the process).
+    pub fn function_name(&self, pc: u64) -> Option<&str> {
+        self.symbols.function_name(pc.wrapping_sub(self.bias))
+    }
+
+    fn info(&mut self, pc: u64) -> Option<FrameInfo> {
+        if let Some(info) = self.cache.get(&pc) {
+            return *info;
+        }
+        if self.cache.len() >= MAX_CACHED {
+            self.cache.clear();
+        }
+        let info = self.find(pc);
+        self.cache.insert(pc, info);
+        info
+    }
+
+    fn find(&self, pc: u64) -> Option<FrameInfo> {
+        let file_pc = pc.wrapping_sub(self.bias);
+        let function = self.symbols.pclntab()?.find(file_pc)?;
+        let role = function.name().map_or(Role::Plain, role_of);
+        Some(FrameInfo {
+            size: match role {
+                Role::Bottom | Role::Switch => 0,
+                _ => function.frame_size(file_pc)?,
+            },
+            role,
+            entry: function.entry.wrapping_add(self.bias),
+        })
+    }
+
+    /// Starts a walk at a saved stack pointer and program counter.
+    pub fn start(&mut self, sp: u64, pc: u64) -> Walk {
+        // A goroutine that has not run yet is about to execute its first instruction.
+        let exact = self.info(pc).is_some_and(|i| i.entry == pc);
+        Walk {
+            sp,
+            pc,
+            exact,
+            depth: 0,
+            needs: if sp == 0 || pc == 0 { 0 } else { 8 },
+        }
+    }
+
+    /// Walks on as far as `window`, the stack's bytes from `walk.sp`, reaches. Addresses go to
+    /// `frames`; `visit` sees each frame of interest.
+    pub fn step(
+        &mut self,
+        walk: &mut Walk,
+        window: &[u8],
+        frames: &mut [u64],
+        visit: &mut dyn FnMut(&FrameView<'_>),
+    ) {
+        let base = walk.sp;
+        walk.needs = 0;
+        while walk.depth < frames.len().min(MAX_DEPTH) {
+            let at = if walk.exact {
+                walk.pc
+            } else {
+                walk.pc.wrapping_sub(1)
+            };
+            let Some(info) = self.info(at) else {
+                return;
+            };
+            if info.role == Role::Bottom {
+                return;
+            }
+            let from = (walk.sp - base) as usize;
+            let to = from + info.size as usize;
+            if info.role == Role::Switch {
+                frames[walk.depth] = at;
+                walk.depth += 1;
+                return;
+            }
+            let reach = to + 8 + if info.role == Role::Plain { 0 } else { SPILL };
+            let (Some(caller), Some(bytes)) = (u64_at(window, to), window.get(from..reach)) else {
+                walk.needs = reach - from;
+                return;
+            };
+            frames[walk.depth] = at;
+            walk.depth += 1;
+            if info.role != Role::Plain {
+                visit(&FrameView {
+                    role: info.role,
+                    pc: at,
+                    bytes,
+                });
+            }
+            let Some(sp) = walk.sp.checked_add(u64::from(info.size) + 8) else {
+                return;
+            };
+            walk.sp = sp;
+            walk.pc = caller;
+            walk.exact = info.role == Role::Interrupt;
+            if caller == 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// By name; the names are those of Go 1.18 to 1.27.
+fn role_of(name: &str) -> Role {
+    match name {
+        "runtime.goexit" => Role::Bottom,
+        "runtime.mstart"
+        | "runtime.systemstack"
+        | "runtime.mcall"
+        | "runtime.cgocallback"
+        | "runtime.rt0_go"
+        | "runtime.morestack" => Role::Switch,
+        "runtime.asyncPreempt" | "runtime.sigpanic" => Role::Interrupt,
+        "runtime.semacquire1" => Role::SemAcquire,
+        "runtime.netpollblock" | "internal/poll.runtime_pollWait" => Role::PollWait,
+        "sync.(*Cond).Wait" => Role::CondWait,
+        "sync.(*WaitGroup).Wait" => Role::Owner(WaitKind::WaitGroup),
+        "sync.(*Mutex).lockSlow" | "internal/sync.(*Mutex).lockSlow" => {
+            Role::Owner(WaitKind::Mutex)
+        }
+        "sync.(*RWMutex).RLock" | "sync.(*RWMutex).Lock" => Role::Owner(WaitKind::RwMutex),
+        _ => Role::Plain,
+    }
+}

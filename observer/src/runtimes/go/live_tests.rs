@@ -1,0 +1,353 @@
+//! The census on real programs, compared with what they say of themselves. `OBSERVER_GO` names
+//! another Go toolchain's `go`; without any Go the tests are skipped and say so.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{GoCensus, GoImage, GoSymbols};
+use crate::model::census::{Census, CensusTask, CensusTracker, TaskState};
+use crate::model::time::Mono;
+use crate::model::{Known, Pid};
+use crate::runtimes::{RuntimeImage, TaskReader};
+use crate::sys::elf::ElfImage;
+use crate::sys::memory::ProcessMemory;
+use crate::sys::process::Process;
+
+/// How a fixture is built: a name, and arguments for `go build`, and whether cgo is on.
+const VARIANTS: &[(&str, &[&str], bool)] = &[
+    ("default", &[], false),
+    ("stripped", &["-ldflags=-s -w"], false),
+    ("pie", &["-buildmode=pie"], false),
+    ("pie_stripped", &["-buildmode=pie", "-ldflags=-s -w"], false),
+    ("cgo", &["-ldflags=-linkmode=external"], true),
+    (
+        "cgo_pie_stripped",
+        &["-buildmode=pie", "-ldflags=-linkmode=external -s -w"],
+        true,
+    ),
+];
+
+/// A running fixture, ended by its pid.
+struct Fixture {
+    child: Child,
+    lines: Vec<Value>,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn go() -> Option<PathBuf> {
+    let go = std::env::var_os("OBSERVER_GO").map_or_else(|| PathBuf::from("go"), PathBuf::from);
+    let works = Command::new(&go)
+        .arg("version")
+        .stdout(Stdio::null())
+        .status();
+    if works.is_ok_and(|s| s.success()) {
+        return Some(go);
+    }
+    assert_ne!(
+        std::env::var("OBSERVER_REQUIRE").as_deref(),
+        Ok("all"),
+        "no Go toolchain"
+    );
+    eprintln!("skipped: no Go toolchain ({})", go.display());
+    None
+}
+
+fn build(go: &Path, name: &str, arguments: &[&str], cgo: bool, out: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/go")
+        .join(name);
+    let status = Command::new(go)
+        .current_dir(source)
+        .args(["build", "-p", "2", "-o"])
+        .arg(out)
+        .args(arguments)
+        .arg(".")
+        .env("GOTOOLCHAIN", "local")
+        .env("GOFLAGS", "-mod=mod")
+        .env("CGO_ENABLED", if cgo { "1" } else { "0" })
+        .status()
+        .unwrap();
+    assert!(status.success(), "go build {arguments:?}");
+}
+
+fn start(go: &Path, name: &str, arguments: &[&str], cgo: bool, flags: &[&str]) -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let exe = dir.path().join(name);
+    build(go, name, arguments, cgo, &exe);
+    let mut child = Command::new(&exe)
+        .args(flags)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = Vec::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        lines.push(line);
+        if lines.last().unwrap()["event"] == "ready" {
+            break;
+        }
+    }
+    // Its main goroutine still returns from printing that line.
+    std::thread::sleep(Duration::from_millis(100));
+    Fixture {
+        child,
+        lines,
+        _dir: dir,
+    }
+}
+
+impl Fixture {
+    fn census(&self) -> (GoCensus, ProcessMemory) {
+        let process = Process::open(Pid(self.child.id())).unwrap();
+        let image = ElfImage::open(&process.exe_handle()).unwrap();
+        let go = GoImage::detect(&image).expect("a Go program");
+        let memory = ProcessMemory::new(process.id.pid);
+        let reader = go.task_reader(&process, &memory);
+        assert!(
+            matches!(reader, Known::Known(TaskReader::Go(_))),
+            "{reader:?}"
+        );
+        let attached = go.attach(&process, &memory).unwrap();
+        println!(
+            "{} tls {:?}",
+            attached.evidence.join("; "),
+            attached.tls_offset
+        );
+        (GoCensus::new(attached), memory)
+    }
+
+    fn event<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.lines.iter().filter(move |l| l["event"] == name)
+    }
+}
+
+/// A census without torn tasks; a busy machine may need a few tries.
+fn whole(census: &mut GoCensus, memory: &ProcessMemory) -> Census {
+    for _ in 0..20 {
+        let taken = census.take(memory, Mono(1)).unwrap();
+        if taken.figures.torn == 0 {
+            return taken;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("every census was torn");
+}
+
+fn function_names(
+    symbols: &GoSymbols,
+    bias: u64,
+    census: &Census,
+    task: &CensusTask,
+) -> Vec<String> {
+    let stack = task.stack.map(|id| census.stack(id)).unwrap_or_default();
+    let name = |pc: &u64| symbols.function_name(pc - bias).unwrap_or("?").to_owned();
+    stack.iter().map(name).collect()
+}
+
+fn check_known_waits(go: &Path, variant: &str, arguments: &[&str], cgo: bool) {
+    let fixture = start(go, "known_waits", arguments, cgo, &[]);
+    let (mut reader, memory) = fixture.census();
+    let census = whole(&mut reader, &memory);
+    let (symbols, bias) = (reader.process().symbols.clone(), reader.process().bias);
+    let by_id: HashMap<u64, &CensusTask> = census.tasks.iter().map(|t| (t.id, t)).collect();
+
+    let ready = fixture.event("ready").next().unwrap();
+    let user = census.tasks.iter().filter(|t| !t.system).count() as u64;
+    assert_eq!(
+        Some(user),
+        ready["num_goroutine"].as_u64(),
+        "{variant}: runtime.NumGoroutine"
+    );
+    assert_eq!(
+        by_id.len(),
+        census.tasks.len(),
+        "{variant}: an id came twice"
+    );
+    println!(
+        "{variant} {}: {user} goroutines, {:?}",
+        ready["version"], census.figures
+    );
+
+    // What the runtime itself says of every goroutine.
+    let dump = fixture.event("dump").next().unwrap();
+    for (id, state) in dump["goroutines"].as_object().unwrap() {
+        let task = by_id[&id.parse().unwrap()];
+        let got = match task.state {
+            TaskState::Waiting => task.wait_reason.unwrap_or("?"),
+            other => other.as_str(),
+        };
+        let expected = if *id == dump["main"].to_string() {
+            "sleep"
+        } else {
+            state.as_str().unwrap()
+        };
+        assert_eq!(got, expected, "{variant}: goroutine {id}");
+    }
+
+    let knows_parents = by_id.values().any(|t| t.parent.is_some());
+    for truth in fixture.event("task") {
+        let name = format!("{variant}: {} {}", truth["name"], truth["goid"]);
+        let task = by_id[&truth["goid"].as_u64().unwrap()];
+        assert!(!task.system, "{name}");
+        if knows_parents {
+            assert_eq!(task.parent, truth["parent"].as_u64(), "{name}");
+        }
+        let at = |pc: Option<u64>| symbols.function_name(pc.unwrap() - bias);
+        assert_eq!(at(task.created_at), Some("main.start"), "{name}");
+        assert!(at(task.entry).unwrap().starts_with("main.start"), "{name}");
+        let stack = function_names(&symbols, bias, &census, task);
+        assert!(
+            stack.last().is_some_and(|f| f.starts_with("main.start.")),
+            "{name}: {stack:?}"
+        );
+        let name = format!("{name} {stack:?}");
+        check_wait(&name, truth, task, census.waits_of(task));
+    }
+    let of = |name: &str| {
+        let truth = fixture.event("task").find(|t| t["name"] == name).unwrap();
+        by_id[&truth["goid"].as_u64().unwrap()]
+    };
+    let blocked = of("syscall_read");
+    assert_eq!(blocked.state, TaskState::Syscall);
+    let tid = blocked.thread.unwrap();
+    let process = Process::open(Pid(fixture.child.id())).unwrap();
+    assert!(
+        process.threads().unwrap().contains(&tid),
+        "{variant}: {tid}"
+    );
+    let stack = function_names(&symbols, bias, &census, blocked);
+    assert!(
+        stack.iter().any(|f| f == "syscall.Syscall"),
+        "{variant}: {stack:?}"
+    );
+}
+
+fn check_wait(
+    name: &str,
+    truth: &Value,
+    task: &CensusTask,
+    waits: &[crate::model::census::WaitsOn],
+) {
+    let Some(kind) = truth["kind"].as_str() else {
+        return;
+    };
+    assert!(task.blocked, "{name}");
+    if let Some(cases) = truth["cases"].as_u64().filter(|&c| c > 0) {
+        let directions: HashSet<_> = waits
+            .iter()
+            .map(|w| w.direction.unwrap().as_str())
+            .collect();
+        assert_eq!(waits.len() as u64, cases, "{name}: {waits:?}");
+        assert_eq!(
+            directions,
+            HashSet::from(["send", "receive"]),
+            "{name}: {waits:?}"
+        );
+        return;
+    }
+    let [wait] = waits else {
+        panic!("{name}: {waits:?}");
+    };
+    assert_eq!(wait.kind.as_str(), kind, "{name}");
+    if let Some(address) = truth["address"].as_str() {
+        let expected = u64::from_str_radix(address.trim_start_matches("0x"), 16).unwrap();
+        assert_eq!(wait.address, Some(expected), "{name}: {wait:?}");
+    }
+    if let Some(direction) = truth["direction"].as_str() {
+        assert_eq!(
+            wait.direction.map(|d| d.as_str()),
+            Some(direction),
+            "{name}: {wait:?}"
+        );
+    }
+    match kind {
+        "channel" => {
+            assert_eq!(wait.len, truth["len"].as_u64(), "{name}");
+            assert_eq!(wait.capacity, truth["capacity"].as_u64(), "{name}");
+        }
+        "descriptor" => assert_eq!(wait.fd.map(i64::from), truth["fd"].as_i64(), "{name}"),
+        "timer" => assert!(wait.until.is_some(), "{name}"),
+        _ => {}
+    }
+}
+
+#[test]
+fn live_census_agrees_with_what_programs_say_of_themselves() {
+    let Some(go) = go() else { return };
+    let only = std::env::var("OBSERVER_GO_VARIANT").ok();
+    for (variant, arguments, cgo) in VARIANTS {
+        if only.as_deref().is_none_or(|o| o == *variant) {
+            check_known_waits(&go, variant, arguments, *cgo);
+        }
+    }
+}
+
+#[test]
+fn live_tracker_ages_waits() {
+    let Some(go) = go() else { return };
+    let fixture = start(&go, "known_waits", &[], false, &[]);
+    let (mut reader, memory) = fixture.census();
+    let mut tracker = CensusTracker::default();
+    for now in [1_000, 2_000, 3_000] {
+        let mut census = reader.take(&memory, Mono(now)).unwrap();
+        tracker.update(&mut census);
+        let parked = |t: &&CensusTask| t.wait_reason == Some("chan send");
+        for task in census.tasks.iter().filter(parked) {
+            assert_eq!(task.age.unwrap().at_least_ns, now - 1_000);
+        }
+    }
+}
+
+#[test]
+fn live_process_that_ends_is_an_error_and_not_a_crash() {
+    let Some(go) = go() else { return };
+    let mut fixture = start(&go, "known_waits", &[], false, &[]);
+    let (mut reader, memory) = fixture.census();
+    fixture.child.kill().unwrap();
+    fixture.child.wait().unwrap();
+    let error = reader.take(&memory, Mono(1)).unwrap_err();
+    assert!(error.to_string().contains("exited"), "{error}");
+}
+
+/// Not a test of speed: run it with `--release -- --ignored --nocapture` for the figures.
+#[test]
+#[ignore = "measures; run it in release"]
+fn measure_census() {
+    let Some(go) = go() else { return };
+    for count in ["10000", "100000"] {
+        let fixture = start(&go, "crowd", &["-ldflags=-s -w"], false, &["-count", count]);
+        let process = Process::open(Pid(fixture.child.id())).unwrap();
+        let started = Instant::now();
+        let image = ElfImage::open(&process.exe_handle()).unwrap();
+        let detected = GoImage::detect(&image).unwrap();
+        let memory = ProcessMemory::new(process.id.pid);
+        let attached = detected.attach(&process, &memory).unwrap();
+        println!("detected and checked in {:?}", started.elapsed());
+        let mut reader = GoCensus::new(attached);
+        let mut tracker = CensusTracker::default();
+        for round in 0..5 {
+            let mut census = reader.take(&memory, Mono(round + 1)).unwrap();
+            let at = Instant::now();
+            tracker.update(&mut census);
+            let [a, b] = [census.figures.duration_ns, at.elapsed().as_nanos() as u64]
+                .map(|n| n as f64 / 1e6);
+            println!(
+                "{count}: census {a:.1} ms, tracker {b:.1} ms, {:?}, {} stacks",
+                census.figures,
+                census.stacks.len()
+            );
+        }
+    }
+}

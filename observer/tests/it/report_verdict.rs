@@ -5,9 +5,9 @@ use crate::report_samples::other::{native, run_queue};
 use crate::report_samples::tokio::{allowed, tokio};
 use crate::report_samples::{MS, S, empty};
 use observer::export::dto::Report;
-use observer::model::Cause;
 use observer::model::task::Legality;
 use observer::model::view::{Unfinished, View};
+use observer::model::{Cause, Known};
 
 fn check(view: &View, expected: &[&str], absent: &[&str]) {
     let verdict = Report::from(view).verdict;
@@ -200,4 +200,21 @@ fn a_total_above_the_window_says_whose_it_is() {
     let mut short = go();
     short.blocking[0].total_ns = 9_900 * MS;
     check(&short, &["9.90 s in 10.0 s"], &["together"]);
+}
+
+#[test]
+fn the_same_wait_without_a_stack_is_counted_beside_the_verdict() {
+    let mut view = tokio();
+    let mut unplaced = view.blocking[1].clone();
+    unplaced.site = Known::unknown("no user stack could be taken");
+    unplaced.total_ns = 6_000 * MS;
+    view.blocking.push(unplaced);
+    check(
+        &view,
+        &[
+            "50 % of the time",
+            "Another 33 % (6.00 s) is fsync on the same file, at places that are not known.",
+        ],
+        &["Next"],
+    );
 }

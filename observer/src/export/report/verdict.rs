@@ -63,18 +63,21 @@ pub fn paragraph(report: &Report) -> String {
 /// is a fault and amounts to something, most urgent first; then the rest by time, what is allowed
 /// last. The verdict is about the first, and the text form numbers sites in this order.
 pub fn order(report: &Report) -> Vec<usize> {
-    let mut order: Vec<_> = report
-        .blocking
-        .iter()
-        .enumerate()
-        .map(|(i, entry)| match Rank::of(entry) {
-            rank if matters(report, entry) => (0, rank, i),
-            Rank::Allowed => (2, Rank::Allowed, i),
-            _ => (1, Rank::ForWork, i),
-        })
+    let entries = report.blocking.iter().enumerate();
+    let mut order: Vec<_> = entries
+        .map(|(i, entry)| (urgency(report, entry), i))
         .collect();
     order.sort_unstable();
-    order.into_iter().map(|(_, _, i)| i).collect()
+    order.into_iter().map(|(_, i)| i).collect()
+}
+
+/// What the order is by, before time.
+pub fn urgency(report: &Report, entry: &Blocking) -> (u8, Rank) {
+    match Rank::of(entry) {
+        rank if matters(report, entry) => (0, rank),
+        Rank::Allowed => (2, Rank::Allowed),
+        _ => (1, Rank::ForWork),
+    }
 }
 
 /// Whether an entry is a possible fault that amounts to something.
@@ -144,6 +147,7 @@ fn about(report: &Report, entry: &Blocking, rank: Rank) -> Vec<String> {
         ));
     }
     out.extend(meaning(entry, rank));
+    out.extend(unplaced(entry, total, peers()));
     out.extend(next(entry, total, peers()));
     out.extend(still_waiting(report, entry));
     out
@@ -193,7 +197,7 @@ fn worst_sentence(report: &Report, entry: &Blocking, rank: Rank, total: u64) -> 
     text += &format!(" {}", phrase::verb(entry, one));
     // No stack is taken of threads that are ready to run: then there is no place to name.
     if entry.cause != "run_queue" || entry.site.function.is_some() {
-        text += &format!(" at {}", phrase::site(&entry.site, 70, 50));
+        text += &format!(" at {}", phrase::site(&entry.site, 90, 60));
     }
     text += &phrase::on(entry, 60);
     let window = report.window.duration_ns;
@@ -285,13 +289,47 @@ fn meaning(entry: &Blocking, rank: Rank) -> Option<String> {
         (Rank::Thread, ..) => {
             "A waiting thread is a fault only if it should be working: see who wakes it."
         }
-        (Rank::ForWork, ..) => return None,
         (Rank::Allowed, ..) => {
             "That is what spawn_blocking and block_in_place are for: not a fault by itself."
         }
-        (Rank::Task, ..) => return None,
+        (Rank::Task | Rank::ForWork, ..) => return None,
     };
     Some(text.to_owned())
+}
+
+/// Whether `other` is the same wait on the same thing, but where is not known.
+fn same_unplaced(entry: &Blocking, other: &Blocking) -> bool {
+    other.id != entry.id
+        && other.site.function.is_none()
+        && other.resource.is_some()
+        && (other.target, &other.cause, &other.syscall, &other.resource)
+            == (entry.target, &entry.cause, &entry.syscall, &entry.resource)
+}
+
+/// The part of the same wait whose place is not known: it may well be the same place.
+fn unplaced<'a>(
+    entry: &Blocking,
+    total: u64,
+    peers: impl Iterator<Item = &'a Blocking>,
+) -> Option<String> {
+    let time = peers
+        .filter(|other| same_unplaced(entry, other))
+        .fold(0_u64, |sum, other| sum.saturating_add(other.total_ns));
+    (ratio(time, total) >= 0.01).then(|| {
+        format!(
+            "Another {} ({}) is {} on the same {}, at places that are not known.",
+            percent(ratio(time, total)),
+            duration(time),
+            phrase::what(entry),
+            fit(
+                entry
+                    .resource
+                    .as_ref()
+                    .map_or("thing", |resource| &resource.kind),
+                20
+            )
+        )
+    })
 }
 
 /// The second worst, when it is worth a sentence.
@@ -300,7 +338,7 @@ fn next<'a>(
     total: u64,
     mut peers: impl Iterator<Item = &'a Blocking>,
 ) -> Option<String> {
-    let second = peers.find(|e| e.id != entry.id)?;
+    let second = peers.find(|other| other.id != entry.id && !same_unplaced(entry, other))?;
     (ratio(second.total_ns, total) >= 0.2).then(|| {
         format!(
             "Next: {}, {} at {}, {}.",

@@ -2,7 +2,7 @@
 
 use super::{limited, numbers};
 use crate::export::dto::{Report, TaskShare};
-use crate::export::report::{TextOptions, phrase};
+use crate::export::report::{TextOptions, phrase, verdict};
 use crate::export::text::table::{Column, Table};
 use crate::export::text::units::{count, duration};
 use std::cmp::Reverse;
@@ -119,11 +119,17 @@ fn rows(report: &Report) -> Vec<Row<'_>> {
         }
     }
     let mut rows: Vec<_> = rows.into_values().collect();
-    rows.sort_by_key(|row| {
+    // As the sites: what matters first, so that idle library threads do not push it out.
+    rows.sort_by_cached_key(|row| {
+        let urgency = report
+            .blocking
+            .get(row.site)
+            .map(|entry| verdict::urgency(report, entry));
         (
+            urgency,
             Reverse(row.total_ns),
             row.target,
-            row.task.kind.as_str(),
+            row.task.kind.clone(),
             row.task.id,
         )
     });

@@ -42,24 +42,25 @@ impl Finished {
         })
     }
 
-    /// Fails unless it ended with that code and one line on stderr that holds each text.
+    /// Fails unless it ended with that code and one message that holds each text. Log lines may stand
+    /// beside it.
     #[track_caller]
     pub fn refused(&self, code: i32, texts: &[&str]) {
         assert_eq!(self.code, code, "{self:?}");
-        let lines: Vec<&str> = self
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        let messages: Vec<&str> = self
             .stderr
             .lines()
-            .filter(|line| !line.trim().is_empty())
+            .filter(|line| line.starts_with("observer: "))
             .collect();
-        assert_eq!(lines.len(), 1, "one line says it: {lines:#?}");
-        let line = lines[0].to_lowercase();
+        assert_eq!(messages.len(), 1, "one line says it: {}", self.stderr);
+        let message = messages[0].to_lowercase();
         for text in texts {
             assert!(
-                line.contains(&text.to_lowercase()),
-                "{text:?} is not in {line:?}"
+                message.contains(&text.to_lowercase()),
+                "{text:?} is not in {message:?}"
             );
         }
-        assert!(!line.contains("panicked"), "{line}");
     }
 }
 

@@ -82,8 +82,11 @@ pub const TOKIO_ID_TAGGED: u32 = 1;
 pub const TOKIO_HAS_ENTERED: u32 = 2;
 /// `tokio_budget` is valid.
 pub const TOKIO_HAS_BUDGET: u32 = 4;
-/// User stacks can not be walked by frame pointers: copy a piece of them instead.
+/// Copy a piece of user stacks, to be unwound by tables: C libraries have no frame pointers, so a
+/// walk by frame pointers misses at least the caller of a syscall wrapper.
 pub const TARGET_COPY_STACKS: u32 = 8;
+/// The program itself has no frame pointers: walking by them yields nonsense.
+pub const TARGET_NO_FRAME_POINTERS: u32 = 16;
 
 /// One target, keyed by tgid.
 #[repr(C)]

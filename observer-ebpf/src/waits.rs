@@ -5,7 +5,7 @@ use core::intrinsics::{AtomicOrdering::Relaxed, atomic_xadd};
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST, pt_regs};
 use aya_ebpf::programs::tracing::StackIdContext;
-use observer_common::config::{Control, TARGET_COPY_STACKS, TargetConfig};
+use observer_common::config::{Control, TARGET_COPY_STACKS, TARGET_NO_FRAME_POINTERS, TargetConfig};
 use observer_common::counters::Counter;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::wait::{
@@ -136,10 +136,12 @@ pub fn begin<C: StackIdContext>(
             entry.key.subject = 0;
             entry.key.task.id = 0;
         } else {
-            if target.flags & TARGET_COPY_STACKS == 0 {
+            if target.flags & TARGET_NO_FRAME_POINTERS == 0 {
                 entry.key.user_stack = stacks::user(ctx, control);
             } else {
                 entry.key.user_ip = entry.user_ip;
+            }
+            if target.flags & TARGET_COPY_STACKS != 0 {
                 if crate::probes::copy_user_stack(ctx, control, entry, tid) {
                     entry.flags |= WAIT_STACK_COPIED as u32;
                 }
@@ -293,7 +295,7 @@ pub fn woken<C: StackIdContext>(ctx: &C, control: &Control, tid: u32) {
     if let Some(target) = crate::filter::target(tgid) {
         entry.waker.task = current::task(target, waker_tid);
         if now.saturating_sub(entry.start) >= control.min_ns
-            && target.flags & TARGET_COPY_STACKS == 0
+            && target.flags & TARGET_NO_FRAME_POINTERS == 0
         {
             entry.waker.user_stack = stacks::user(ctx, control);
         }

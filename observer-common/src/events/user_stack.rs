@@ -28,9 +28,13 @@ pub struct UserStackHead {
     pub syscall: i32,
     /// `CLASS_*` of the wait.
     pub class: u32,
+    /// Id of the same stack as walked by frame pointers, or `NO_STACK`.
+    pub user_stack: i32,
+    /// Always 0.
+    pub pad: u32,
 }
 
-const _: () = assert!(size_of::<UserStackHead>() == 72);
+const _: () = assert!(size_of::<UserStackHead>() == 80);
 pod!(UserStackHead);
 
 /// The record.
@@ -43,5 +47,5 @@ pub struct UserStackRecord {
     pub bytes: [u8; STACK_BYTES],
 }
 
-const _: () = assert!(size_of::<UserStackRecord>() == 72 + STACK_BYTES);
+const _: () = assert!(size_of::<UserStackRecord>() == 80 + STACK_BYTES);
 pod!(UserStackRecord);

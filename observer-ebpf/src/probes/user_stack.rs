@@ -37,6 +37,8 @@ pub fn copy_user_stack<C: StackIdContext>(
         subject: entry.key.subject,
         syscall: entry.key.syscall,
         class: entry.key.class as u32,
+        user_stack: entry.key.user_stack,
+        pad: 0,
     };
     let sent = send(ctx, head);
     if !sent {

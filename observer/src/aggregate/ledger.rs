@@ -53,8 +53,10 @@ pub struct SampleKey {
     pub class: WaitClass,
     /// File descriptor or futex address.
     pub subject: u64,
-    /// User instruction pointer.
+    /// User instruction pointer, when the stack was not walked by frame pointers.
     pub user_ip: u64,
+    /// Id of the stack as walked by frame pointers.
+    pub user_stack: Option<u32>,
 }
 
 /// The sums of a session.
@@ -128,6 +130,7 @@ impl Ledger {
             class: key.class,
             subject: key.subject,
             user_ip: key.user_ip,
+            user_stack: key.user_stack,
         })
     }
 

@@ -67,17 +67,13 @@ struct Part {
     tally: Tally,
 }
 
-/// Splits a row by user stack. Rows whose stacks were walked by frame pointers have one; rows whose
-/// stacks were copied have those that were unwound, and the rest goes to the stack that was sampled
-/// most for the same syscall, subject and instruction.
+/// Splits a row by user stack: those that were unwound for its own waits; the rest goes to the stack
+/// that was sampled most for the same syscall, subject and place, or to the one walked by frame
+/// pointers.
 fn parts(key: &WaitKey, row: &Row, ledger: &Ledger, names: &dyn Names) -> Vec<Part> {
-    if let Some(id) = key.user_stack {
-        let user = names.kernel_side_stack(Some(key.pid), id);
-        return vec![Part {
-            user,
-            tally: row.tally,
-        }];
-    }
+    let walked = key
+        .user_stack
+        .and_then(|id| names.kernel_side_stack(Some(key.pid), id));
     let mut rest = row.tally;
     let mut parts: Vec<Part> = Vec::with_capacity(row.unwound.len() + 1);
     for (stack, tally) in &row.unwound {
@@ -99,7 +95,8 @@ fn parts(key: &WaitKey, row: &Row, ledger: &Ledger, names: &dyn Names) -> Vec<Pa
                 .iter()
                 .max_by_key(|(stack, t)| (t.count, **stack))
                 .map(|(stack, _)| *stack)
-        });
+        })
+        .or(walked);
     match parts
         .iter_mut()
         .find(|part| part.user == usual && usual.is_some())
@@ -244,22 +241,24 @@ fn add_row(
             entry.stack = Some(((part.user, kernel), part.tally.total_ns));
         }
         // Open waits and wakers are kept per row: they go to the row's first part.
-        if part.user == first_user(key, row, names) {
+        if part.user == first_user(key, row, ledger, names) {
             add_shared(entry, row, names);
         }
     }
 }
 
 /// The part that a row's open waits and wakers are shown with: the one with the most time.
-fn first_user(key: &WaitKey, row: &Row, names: &dyn Names) -> Option<StackId> {
-    match key.user_stack {
-        Some(id) => names.kernel_side_stack(Some(key.pid), id),
-        None => row
-            .unwound
-            .iter()
-            .max_by_key(|(stack, t)| (t.total_ns, **stack))
-            .map(|(stack, _)| *stack),
-    }
+fn first_user(
+    key: &WaitKey,
+    row: &Row,
+    ledger: &Ledger,
+    names: &dyn Names,
+) -> Option<StackId> {
+    row.unwound
+        .iter()
+        .max_by_key(|(stack, t)| (t.total_ns, **stack))
+        .map(|(stack, _)| *stack)
+        .or_else(|| parts(key, row, ledger, names).first().and_then(|part| part.user))
 }
 
 fn add_shared(entry: &mut Entry, row: &Row, names: &dyn Names) {

@@ -624,7 +624,8 @@ impl State {
                 pid: event.pid,
                 class: event.class,
                 subject: event.subject,
-                user_ip: event.ip,
+                user_ip: if event.user_stack.is_none() { event.ip } else { 0 },
+                user_stack: event.user_stack,
             },
             stack,
         );

@@ -10,7 +10,7 @@ use crate::model::{Frame, Known, Pid, Reason};
 use crate::probes::attach::Maps;
 use crate::resolve::classify;
 use crate::resolve::symbols::{Addresses, SymbolizerHandle};
-use crate::resolve::unwind::{Regs, Unwinder};
+use crate::resolve::unwind::{Regs, TableCache, Unwinder};
 
 /// Frames that are unwound at most.
 const MAX_FRAMES: usize = 127;
@@ -22,6 +22,7 @@ pub struct Stacks {
     kernel_side: HashMap<(Option<Pid>, u32), StackId>,
     symbolizer: SymbolizerHandle,
     unwinders: HashMap<Pid, Unwinder>,
+    tables: TableCache,
     named: HashMap<StackId, Vec<Frame>>,
     adopted: u32,
 }
@@ -34,6 +35,7 @@ impl Stacks {
             kernel_side: HashMap::new(),
             symbolizer,
             unwinders: HashMap::new(),
+            tables: TableCache::default(),
             named: HashMap::new(),
             adopted: 0,
         }
@@ -89,7 +91,7 @@ impl Stacks {
         let unwinder = match self.unwinders.entry(event.pid) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::hash_map::Entry::Vacant(entry) => {
-                entry.insert(Unwinder::new(event.pid).ok()?)
+                entry.insert(Unwinder::new(event.pid, &mut self.tables).ok()?)
             }
         };
         let regs = Regs {
@@ -106,7 +108,7 @@ impl Stacks {
         let pid = target.process.id.pid;
         let unwinder = match self.unwinders.entry(pid) {
             std::collections::hash_map::Entry::Occupied(entry) => Some(entry.into_mut()),
-            std::collections::hash_map::Entry::Vacant(entry) => Unwinder::new(pid)
+            std::collections::hash_map::Entry::Vacant(entry) => Unwinder::new(pid, &mut self.tables)
                 .ok()
                 .map(|unwinder| entry.insert(unwinder)),
         };

@@ -1,11 +1,13 @@
 //! One observed process: what it runs, how its tasks are read, what became of it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::model::event::SeedEvent;
 use crate::model::memory::Memory as _;
 use crate::model::{Known, Pid, Reason, Tid};
 use crate::probes::settings;
+use crate::resolve::unwind::has_frame_pointers;
 use crate::runtimes::{NO_RUNTIME, RUNTIMES, RuntimeImage, RuntimeKind, TaskReader};
 use crate::sys::elf::ElfImage;
 use crate::sys::memory::ProcessMemory;
@@ -23,8 +25,10 @@ pub struct Target {
     pub image: Option<Box<dyn RuntimeImage>>,
     /// How tasks are read, or why only threads are observed.
     pub reader: Known<TaskReader>,
-    /// User stacks are copied, because frame pointers are missing.
+    /// User stacks are copied and unwound by tables (everything but Go, which keeps frame pointers).
     pub copy_stacks: bool,
+    /// The program itself has no frame pointers.
+    pub no_frame_pointers: bool,
     /// How it ended.
     pub ended: Option<String>,
     /// Names of its threads.
@@ -49,6 +53,7 @@ impl Target {
             image: None,
             reader: Known::Unknown(NO_RUNTIME),
             copy_stacks: false,
+            no_frame_pointers: false,
             ended: None,
             thread_names: HashMap::new(),
             children: Vec::new(),
@@ -67,6 +72,7 @@ impl Target {
         self.image = None;
         self.reader = Known::Unknown(NO_RUNTIME);
         self.copy_stacks = false;
+        self.no_frame_pointers = false;
         self.retry = false;
         let elf = match ElfImage::open(&self.process.exe_handle()) {
             Ok(elf) => elf,
@@ -84,9 +90,8 @@ impl Target {
             }
         }
         if self.runtime != RuntimeKind::Go {
-            self.copy_stacks = crate::resolve::unwind::has_frame_pointers(&elf)
-                .known()
-                .is_some_and(|fp| !fp);
+            self.copy_stacks = true;
+            self.no_frame_pointers = has_frame_pointers(&Arc::new(elf)).known().is_some_and(|fp| !fp);
         }
     }
 
@@ -111,6 +116,7 @@ impl Target {
         settings::target_config(
             self.reader.known(),
             self.copy_stacks,
+            self.no_frame_pointers,
             usage::same_pid_namespace(self.process.id.pid),
         )
     }

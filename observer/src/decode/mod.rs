@@ -72,6 +72,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
                 bp: head.bp,
                 class: wait::class(head.class as u8, head.syscall),
                 subject: head.subject,
+                user_stack: u32::try_from(head.user_stack).ok(),
                 bytes: rest
                     .get(..len)
                     .ok_or(DecodeError::BadLength { claimed: head.len })?,

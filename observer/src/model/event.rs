@@ -125,6 +125,8 @@ pub struct UserStackEvent<'a> {
     pub class: WaitClass,
     /// File descriptor or futex address.
     pub subject: u64,
+    /// Id of the same stack as walked by frame pointers.
+    pub user_stack: Option<u32>,
     /// The stack from `sp` up.
     pub bytes: &'a [u8],
 }

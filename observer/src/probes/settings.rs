@@ -1,7 +1,7 @@
 //! What the kernel side is told: facts of the kernel before load, targets and limits while running.
 
 use observer_common::config::{
-    KernelConfig, NO_OFFSET, READER_GO, READER_THREAD, READER_TOKIO, TARGET_COPY_STACKS,
+    KernelConfig, NO_OFFSET, READER_GO, READER_THREAD, READER_TOKIO, TARGET_COPY_STACKS, TARGET_NO_FRAME_POINTERS,
     TOKIO_HAS_BUDGET, TOKIO_HAS_ENTERED, TOKIO_ID_TAGGED, TargetConfig,
 };
 
@@ -77,6 +77,7 @@ pub fn kernel_config(facts: &KernelFacts, formats: &TracepointFormats) -> Kernel
 pub fn target_config(
     reader: Option<&TaskReader>,
     copy_stacks: bool,
+    no_frame_pointers: bool,
     same_pid_namespace: bool,
 ) -> TargetConfig {
     let mut config = TargetConfig::default();
@@ -114,6 +115,9 @@ pub fn target_config(
     }
     if copy_stacks {
         config.flags |= TARGET_COPY_STACKS;
+    }
+    if no_frame_pointers {
+        config.flags |= TARGET_NO_FRAME_POINTERS;
     }
     config
 }

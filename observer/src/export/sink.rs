@@ -30,15 +30,16 @@ pub enum Written {
     ReaderLeft,
 }
 
-/// Writing failed: what, why, and what to do, on one line.
+/// Writing failed: what, why, and what to do, on one line. The cause is told in that line, so it is
+/// no `source`: it would be printed twice.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     /// Standard output.
     #[error("can not write to stdout: {}; {}", reason(.0), cure(.0))]
-    Stdout(#[source] io::Error),
+    Stdout(io::Error),
     /// A file.
     #[error("can not write {}: {}; {}", .0.display(), reason(.1), cure(.1))]
-    File(PathBuf, #[source] io::Error),
+    File(PathBuf, io::Error),
 }
 
 impl Sink {

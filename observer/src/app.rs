@@ -10,6 +10,7 @@ pub mod target;
 pub mod view;
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -86,6 +87,7 @@ fn start_log(cli: &Cli) {
     let _already = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .without_time()
         .try_init()
@@ -213,7 +215,8 @@ fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
             .iter()
             .map(|t| t.process.id.pid.to_string())
             .collect();
-        let session = Session::start(targets, &facts, options, symbolizer)?;
+        let own = launched.as_ref().map(|launched| launched.pid);
+        let session = Session::start(targets, own, &facts, options, symbolizer)?;
         if let Some(launched) = launched {
             launched.release()?;
         }

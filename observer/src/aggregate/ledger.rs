@@ -118,6 +118,12 @@ impl Ledger {
         }
     }
 
+    /// Drops the waits of a process.
+    pub fn forget(&mut self, pid: Pid) {
+        self.rows.retain(|key, _| key.pid != pid);
+        self.samples.retain(|key, _| key.pid != pid);
+    }
+
     /// All rows.
     pub fn rows(&self) -> impl Iterator<Item = (&WaitKey, &Row)> {
         self.rows.iter()

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::ledger::{Ledger, Row, WakerKey};
+use super::describe;
+use super::ledger::{Ledger, Row};
 use crate::model::cause::Cause;
-use crate::model::event::{Identity, Tally, WaitClass, WaitKey, WakerContext};
+use crate::model::event::{Identity, Tally, WaitClass, WaitKey};
 use crate::model::names::{Names, cause_of};
 use crate::model::stacks::StackId;
-use crate::model::task::{Legality, TaskKind, TaskRef};
+use crate::model::task::{Legality, TaskRef};
 use crate::model::view::{Blocking, CauseShare, TaskShare, Unfinished, Waker};
 use crate::model::{Frame, FrameKind, Known, Reason, Resource, syscall};
 
@@ -146,7 +147,7 @@ pub fn roll_up(ledger: &Ledger, names: &dyn Names) -> Rollup {
         if row.tally.count == 0 {
             continue;
         }
-        add_row(key, row, ledger, names, target, &mut entries);
+        add_row(key, row, ledger, names, target, (&mut entries, &mut rollup.idle_ns));
     }
     rollup.tasks_seen = tasks
         .into_iter()
@@ -177,7 +178,7 @@ fn add_row(
     ledger: &Ledger,
     names: &dyn Names,
     target: usize,
-    entries: &mut HashMap<Place, Entry>,
+    (entries, idle_ns): (&mut HashMap<Place, Entry>, &mut u64),
 ) {
     let resource = names.resource(key.pid, key.class, key.subject);
     let cause = cause_of(key.class, resource.as_ref());
@@ -189,6 +190,10 @@ fn add_row(
         _ => None,
     };
     for part in parts(key, row, ledger, names) {
+        if part.user.is_some_and(|stack| rests(stack, names)) {
+            *idle_ns += part.tally.total_ns;
+            continue;
+        }
         let site = match part.user {
             Some(stack) => names.site(stack),
             None => Known::Unknown(no_stack_reason(key)),
@@ -242,7 +247,7 @@ fn add_row(
         }
         // Open waits and wakers are kept per row: they go to the row's first part.
         if part.user == first_user(key, row, ledger, names) {
-            add_shared(entry, row, names);
+            add_shared(entry, row, cause, names);
         }
     }
 }
@@ -261,14 +266,14 @@ fn first_user(
         .or_else(|| parts(key, row, ledger, names).first().and_then(|part| part.user))
 }
 
-fn add_shared(entry: &mut Entry, row: &Row, names: &dyn Names) {
+fn add_shared(entry: &mut Entry, row: &Row, cause: Cause, names: &dyn Names) {
     entry.open.count += row.open;
     if row.open > 0 && row.oldest_open_ns >= entry.open.oldest_ns {
         entry.open.oldest_ns = row.oldest_open_ns;
         entry.open.lower_bound = row.open_lower_bound;
     }
     for (waker, count) in &row.wakers {
-        let described = describe_waker(waker, names);
+        let described = describe::waker(waker, cause, names);
         *entry.wakers.entry(described).or_default() += count;
     }
     if row.other_wakers > 0 {
@@ -277,6 +282,15 @@ fn add_shared(entry: &mut Entry, row: &Row, names: &dyn Names) {
             .entry(("other wakers".to_owned(), None))
             .or_default() += row.other_wakers;
     }
+}
+
+/// The goroutine that waits for signals on behalf of package os/signal: it blocks in the kernel for
+/// as long as none comes, by design (Go `src/runtime/sigqueue.go`, signal_recv).
+fn rests(stack: StackId, names: &dyn Names) -> bool {
+    names
+        .frames(stack)
+        .iter()
+        .any(|frame| frame.function.as_deref() == Some("os/signal.signal_recv"))
 }
 
 fn is_dns(stack: Option<StackId>, names: &dyn Names) -> bool {
@@ -319,49 +333,6 @@ fn common(a: Option<Resource>, b: Option<&Resource>) -> Option<Resource> {
         path: same(&a.path, &b.path),
         state: same(&a.state, &b.state),
     })
-}
-
-/// A task for people: `goroutine 7`.
-pub fn describe_identity(identity: &Identity) -> String {
-    match identity {
-        Identity::Task(task) => match task.kind {
-            TaskKind::Goroutine => format!("goroutine {}", task.id),
-            TaskKind::TokioTask => format!("tokio task {}", task.id),
-            TaskKind::Thread => format!("thread {}", task.id),
-        },
-        Identity::Idle => "an idle runtime thread".to_owned(),
-        Identity::Unreadable | Identity::Mismatch => "an unknown task".to_owned(),
-        Identity::Folded => "other tasks".to_owned(),
-    }
-}
-
-fn describe_waker(waker: &WakerKey, names: &dyn Names) -> (String, Option<String>) {
-    let site = waker
-        .stack
-        .and_then(|id| names.kernel_side_stack(Some(waker.pid), id))
-        .and_then(|stack| names.site(stack).known().and_then(|f| f.function.clone()));
-    let name = || {
-        names
-            .process_name(waker.pid)
-            .unwrap_or_else(|| format!("pid {}", waker.pid))
-    };
-    let who = match (waker.context, &waker.identity) {
-        (WakerContext::Interrupt, _) => "timer, disk or network interrupt".to_owned(),
-        (WakerContext::SoftIrq, Some(identity)) => {
-            format!(
-                "network or timer work on the thread of {}",
-                describe_identity(identity)
-            )
-        }
-        (WakerContext::SoftIrq, None) if waker.pid.0 == 0 => {
-            "network or timer work on an idle CPU".to_owned()
-        }
-        (WakerContext::SoftIrq, None) => format!("network or timer work on a thread of {}", name()),
-        (_, Some(identity)) => describe_identity(identity),
-        (_, None) if waker.pid.0 == 0 => "the kernel, on an idle CPU".to_owned(),
-        (_, None) => name(),
-    };
-    (who, site)
 }
 
 fn legality_evidence(entry: &Entry) -> Option<String> {

@@ -142,18 +142,21 @@ struct State {
     summed: u64,
     notes: Vec<String>,
     exec_seen: Vec<Pid>,
+    launched: Option<Pid>,
     threads_seen: Vec<(Pid, Tid)>,
     /// Targets whose tasks are read.
     with_tasks: HashSet<Pid>,
 }
 
 impl Session {
-    /// Loads and attaches the kernel side and starts observing `targets`.
+    /// Loads and attaches the kernel side and starts observing `targets`. `launched` is the one that
+    /// was started for this session and has not called exec yet: what it does before does not count.
     ///
     /// # Errors
     /// When the kernel side can not be loaded or a required probe can not be attached.
     pub fn start(
         targets: Vec<Target>,
+        launched: Option<Pid>,
         facts: &KernelFacts,
         options: Options,
         symbolizer: SymbolizerHandle,
@@ -191,6 +194,7 @@ impl Session {
             summed: 0,
             notes: Vec::new(),
             exec_seen: Vec::new(),
+            launched,
             threads_seen: Vec::new(),
             with_tasks: targets
                 .iter()
@@ -415,11 +419,16 @@ impl Session {
             return Ok(());
         };
         let before = std::mem::replace(&mut target.process, process);
-        self.state.notes.push(format!(
-            "pid {pid} called exec: {} became {}; waits of both are listed, goroutines or tasks of the new program from then on",
-            before.exe.display(),
-            target.process.exe.display(),
-        ));
+        if self.state.launched == Some(pid) {
+            self.state.launched = None;
+            self.state.ledger.forget(pid);
+        } else {
+            self.state.notes.push(format!(
+                "pid {pid} called exec: {} became {}; waits of both are listed, goroutines or tasks of the new program from then on",
+                before.exe.display(),
+                target.process.exe.display(),
+            ));
+        }
         target.thread_names.clear();
         target.detect();
         self.maps.set_target(pid.0, target.config())?;

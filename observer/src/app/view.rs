@@ -147,7 +147,6 @@ fn completeness(observed: &Observed, rollup: &rollup::Rollup) -> Completeness {
         ("kernel_stack_unreadable", Counter::KernelStackFailed),
         ("stack_map_collision", Counter::StackCollision),
         ("stack_map_full", Counter::StackMapFull),
-        ("stack_copy_budget", Counter::StackCopyBudget),
         ("stack_copy_buffer_full", Counter::StackCopyLost),
     ] {
         if counter(c) > 0 {
@@ -164,6 +163,7 @@ fn completeness(observed: &Observed, rollup: &rollup::Rollup) -> Completeness {
         ("tasks_folded", counter(Counter::FoldedTasks)),
         ("task_unreadable", counter(Counter::TaskUnreadable)),
         ("task_mismatch", counter(Counter::TaskMismatch)),
+        ("stack_sampled", counter(Counter::StackCopyBudget)),
         (
             "process_record_buffer_full",
             counter(Counter::LostProcessRecord),

@@ -46,6 +46,12 @@ pub fn thread_name(pid: Pid, tid: crate::model::Tid) -> Option<String> {
     Some(text.trim_end().to_owned())
 }
 
+/// The command name of any process, kernel threads included; `None` when it is gone.
+pub fn process_name(pid: Pid) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(text.trim_end().to_owned())
+}
+
 /// CPUs online.
 pub fn cpus() -> u32 {
     std::thread::available_parallelism().map_or(1, |n| n.get() as u32)

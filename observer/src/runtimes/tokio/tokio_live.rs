@@ -187,8 +187,8 @@ pub(super) fn watch(program: &Path, args: &[&str]) -> BTreeSet<String> {
             let syscall = name_of(before.unwrap().syscall);
             let task = task.unwrap_or_else(|e| panic!("{tid} in {syscall}: {e}"));
             // A worker that waits in its driver or for work is in no poll; our tasks are.
-            if task.entered == Some(1) && ["epoll_wait", "futex"].contains(&syscall) {
-                let ours = task.id.is_some_and(|id| fixture.tasks.contains_key(&id));
+            if let (Some(id), Some(1), "epoll_wait" | "futex") = (task.id, task.entered, syscall) {
+                let ours = fixture.tasks.contains_key(&id);
                 assert!(task.in_poll != Some(!ours), "{tid} in {syscall}: {task:?}");
             }
             let known = task.id.and_then(|id| fixture.tasks.get(&id));

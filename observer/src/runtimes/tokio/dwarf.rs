@@ -140,12 +140,15 @@ fn name(dwarf: &Dwarf<Slice<'_>>, unit: &Unit<Slice<'_>>, entry: &Entry<'_>) -> 
     Some(dwarf.attr_string(unit, value).ok()?.slice().to_vec())
 }
 
-/// The members of a structure: name, offset, size of the type.
+/// Name, offset, size of the type.
+type Member = (Vec<u8>, u64, Option<u64>);
+
+/// The members of a structure.
 fn members(
     dwarf: &Dwarf<Slice<'_>>,
     unit: &Unit<Slice<'_>>,
     entry: &Entry<'_>,
-) -> gimli::Result<Vec<(Vec<u8>, u64, Option<u64>)>> {
+) -> gimli::Result<Vec<Member>> {
     let mut tree = unit.entries_tree(Some(entry.offset()))?;
     let mut children = tree.root()?.children();
     let mut found = Vec::new();

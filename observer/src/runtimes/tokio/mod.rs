@@ -16,6 +16,8 @@ mod threads;
 mod vtables;
 
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
 pub(crate) mod tokio_live;
 
 pub use detect::{Presence, TokioVersion, presence};

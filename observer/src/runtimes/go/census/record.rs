@@ -4,7 +4,7 @@ use super::super::live::{STATUS_MASK, u32_at, u64_at};
 use super::super::offsets::GoOffsets;
 use super::super::waitreason::{self, WaitReason};
 use super::unwind::Walk;
-use crate::model::census::{TaskState, WaitKind, WaitsOn};
+use crate::model::census::{Direction, TaskState, WaitKind, WaitsOn};
 
 /// One goroutine on its way into the census.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ pub struct Record {
     /// The walk over its stack.
     pub walk: Walk,
     /// Whom a semaphore belongs to, by the stack.
-    pub owner: Option<WaitKind>,
+    pub owner: Option<(WaitKind, Option<Direction>)>,
     /// What it waits on, when that is one thing other than a channel.
     pub found: Option<WaitsOn>,
     /// The thread that runs it.

@@ -8,7 +8,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use super::super::live::u64_at;
 use super::super::symbols::GoSymbols;
-use crate::model::census::WaitKind;
+use crate::model::census::{Direction, WaitKind};
 
 /// Frames of one stack.
 pub const MAX_DEPTH: usize = 64;
@@ -37,7 +37,7 @@ pub enum Role {
     /// Holds the condition variable.
     CondWait,
     /// Says whom a semaphore belongs to.
-    Owner(WaitKind),
+    Owner(WaitKind, Option<Direction>),
 }
 
 /// What is known of the frame of one instruction.
@@ -234,11 +234,12 @@ fn role_of(name: &str) -> Role {
         "runtime.semacquire1" => Role::SemAcquire,
         "runtime.netpollblock" | "internal/poll.runtime_pollWait" => Role::PollWait,
         "sync.(*Cond).Wait" => Role::CondWait,
-        "sync.(*WaitGroup).Wait" => Role::Owner(WaitKind::WaitGroup),
+        "sync.(*WaitGroup).Wait" => Role::Owner(WaitKind::WaitGroup, None),
         "sync.(*Mutex).lockSlow" | "internal/sync.(*Mutex).lockSlow" => {
-            Role::Owner(WaitKind::Mutex)
+            Role::Owner(WaitKind::Mutex, None)
         }
-        "sync.(*RWMutex).RLock" | "sync.(*RWMutex).Lock" => Role::Owner(WaitKind::RwMutex),
+        "sync.(*RWMutex).RLock" => Role::Owner(WaitKind::RwMutex, Some(Direction::Receive)),
+        "sync.(*RWMutex).Lock" => Role::Owner(WaitKind::RwMutex, Some(Direction::Send)),
         _ => Role::Plain,
     }
 }

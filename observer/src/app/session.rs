@@ -367,6 +367,9 @@ impl Session {
                     while self.drain() == BATCH {
                         tokio::task::yield_now().await;
                     }
+                    if !self.state.exec_seen.is_empty() {
+                        self.refresh_targets()?;
+                    }
                 }
             }
         };

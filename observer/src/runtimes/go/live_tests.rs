@@ -348,6 +348,116 @@ fn live_tracker_ages_waits() {
 }
 
 #[test]
+fn live_table_agrees_with_debug_information() {
+    let Some(go) = go() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let exe = dir.path().join("crowd");
+    build(&go, "crowd", &[], false, &exe);
+    let image = ElfImage::open(&exe).unwrap();
+    let version = GoImage::detect(&image).unwrap().version();
+    let minor = version
+        .known()
+        .unwrap()
+        .split('.')
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    let started = Instant::now();
+    let found = super::dwarf::offsets(&image.parse().unwrap()).unwrap();
+    println!(
+        "debug information of Go {version:?} read in {:?}",
+        started.elapsed()
+    );
+    assert_eq!(super::offsets::by_minor(minor), Some(found));
+}
+
+/// Starts a program whose build record claims an unknown version, and tries to read it.
+fn attach_as_unknown_version(go: &Path, arguments: &[&str]) -> Known<TaskReader> {
+    let dir = tempfile::tempdir().unwrap();
+    let exe = dir.path().join("crowd");
+    build(go, "crowd", arguments, false, &exe);
+    let mut bytes = std::fs::read(&exe).unwrap();
+    let record = bytes
+        .windows(14)
+        .position(|w| w == b"\xff Go buildinf:")
+        .unwrap();
+    assert!(bytes[record + 33..].starts_with(b"go1."));
+    bytes[record + 37..record + 39].copy_from_slice(b"99");
+    std::fs::write(&exe, bytes).unwrap();
+    let mut child = Command::new(&exe)
+        .args(["-count", "5"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    let process = Process::open(Pid(child.id())).unwrap();
+    let image = ElfImage::open(&process.exe_handle()).unwrap();
+    let detected = GoImage::detect(&image).unwrap();
+    let reader = detected.task_reader(&process, &ProcessMemory::new(process.id.pid));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    reader
+}
+
+#[test]
+fn live_unknown_versions_are_read_by_their_debug_information_or_refused() {
+    let Some(go) = go() else { return };
+    let reader = attach_as_unknown_version(&go, &[]);
+    assert!(reader.known().is_some(), "{reader:?}");
+    let refused = attach_as_unknown_version(&go, &["-ldflags=-s -w"]);
+    let reason = refused.reason().unwrap().to_string();
+    println!("{reason}");
+    assert!(reason.contains("is not a known version"), "{reason}");
+}
+
+#[test]
+fn live_containers_see_their_own_thread_ids() {
+    let Some(go) = go() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let exe = dir.path().join("crowd");
+    build(&go, "crowd", &[], false, &exe);
+    let spawned = Command::new("unshare")
+        .args(["--pid", "--fork", "--kill-child"])
+        .arg(&exe)
+        .args(["-count", "5"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(mut outer) = spawned else {
+        assert_ne!(
+            std::env::var("OBSERVER_REQUIRE").as_deref(),
+            Ok("all"),
+            "no unshare"
+        );
+        eprintln!("skipped: no unshare");
+        return;
+    };
+    std::thread::sleep(Duration::from_millis(400));
+    let children = format!("/proc/{0}/task/{0}/children", outer.id());
+    let inner = std::fs::read_to_string(children).unwrap_or_default();
+    if let Ok(pid) = inner.trim().parse() {
+        let process = Process::open(Pid(pid)).unwrap();
+        let image = ElfImage::open(&process.exe_handle()).unwrap();
+        let memory = ProcessMemory::new(process.id.pid);
+        let attached = GoImage::detect(&image).unwrap().attach(&process, &memory);
+        println!("{:?}", attached.as_ref().map(|a| &a.evidence));
+        outer.kill().unwrap();
+        outer.wait().unwrap();
+        attached.unwrap();
+    } else {
+        assert_ne!(
+            std::env::var("OBSERVER_REQUIRE").as_deref(),
+            Ok("all"),
+            "no namespaces"
+        );
+        eprintln!("skipped: pid namespaces may not be made here");
+        outer.kill().ok();
+        outer.wait().unwrap();
+    }
+}
+
+#[test]
 fn live_process_that_ends_is_an_error_and_not_a_crash() {
     let Some(go) = go() else { return };
     let mut fixture = start(&go, "known_waits", &[], false, &[]);

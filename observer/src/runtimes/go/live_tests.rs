@@ -338,6 +338,46 @@ fn live_cgo_programs_keep_g_where_the_reader_says() {
     }
 }
 
+/// A parked stack ends in the function that its goroutine started with, or it was torn unnoticed.
+#[test]
+fn live_busy_programs_give_no_wrong_answers() {
+    let Some(go) = go() else { return };
+    let fixture = start(&go, "busy", &[], false, &[]);
+    let (mut reader, memory) = fixture.census();
+    let (mut waiting, mut torn, mut stacks) = (0, 0, 0);
+    for round in 0..300 {
+        let census = reader.take(&memory, Mono(round + 1)).unwrap();
+        torn += census.figures.torn;
+        let ids: HashSet<u64> = census.tasks.iter().map(|t| t.id).collect();
+        let listed_twice = census.tasks.len() - ids.len();
+        assert_eq!(listed_twice, 0, "round {round}");
+        let (symbols, bias) = (&reader.process().symbols, reader.process().bias);
+        for task in census
+            .tasks
+            .iter()
+            .filter(|t| t.state == TaskState::Waiting)
+        {
+            waiting += 1;
+            let names = function_names(symbols, bias, &census, task);
+            let Some(last) = names.last().filter(|_| names.len() < 64) else {
+                continue;
+            };
+            stacks += 1;
+            let entry = symbols.function_name(task.entry.unwrap() - bias);
+            assert_eq!(
+                Some(last.as_str()),
+                entry,
+                "round {round}: {task:?} {names:?}"
+            );
+            for wait in census.waits_of(task) {
+                assert!(wait.len <= wait.capacity, "round {round}: {wait:?}");
+            }
+        }
+    }
+    println!("{waiting} waiting goroutines, {stacks} with stacks, {torn} torn");
+    assert!(stacks > 300, "{stacks}");
+}
+
 #[test]
 fn live_tracker_ages_waits() {
     let Some(go) = go() else { return };
@@ -475,6 +515,18 @@ fn live_process_that_ends_is_an_error_and_not_a_crash() {
     assert!(error.to_string().contains("exited"), "{error}");
 }
 
+/// CPU time of this thread (ns): what a census costs however busy the machine is.
+fn cpu_ns() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a live, writable timespec.
+    let done = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    assert_eq!(done, 0);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// Not a test of speed: run it with `--release -- --ignored --nocapture` for the figures.
 #[test]
 #[ignore = "measures; run it in release"]
@@ -492,13 +544,16 @@ fn measure_census() {
         let mut reader = GoCensus::new(attached);
         let mut tracker = CensusTracker::default();
         for round in 0..5 {
+            let cpu = cpu_ns();
             let mut census = reader.take(&memory, Mono(round + 1)).unwrap();
+            let cpu = cpu_ns() - cpu;
             let at = Instant::now();
             tracker.update(&mut census);
-            let [a, b] = [census.figures.duration_ns, at.elapsed().as_nanos() as u64]
-                .map(|n| n as f64 / 1e6);
+            let tracked = at.elapsed().as_nanos() as u64;
+            let [wall, cpu, tracked] =
+                [census.figures.duration_ns, cpu, tracked].map(|n| n as f64 / 1e6);
             println!(
-                "{count}: census {a:.1} ms, tracker {b:.1} ms, {:?}, {} stacks",
+                "{count}: census {wall:.1} ms (CPU {cpu:.1} ms), tracker {tracked:.1} ms, {:?}, {} stacks",
                 census.figures,
                 census.stacks.len()
             );

@@ -2,13 +2,13 @@
 //! another Go toolchain's `go`; without any Go the tests are skipped and say so.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::fixture::{Fixture, build, go, start};
 use super::{GoCensus, GoImage, GoSymbols};
 use crate::model::census::{Census, CensusTask, CensusTracker, TaskState, WaitKind, WaitsOn};
 use crate::model::time::Mono;
@@ -31,107 +31,6 @@ const VARIANTS: &[(&str, &[&str], bool)] = &[
         true,
     ),
 ];
-
-/// A running fixture, ended by its pid.
-struct Fixture {
-    child: Child,
-    lines: Vec<Value>,
-    _dir: tempfile::TempDir,
-}
-
-impl Drop for Fixture {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-fn go() -> Option<PathBuf> {
-    let go = std::env::var_os("OBSERVER_GO").map_or_else(|| PathBuf::from("go"), PathBuf::from);
-    let works = Command::new(&go)
-        .arg("version")
-        .stdout(Stdio::null())
-        .status();
-    if works.is_ok_and(|s| s.success()) {
-        return Some(go);
-    }
-    assert_ne!(
-        std::env::var("OBSERVER_REQUIRE").as_deref(),
-        Ok("all"),
-        "no Go toolchain"
-    );
-    eprintln!("skipped: no Go toolchain ({})", go.display());
-    None
-}
-
-fn build(go: &Path, name: &str, arguments: &[&str], cgo: bool, out: &Path) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures/go")
-        .join(name);
-    let status = Command::new(go)
-        .current_dir(source)
-        .args(["build", "-p", "2", "-o"])
-        .arg(out)
-        .args(arguments)
-        .arg(".")
-        .env("GOTOOLCHAIN", "local")
-        .env("GOFLAGS", "-mod=mod")
-        .env("CGO_ENABLED", if cgo { "1" } else { "0" })
-        .status()
-        .unwrap();
-    assert!(status.success(), "go build {arguments:?}");
-}
-
-fn start(go: &Path, name: &str, arguments: &[&str], cgo: bool, flags: &[&str]) -> Fixture {
-    let dir = tempfile::tempdir().unwrap();
-    let exe = dir.path().join(name);
-    build(go, name, arguments, cgo, &exe);
-    let mut child = Command::new(&exe)
-        .args(flags)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = Vec::new();
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
-        lines.push(line);
-        if lines.last().unwrap()["event"] == "ready" {
-            break;
-        }
-    }
-    // Its main goroutine still returns from printing that line.
-    std::thread::sleep(Duration::from_millis(100));
-    Fixture {
-        child,
-        lines,
-        _dir: dir,
-    }
-}
-
-impl Fixture {
-    fn census(&self) -> (GoCensus, ProcessMemory) {
-        let process = Process::open(Pid(self.child.id())).unwrap();
-        let image = ElfImage::open(&process.exe_handle()).unwrap();
-        let go = GoImage::detect(&image).expect("a Go program");
-        let memory = ProcessMemory::new(process.id.pid);
-        let reader = go.task_reader(&process, &memory);
-        assert!(
-            matches!(reader, Known::Known(TaskReader::Go(_))),
-            "{reader:?}"
-        );
-        let attached = go.attach(&process, &memory).unwrap();
-        println!(
-            "{} tls {:?}",
-            attached.evidence.join("; "),
-            attached.tls_offset
-        );
-        (GoCensus::new(attached), memory)
-    }
-
-    fn event<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Value> {
-        self.lines.iter().filter(move |l| l["event"] == name)
-    }
-}
 
 /// A census without torn tasks; a busy machine may need a few tries.
 fn whole(census: &mut GoCensus, memory: &ProcessMemory) -> Census {
@@ -214,6 +113,15 @@ fn check_census(fixture: &Fixture, variant: &str, reader: &GoCensus, census: &Ce
         let at = |pc: Option<u64>| symbols.function_name(pc.unwrap() - bias);
         assert_eq!(at(task.created_at), Some("main.start"), "{name}");
         assert!(at(task.entry).unwrap().starts_with("main.start"), "{name}");
+        // The creation site's line, in the source as it lies here.
+        let site = symbols.lookup(task.created_at.unwrap() - bias).unwrap();
+        let source = include_str!("../../../tests/fixtures/go/known_waits/main.go");
+        let line = source.lines().nth(site.line.unwrap() as usize - 1);
+        assert_eq!(line.map(str::trim), Some("go func() {"), "{name}: {site:?}");
+        assert!(
+            site.file.unwrap().ends_with("known_waits/main.go"),
+            "{name}"
+        );
         let stack = function_names(&symbols, bias, census, task);
         assert!(
             stack.last().is_some_and(|f| f.starts_with("main.start.")),

@@ -5,6 +5,7 @@ mod context;
 mod detect;
 mod disasm;
 mod dwarf;
+mod example;
 mod flow;
 mod functions;
 mod live;
@@ -21,6 +22,7 @@ mod damage;
 pub(crate) mod tokio_live;
 
 pub use detect::{Presence, TokioVersion, presence};
+pub use example::example_program;
 pub use live::{TaskNow, read_task};
 pub use names::{SchedulerKind, TaskType};
 pub use targets::{PollTarget, PollTargets};

@@ -141,4 +141,13 @@ mod tests {
         assert!(reader(&outside).known().is_none());
         assert!(reader(&[]).known().is_none());
     }
+
+    #[test]
+    fn a_shared_object_is_recognised_and_its_thread_locals_are_not_guessed() {
+        let mut program = example_program(&[]);
+        put16(&mut program, 16, 3); // ET_DYN, no interpreter, no DF_1_PIE
+        let image = TokioImage::from_bytes(&program).unwrap();
+        let reason = image.reader().reason().unwrap().to_string();
+        assert!(reason.contains("shared object"), "{reason}");
+    }
 }

@@ -636,7 +636,11 @@ impl State {
                 pid: event.pid,
                 class: event.class,
                 subject: event.subject,
-                user_ip: if event.user_stack.is_none() { event.ip } else { 0 },
+                user_ip: if event.user_stack.is_none() {
+                    event.ip
+                } else {
+                    0
+                },
                 user_stack: event.user_stack,
             },
             stack,

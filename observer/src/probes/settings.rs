@@ -1,8 +1,8 @@
 //! What the kernel side is told: facts of the kernel before load, targets and limits while running.
 
 use observer_common::config::{
-    KernelConfig, NO_OFFSET, READER_GO, READER_THREAD, READER_TOKIO, TARGET_COPY_STACKS, TARGET_NO_FRAME_POINTERS,
-    TOKIO_HAS_BUDGET, TOKIO_HAS_ENTERED, TOKIO_ID_TAGGED, TargetConfig,
+    KernelConfig, NO_OFFSET, READER_GO, READER_THREAD, READER_TOKIO, TARGET_COPY_STACKS,
+    TARGET_NO_FRAME_POINTERS, TOKIO_HAS_BUDGET, TOKIO_HAS_ENTERED, TOKIO_ID_TAGGED, TargetConfig,
 };
 
 use crate::model::Known;

@@ -82,10 +82,10 @@ impl Ledger {
         waker: Option<WakerKey>,
     ) {
         let row = self.rows.entry(key).or_default();
-        if let Some(stack) = unwound {
-            if row.unwound.len() < MAX_STACKS || row.unwound.contains_key(&stack) {
-                row.unwound.entry(stack).or_default().add(ns, run_queue_ns);
-            }
+        if let Some(stack) = unwound
+            && (row.unwound.len() < MAX_STACKS || row.unwound.contains_key(&stack))
+        {
+            row.unwound.entry(stack).or_default().add(ns, run_queue_ns);
         }
         if let Some(waker) = waker {
             if row.wakers.len() < MAX_WAKERS || row.wakers.contains_key(&waker) {

@@ -32,6 +32,9 @@ pub struct Rollup {
     pub tasks_seen: HashMap<usize, u64>,
 }
 
+/// Function, file and line.
+type SiteName = (Option<String>, Option<String>, Option<u32>);
+
 /// What makes two rows one entry.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Place {
@@ -40,7 +43,7 @@ struct Place {
     nr: Option<u32>,
     legality: Legality,
     /// Function and line, or why they are not known.
-    site: Result<(Option<String>, Option<String>, Option<u32>), Reason>,
+    site: Result<SiteName, Reason>,
     kind: Option<&'static str>,
     path: Option<String>,
     peer: Option<String>,
@@ -162,7 +165,7 @@ pub fn roll_up(ledger: &Ledger, names: &dyn Names) -> Rollup {
         .collect();
     rollup.blocking = entries
         .into_iter()
-        .map(|(place, entry)| finish(place, entry, names))
+        .map(|(place, entry)| finish(&place, entry, names))
         .collect();
     rollup.blocking.sort_by(|a, b| {
         b.total_ns
@@ -327,17 +330,17 @@ fn service_peer(resource: &Resource) -> Option<String> {
 /// What two resources have in common; fields that differ are left out.
 fn common(a: Option<Resource>, b: Option<&Resource>) -> Option<Resource> {
     let (a, b) = (a?, b?);
-    fn same<T: PartialEq + Clone>(a: &Option<T>, b: &Option<T>) -> Option<T> {
-        if a == b { a.clone() } else { None }
+    fn same<T: PartialEq + Clone>(a: Option<&T>, b: Option<&T>) -> Option<T> {
+        if a == b { a.cloned() } else { None }
     }
     Some(Resource {
         kind: a.kind,
-        fd: same(&a.fd, &b.fd),
-        address: same(&a.address, &b.address),
-        local: same(&a.local, &b.local),
-        peer: same(&a.peer, &b.peer),
-        path: same(&a.path, &b.path),
-        state: same(&a.state, &b.state),
+        fd: same(a.fd.as_ref(), b.fd.as_ref()),
+        address: same(a.address.as_ref(), b.address.as_ref()),
+        local: same(a.local.as_ref(), b.local.as_ref()),
+        peer: same(a.peer.as_ref(), b.peer.as_ref()),
+        path: same(a.path.as_ref(), b.path.as_ref()),
+        state: same(a.state.as_ref(), b.state.as_ref()),
     })
 }
 
@@ -359,7 +362,7 @@ fn legality_evidence(entry: &Entry) -> Option<String> {
     }
 }
 
-fn finish(place: Place, entry: Entry, names: &dyn Names) -> Blocking {
+fn finish(place: &Place, entry: Entry, names: &dyn Names) -> Blocking {
     let legality_evidence = legality_evidence(&entry);
     let mut stack = Vec::new();
     if let Some(((user, kernel), _)) = entry.stack {

@@ -107,7 +107,8 @@ pub struct Session {
     source: Source,
     pub(super) targets: Vec<Target>,
     pub(super) state: State,
-    _stats: Option<std::os::fd::OwnedFd>,
+    /// While it is held the kernel counts the run time of programs.
+    stats: Option<std::os::fd::OwnedFd>,
 }
 
 impl Session {
@@ -211,7 +212,7 @@ impl Session {
             source,
             targets,
             state,
-            _stats: stats.ok(),
+            stats: stats.ok(),
         };
         session.set_control(true)?;
         session.seed();
@@ -400,7 +401,7 @@ impl Session {
         started: Instant,
         wall: SystemTime,
     ) -> anyhow::Result<Observed> {
-        let bpf = self._stats.is_some().then(|| self.kernel.run_stats());
+        let bpf = self.stats.is_some().then(|| self.kernel.run_stats());
         self.set_control(false)?;
         let now = usage::monotonic_ns();
         let window = (wall, SystemTime::now(), started.elapsed());

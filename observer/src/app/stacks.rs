@@ -168,12 +168,12 @@ impl Stacks {
                 .process(pid, &stack.addresses, Addresses::AfterCall),
             None => without_scheduler(self.symbolizer.kernel(&stack.addresses)),
         };
-        if stack.cut.is_some() {
-            if let Some(last) = frames.last_mut() {
-                if last.function.is_none() && last.unknown_reason.is_none() {
-                    last.unknown_reason.clone_from(&stack.cut);
-                }
-            }
+        if stack.cut.is_some()
+            && let Some(last) = frames.last_mut()
+            && last.function.is_none()
+            && last.unknown_reason.is_none()
+        {
+            last.unknown_reason.clone_from(&stack.cut);
         }
         self.named.insert(id, frames);
     }

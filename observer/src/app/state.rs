@@ -72,10 +72,10 @@ impl State {
     pub fn on_wait(&mut self, wait: &WaitEvent) {
         let key = self.with_seed(wait.key, Some(wait.tid));
         self.want(&key);
-        if let Identity::Task(task) = key.identity {
-            if task.kind == TaskKind::Thread {
-                self.threads_seen.push((key.pid, wait.tid));
-            }
+        if let Identity::Task(task) = key.identity
+            && task.kind == TaskKind::Thread
+        {
+            self.threads_seen.push((key.pid, wait.tid));
         }
         let unwound = match self.unwound.get(&wait.tid) {
             Some((start, stack)) if *start == wait.start => Some(*stack),
@@ -83,7 +83,7 @@ impl State {
         };
         let ns = wait.end.since(wait.start);
         let run_queue = wait.woken.map_or(0, |woken| wait.end.since(woken));
-        let waker = wait.waker.as_ref().map(|seen| WakerKey::of(seen));
+        let waker = wait.waker.as_ref().map(WakerKey::of);
         self.ledger.add_details(key, ns, run_queue, unwound, waker);
     }
 
@@ -116,12 +116,11 @@ impl State {
         if self.looked_up >= LOOKUPS || key.identity == Identity::Idle {
             return;
         }
-        if let Some(row) = syscall::by_number(nr) {
-            if matches!(row.subject, Subject::Fd(_))
-                && self.wanted.insert((key.pid, key.subject as i32))
-            {
-                self.looked_up += 1;
-            }
+        if let Some(row) = syscall::by_number(nr)
+            && matches!(row.subject, Subject::Fd(_))
+            && self.wanted.insert((key.pid, key.subject as i32))
+        {
+            self.looked_up += 1;
         }
     }
 

@@ -134,10 +134,11 @@ impl Target {
     /// Remembers the name of a thread while it lives.
     pub fn learn_thread(&mut self, tid: Tid) {
         let pid = self.process.id.pid;
-        if self.ended.is_none() && !self.thread_names.contains_key(&tid) {
-            if let Some(name) = usage::thread_name(pid, tid) {
-                self.thread_names.insert(tid, name);
-            }
+        if self.ended.is_none()
+            && !self.thread_names.contains_key(&tid)
+            && let Some(name) = usage::thread_name(pid, tid)
+        {
+            self.thread_names.insert(tid, name);
         }
     }
 

@@ -133,7 +133,7 @@ mod tests {
                     bytes[0] = kind;
                     bytes[1] = 0;
                 }
-                let _ = decode(&bytes).is_ok();
+                let _understood = decode(&bytes).is_ok();
             }
         }
     }

@@ -10,7 +10,9 @@ use serde_json::Value;
 
 use super::fixture::{Fixture, build, go, start};
 use super::{GoCensus, GoImage, GoSymbols};
-use crate::model::census::{Census, CensusTask, CensusTracker, TaskState, WaitKind, WaitsOn};
+use crate::model::census::{
+    Census, CensusTask, CensusTracker, Direction, TaskState, WaitKind, WaitsOn,
+};
 use crate::model::time::Mono;
 use crate::model::{Known, Pid};
 use crate::runtimes::{RuntimeImage, TaskReader};
@@ -33,9 +35,9 @@ const VARIANTS: &[(&str, &[&str], bool)] = &[
 ];
 
 /// A census without torn tasks; a busy machine may need a few tries.
-fn whole(census: &mut GoCensus, memory: &ProcessMemory) -> Census {
+fn whole(census: &mut GoCensus, memory: ProcessMemory) -> Census {
     for _ in 0..20 {
-        let taken = census.take(memory, Mono(1)).unwrap();
+        let taken = census.take(&memory, Mono(1)).unwrap();
         if taken.figures.torn == 0 {
             return taken;
         }
@@ -60,7 +62,7 @@ fn check_known_waits(go: &Path, variant: &str, arguments: &[&str], cgo: bool) {
     let (mut reader, memory) = fixture.census();
     // The second one reuses what the first found on parked stacks, and must say the same.
     for _ in 0..2 {
-        let census = whole(&mut reader, &memory);
+        let census = whole(&mut reader, memory);
         check_census(&fixture, variant, &reader, &census);
     }
 }
@@ -94,7 +96,7 @@ fn check_census(fixture: &Fixture, variant: &str, reader: &GoCensus, census: &Ce
             TaskState::Waiting => task.wait_reason.unwrap_or("?"),
             other => other.as_str(),
         };
-        let expected = if *id == dump["main"].to_string() {
+        let expected = if dump["main"].as_u64() == id.parse().ok() {
             "sleep"
         } else {
             state.as_str().unwrap()
@@ -182,7 +184,7 @@ fn check_wait(name: &str, truth: &Value, task: &CensusTask, waits: &[WaitsOn]) {
     }
     if let Some(direction) = truth["direction"].as_str() {
         assert_eq!(
-            wait.direction.map(|d| d.as_str()),
+            wait.direction.map(Direction::as_str),
             Some(direction),
             "{name}: {wait:?}"
         );
@@ -230,7 +232,7 @@ fn live_cgo_programs_keep_g_where_the_reader_says() {
         );
         println!("{arguments:?}: {offset}, truth {truth:?}");
 
-        let census = whole(&mut reader, &memory);
+        let census = whole(&mut reader, memory);
         let (symbols, bias) = (&reader.process().symbols, reader.process().bias);
         let stacks = census
             .tasks

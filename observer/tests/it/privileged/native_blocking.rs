@@ -3,13 +3,13 @@
 use crate::support::observer;
 use crate::support::report::check_completeness;
 use crate::support::require::{Need, require};
-use crate::support::truth::{Program, check_function, check_time};
+use crate::support::truth::{Program, WATCHED, check_function, check_time};
 
 #[test]
 fn every_blocked_thread_is_named() {
     require!(Need::Privilege, Need::Fixture("native/threads"));
-    let program = Program::start("native/threads", 8, &[]);
-    let report = observer::report(program.process.pid(), 6, &[]);
+    let program = Program::start("native/threads", &[]);
+    let report = observer::report(program.process.pid(), WATCHED, &[]);
     let (truths, ran) = program.finish();
 
     assert_eq!(

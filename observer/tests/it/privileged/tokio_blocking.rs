@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::observer;
 use crate::support::report::{check_completeness, list, shares};
 use crate::support::require::{Need, require};
-use crate::support::truth::{Program, Truth, check_function, check_time};
+use crate::support::truth::{Program, Truth, WATCHED, check_function, check_time};
 
 /// Whether the binary has function names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,8 +15,8 @@ enum Names {
 }
 
 fn check(fixture: &str, names: Names) {
-    let program = Program::start(fixture, 8, &[]);
-    let report = observer::report(program.process.pid(), 6, &[]);
+    let program = Program::start(fixture, &[]);
+    let report = observer::report(program.process.pid(), WATCHED, &[]);
     let (truths, ran) = program.finish();
 
     assert_eq!(

@@ -12,6 +12,11 @@ use super::require::fixture;
 
 /// How much a total may differ from the truth.
 const TOLERANCE: f64 = 0.05;
+/// Seconds for which a program runs.
+const LIFE: u32 = 8;
+/// Seconds for which it is observed: nearly all of its life, so that it does not matter when in its
+/// life it blocked more than at other times; not to its end, when its files can no longer be asked.
+pub const WATCHED: f64 = 7.5;
 const START: Duration = Duration::from_secs(20);
 
 /// A fixture that has said `ready`.
@@ -20,7 +25,6 @@ pub struct Program {
     /// The process.
     pub process: Running,
     started: Instant,
-    duration: Duration,
 }
 
 /// What a task says of itself.
@@ -42,26 +46,25 @@ pub struct Truth {
 }
 
 impl Program {
-    /// Starts a fixture that runs for some seconds.
-    pub fn start(name: &str, seconds: u32, args: &[&str]) -> Self {
+    /// Starts a fixture.
+    pub fn start(name: &str, args: &[&str]) -> Self {
         let mut command = Command::new(fixture(name));
         // Go's flag package wants a unit.
         let unit = if name.starts_with("go/") { "s" } else { "" };
         command
-            .args(["--duration", &format!("{seconds}{unit}")])
+            .args(["--duration", &format!("{LIFE}{unit}")])
             .args(args);
         let process = Running::start(&mut command);
         process.event("ready", START);
         Self {
             process,
             started: Instant::now(),
-            duration: Duration::from_secs(seconds.into()),
         }
     }
 
     /// Waits for its end and gives what it measured, and for how long it ran.
     pub fn finish(mut self) -> (Vec<Truth>, Duration) {
-        let lines = self.process.rest(self.duration + START);
+        let lines = self.process.rest(Duration::from_secs(LIFE.into()) + START);
         let ran = self.started.elapsed();
         assert!(
             self.process.exit(START).success(),
@@ -97,8 +100,8 @@ fn truth(line: &str) -> Option<Truth> {
     })
 }
 
-/// Checks that the report names the task in its syscall, for its time. The program blocks evenly, so
-/// a window has its share of the whole run's time. Time for which the task was ready but had no CPU is
+/// Checks that the report names the task in its syscall, for its time. The window is nearly
+/// the whole run; what is missing of it counts with its share. Time for which the task was ready but had no CPU is
 /// within the program's measure, while the report may list it apart, as `run_queue`: on a busy machine
 /// that much may be missing. Gives the entry that names the task.
 #[track_caller]

@@ -57,7 +57,6 @@ pub fn blank(tgid: u32, class: u8, now: u64) -> InFlight {
             tgid,
             syscall: NO_SYSCALL,
             user_stack: NO_STACK,
-            kernel_stack: NO_STACK,
             class,
             ..WaitKey::default()
         },
@@ -72,7 +71,7 @@ pub fn blank(tgid: u32, class: u8, now: u64) -> InFlight {
             ..Waker::default()
         },
         flags: 0,
-        pad: 0,
+        kernel_stack: NO_STACK,
     }
 }
 
@@ -145,12 +144,14 @@ pub fn begin<C: StackIdContext>(
             } else {
                 entry.key.user_ip = entry.user_ip;
             }
-            if target.flags & TARGET_COPY_STACKS != 0 {
-                if crate::probes::copy_user_stack(ctx, control, entry, tid) {
+            if crate::probes::may_sample() {
+                entry.kernel_stack = stacks::kernel(ctx, control);
+                if target.flags & TARGET_COPY_STACKS != 0
+                    && crate::probes::copy_user_stack(ctx, control, entry, tid)
+                {
                     entry.flags |= WAIT_STACK_COPIED as u32;
                 }
             }
-            entry.key.kernel_stack = stacks::kernel(ctx, control);
         }
     }
     remember(ctx, tid, entry);
@@ -205,6 +206,8 @@ pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32) {
             woken: entry.woken,
             args: entry.args,
             waker: entry.waker,
+            kernel_stack: entry.kernel_stack,
+            pad: 0,
         };
         sent = emit::send(ctx, &record);
         if !sent {

@@ -21,7 +21,7 @@ pub fn sched_switch_btf(ctx: BtfTracePointContext) -> i32 {
     } else {
         None
     };
-    try_switch(&ctx, preempt, state, kernel::tid_of(next));
+    try_switch(&ctx, preempt, state, target_thread(next));
     0
 }
 
@@ -34,7 +34,7 @@ pub fn sched_switch_raw(ctx: RawTracePointContext) -> i32 {
     } else {
         None
     };
-    try_switch(&ctx, preempt, state, kernel::tid_of(next));
+    try_switch(&ctx, preempt, state, target_thread(next));
     0
 }
 
@@ -51,6 +51,16 @@ pub fn sched_switch_tp(ctx: TracePointContext) -> u32 {
         next,
     );
     0
+}
+
+/// The thread id of a task that belongs to a target.
+#[inline(always)]
+fn target_thread(task: u64) -> Option<u32> {
+    if filter::is_target(kernel::tgid_of(task)?) {
+        kernel::tid_of(task)
+    } else {
+        None
+    }
 }
 
 /// The running thread is the one that leaves: the tracepoint fires before the switch.

@@ -13,15 +13,19 @@ use crate::{emit, filter, kernel, waits};
 
 #[btf_tracepoint(function = "sched_waking")]
 pub fn sched_waking_btf(ctx: BtfTracePointContext) -> i32 {
-    let tid = kernel::tid_of(ctx.arg::<u64>(0));
-    try_waking(&ctx, tid);
+    let task = ctx.arg::<u64>(0);
+    if kernel::tgid_of(task).is_some_and(filter::is_target) {
+        try_waking(&ctx, kernel::tid_of(task));
+    }
     0
 }
 
 #[raw_tracepoint(tracepoint = "sched_waking")]
 pub fn sched_waking_raw(ctx: RawTracePointContext) -> i32 {
-    let tid = kernel::tid_of(ctx.arg::<u64>(0));
-    try_waking(&ctx, tid);
+    let task = ctx.arg::<u64>(0);
+    if kernel::tgid_of(task).is_some_and(filter::is_target) {
+        try_waking(&ctx, kernel::tid_of(task));
+    }
     0
 }
 

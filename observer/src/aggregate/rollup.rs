@@ -72,8 +72,8 @@ struct Part {
 }
 
 /// Splits a row by user stack: those that were unwound for its own waits; the rest goes to the stack
-/// that was sampled most for the same syscall, subject and place, or to the one walked by frame
-/// pointers.
+/// that was seen most for the same task at the same place, or to the one walked by frame pointers,
+/// or to the only one that any task of the process was seen with there. Otherwise it is not known.
 fn parts(key: &WaitKey, row: &Row, ledger: &Ledger, names: &dyn Names) -> Vec<Part> {
     let walked = key
         .user_stack
@@ -90,17 +90,14 @@ fn parts(key: &WaitKey, row: &Row, ledger: &Ledger, names: &dyn Names) -> Vec<Pa
     if rest.count == 0 {
         return parts;
     }
-    let usual = ledger
-        .samples(key)
-        .and_then(|samples| samples.iter().max_by_key(|(stack, n)| (**n, **stack)))
-        .map(|(stack, _)| *stack)
-        .or_else(|| {
-            row.unwound
-                .iter()
-                .max_by_key(|(stack, t)| (t.count, **stack))
-                .map(|(stack, _)| *stack)
-        })
-        .or(walked);
+    let own = row
+        .unwound
+        .iter()
+        .map(|(stack, tally)| (*stack, tally.count));
+    let sampled = ledger.samples(key).into_iter().flat_map(|s| &s.user);
+    let usual = most(own.chain(sampled.map(|(stack, n)| (*stack, *n))))
+        .or(walked)
+        .or_else(|| only_one(ledger.samples_of_all_tasks(key)?.user.keys()));
     match parts
         .iter_mut()
         .find(|part| part.user == usual && usual.is_some())
@@ -114,11 +111,35 @@ fn parts(key: &WaitKey, row: &Row, ledger: &Ledger, names: &dyn Names) -> Vec<Pa
     parts
 }
 
+/// The key with the largest count; among equals the first in order.
+fn most<K: Copy + Ord>(counts: impl Iterator<Item = (K, u64)>) -> Option<K> {
+    counts
+        .max_by(|a, b| a.1.cmp(&b.1).then(b.0.cmp(&a.0)))
+        .map(|(key, _)| key)
+}
+
+fn only_one<'a>(mut stacks: impl ExactSizeIterator<Item = &'a StackId>) -> Option<StackId> {
+    (stacks.len() == 1)
+        .then(|| stacks.next().copied())
+        .flatten()
+}
+
+/// The kernel stack to show for a row: the one that was sampled most.
+fn kernel_stack(key: &WaitKey, row: &Row, ledger: &Ledger, names: &dyn Names) -> Option<StackId> {
+    let count = |counts: &HashMap<u32, u64>| most(counts.iter().map(|(id, n)| (*id, *n)));
+    count(&row.kernel_stacks)
+        .or_else(|| count(&ledger.samples(key)?.kernel))
+        .or_else(|| count(&ledger.samples_of_all_tasks(key)?.kernel))
+        .and_then(|id| names.kernel_side_stack(None, id))
+}
+
 fn no_stack_reason(key: &WaitKey) -> Reason {
     if key.seeded {
         Reason::new("the stack of a wait from before the observation could not be read")
     } else if key.user_ip != 0 {
-        Reason::new("no user stack of this wait was copied")
+        Reason::new(
+            "no stack of these waits was sampled, and other tasks wait in the same syscall at several places",
+        )
     } else if matches!(key.class, WaitClass::RunQueue) {
         Reason::new("no stack is taken for threads that are ready to run")
     } else {
@@ -192,9 +213,7 @@ fn add_row(
 ) {
     let resource = names.resource(key.pid, key.class, key.subject);
     let cause = cause_of(key.class, resource.as_ref());
-    let kernel = key
-        .kernel_stack
-        .and_then(|id| names.kernel_side_stack(None, id));
+    let kernel = kernel_stack(key, row, ledger, names);
     let nr = match key.class {
         WaitClass::Syscall(nr) => Some(nr),
         _ => None,

@@ -7,6 +7,7 @@ use super::state::SeedRead;
 use crate::decode;
 use crate::model::event::{Identity, OpenWait, SeedEvent, WaitClass};
 use crate::model::{Mono, Tid};
+use crate::sys::usage;
 
 impl Session {
     /// Enters the waits that were under way, and reads who waits there.
@@ -86,10 +87,12 @@ impl Session {
             let key = self.state.with_seed(wait.key, Some(wait.tid));
             let lower_bound = wait.key.seeded;
             self.state.want(&key);
-            for id in [(Some(key.pid), key.user_stack), (None, key.kernel_stack)] {
-                if let (pid, Some(id)) = id {
-                    self.state.stacks.fetch(pid, id, &self.maps);
-                }
+            if let Some(id) = key.user_stack {
+                self.state.stacks.fetch(Some(key.pid), id, &self.maps);
+            }
+            let seed = self.state.seeds.get(&wait.tid).filter(|_| wait.key.seeded);
+            if let Some(kernel) = wait.kernel_stack.or(seed.and_then(|seed| seed.kernel)) {
+                self.state.ledger.add_kernel_stack(key, kernel);
             }
             let unwound = match self.state.unwound.get(&wait.tid) {
                 Some((start, stack)) if *start == wait.start => Some(*stack),
@@ -112,5 +115,47 @@ impl Session {
                 .add_open(key, now.since(wait.start), lower_bound, unwound);
         }
         count
+    }
+
+    /// Reads the stacks of waits that have lasted for a while and whose stack was not copied when
+    /// they began: long waits are few and matter most, so none of them depends on sampling.
+    pub(super) fn read_long_waits(&mut self) {
+        const LONG: u64 = 10_000_000;
+        const MOST: usize = 64;
+        let now = Mono(usage::monotonic_ns());
+        let waits: Vec<OpenWait> = self
+            .maps
+            .inflight()
+            .map(|(tid, entry)| decode::wait::open(Tid(tid), &entry))
+            .filter(|wait| {
+                !wait.copied
+                    && !wait.key.seeded
+                    && wait.ip != 0
+                    && wait.woken.is_none()
+                    && wait.key.identity != Identity::Idle
+                    && now.since(wait.start) > LONG
+                    && self
+                        .state
+                        .unwound
+                        .get(&wait.tid)
+                        .is_none_or(|(at, _)| *at != wait.start)
+            })
+            .take(MOST)
+            .collect();
+        for wait in waits {
+            let target = self
+                .targets
+                .iter()
+                .find(|t| t.process.id.pid == wait.key.pid && t.copy_stacks && t.ended.is_none());
+            let Some(target) = target else { continue };
+            let stack = self
+                .state
+                .stacks
+                .read_blocked(target, (wait.ip, wait.sp, wait.bp));
+            // Only if it is still the same wait was it that wait's stack.
+            if self.maps.still_waits(wait.tid.0, wait.start.0) {
+                self.state.unwound.insert(wait.tid, (wait.start, stack));
+            }
+        }
     }
 }

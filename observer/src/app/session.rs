@@ -26,11 +26,11 @@ use crate::sys::kernel::KernelFacts;
 use crate::sys::tracefs::TracepointFormats;
 use crate::sys::usage;
 
-/// Stack copies per interval: a bound on what unwinding may cost (16 KiB and some tens of µs each).
-const STACK_COPIES: u64 = 1000;
-/// How often a runtime whose structures were not ready is tried again.
-const RETRY: Duration = Duration::from_millis(100);
-
+/// Waits that are sampled per slice of time: a bound on what stacks may cost (a copy of 16 KiB and
+/// some tens of µs of unwinding each).
+const SAMPLES: u64 = 30;
+/// The slice: short, so that a flood at its beginning does not hide what comes later.
+const SLICE: Duration = Duration::from_millis(100);
 /// What a session is asked to do.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -231,7 +231,7 @@ impl Session {
             enabled: u32::from(enabled),
             epoch: self.state.epoch,
             min_ns: self.options.min_ns,
-            stack_copies: STACK_COPIES,
+            samples: SAMPLES,
             flags,
         })?;
         Ok(())
@@ -254,7 +254,7 @@ impl Session {
             self.options.interval,
         );
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut retry = tokio::time::interval(RETRY);
+        let mut slice = tokio::time::interval(SLICE);
         tokio::pin!(stop);
         let ended = loop {
             tokio::select! {
@@ -267,7 +267,7 @@ impl Session {
                         break Ended::Targets;
                     }
                 }
-                _ = retry.tick() => self.refresh_targets()?,
+                _ = slice.tick() => self.next_slice()?,
                 _ = tick.tick() => self.sweep()?,
                 ready = self.source.ready() => {
                     ready?;
@@ -292,6 +292,13 @@ impl Session {
                 tracing::debug!(%error, "record not understood");
             }
         })
+    }
+
+    /// A new slice of time: sampling may go on, long waits are looked at.
+    fn next_slice(&mut self) -> anyhow::Result<()> {
+        self.set_control(true)?;
+        self.read_long_waits();
+        self.refresh_targets()
     }
 
     /// What can not be done while records are drained: exec, new threads' names, late runtimes.
@@ -384,11 +391,13 @@ impl Session {
             state.summed += tally.count;
             state.want(&key);
             new_stacks.extend(key.user_stack.map(|id| (Some(key.pid), id)));
-            new_stacks.extend(key.kernel_stack.map(|id| (None, id)));
             state.ledger.add_sum(key, &tally);
         });
         for (pid, id) in new_stacks {
             state.stacks.fetch(pid, id, maps);
+        }
+        for id in state.ledger.kernel_stacks() {
+            state.stacks.fetch(None, id, maps);
         }
         for (pid, fd) in std::mem::take(&mut state.wanted) {
             state.fds.resolve_now(pid, fd);

@@ -85,6 +85,9 @@ impl State {
         let run_queue = wait.woken.map_or(0, |woken| wait.end.since(woken));
         let waker = wait.waker.as_ref().map(WakerKey::of);
         self.ledger.add_details(key, ns, run_queue, unwound, waker);
+        if let Some(kernel) = wait.kernel_stack.or(self.seed_kernel(wait)) {
+            self.ledger.add_kernel_stack(key, kernel);
+        }
     }
 
     pub fn on_user_stack(&mut self, event: &UserStackEvent<'_>) {
@@ -92,20 +95,27 @@ impl State {
             return;
         };
         self.unwound.insert(event.tid, (event.start, stack));
-        self.ledger.add_sample(
-            SampleKey {
-                pid: event.pid,
-                class: event.class,
-                subject: event.subject,
-                user_ip: if event.user_stack.is_none() {
-                    event.ip
-                } else {
-                    0
-                },
-                user_stack: event.user_stack,
+        let key = SampleKey {
+            pid: event.pid,
+            identity: event.identity,
+            class: event.class,
+            subject: event.subject,
+            user_ip: if event.user_stack.is_none() {
+                event.ip
+            } else {
+                0
             },
-            stack,
-        );
+            user_stack: event.user_stack,
+        };
+        self.ledger.add_sample(key, stack, event.kernel_stack);
+    }
+
+    /// The kernel stack of a wait from before the observation.
+    fn seed_kernel(&self, wait: &WaitEvent) -> Option<u32> {
+        if !wait.key.seeded {
+            return None;
+        }
+        self.seeds.get(&wait.tid)?.kernel
     }
 
     /// Notes a descriptor to look up soon, while it is likely still open.
@@ -140,7 +150,6 @@ impl State {
                 key.legality = seed.task.legality;
                 key.go_status = seed.task.go_status;
                 key.user_stack = seed.user;
-                key.kernel_stack = seed.kernel;
             }
             // It ended before it could be read: nobody knows which task waited there.
             None if self.with_tasks.contains(&key.pid) => key.identity = Identity::Unreadable,

@@ -73,7 +73,9 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
                 bp: head.bp,
                 class: wait::class(head.class as u8, head.syscall),
                 subject: head.subject,
-                user_stack: u32::try_from(head.user_stack).ok(),
+                user_stack: wait::stack(head.user_stack),
+                kernel_stack: wait::stack(head.kernel_stack),
+                identity: wait::identity(&head.task),
                 bytes: rest
                     .get(..len)
                     .ok_or(DecodeError::BadLength { claimed: head.len })?,

@@ -3,7 +3,7 @@
 use observer_common::events::inflight::InFlight;
 use observer_common::events::wait::{
     self as wire, CLASS_KERNEL, CLASS_PAGE_FAULT, CLASS_RUN_QUEUE, CLASS_SYSCALL, WAIT_SEEDED,
-    WAKER_INTERRUPT, WAKER_SOFTIRQ, WAKER_TASK,
+    WAIT_STACK_COPIED, WAKER_INTERRUPT, WAKER_SOFTIRQ, WAKER_TASK,
 };
 use observer_common::task::{
     self, TASK_GOROUTINE, TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_IN_POLL,
@@ -25,7 +25,8 @@ const _: () = assert!(
     "both sides must bucket durations alike"
 );
 
-fn identity(task: &task::Task) -> Identity {
+/// Who was on a thread.
+pub fn identity(task: &task::Task) -> Identity {
     if task.flags & TASK_UNREADABLE != 0 {
         return Identity::Unreadable;
     }
@@ -73,7 +74,8 @@ fn legality(task: &task::Task) -> Legality {
     Legality::InPoll
 }
 
-fn stack(id: i32) -> Option<u32> {
+/// A stack id, unless none was taken.
+pub fn stack(id: i32) -> Option<u32> {
     u32::try_from(id).ok()
 }
 
@@ -109,7 +111,6 @@ pub fn key(wire: &wire::WaitKey) -> WaitKey {
         go_status: (wire.task.kind == TASK_GOROUTINE).then_some(wire.task.detail),
         user_ip: wire.user_ip,
         user_stack: stack(wire.user_stack),
-        kernel_stack: stack(wire.kernel_stack),
         seeded: wire.flags & WAIT_SEEDED != 0,
     }
 }
@@ -158,6 +159,7 @@ pub fn event(record: &wire::WaitRecord) -> WaitEvent {
         woken: mono(record.woken),
         args: record.args,
         waker: waker(&record.waker),
+        kernel_stack: stack(record.kernel_stack),
     }
 }
 
@@ -174,6 +176,8 @@ pub fn open(tid: Tid, wire: &InFlight) -> OpenWait {
         ip: wire.user_ip,
         sp: wire.user_sp,
         bp: wire.user_bp,
+        kernel_stack: stack(wire.kernel_stack),
+        copied: wire.flags & u32::from(WAIT_STACK_COPIED) != 0,
     }
 }
 

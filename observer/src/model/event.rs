@@ -53,8 +53,6 @@ pub struct WaitKey {
     pub user_ip: u64,
     /// Id of the user stack in the kernel's stack map.
     pub user_stack: Option<u32>,
-    /// Id of the kernel stack in the kernel's stack map.
-    pub kernel_stack: Option<u32>,
     /// It was under way when observation began: its length is a lower bound.
     pub seeded: bool,
 }
@@ -104,6 +102,8 @@ pub struct WaitEvent {
     pub args: [u64; 6],
     /// Who woke it, if that was seen.
     pub waker: Option<WakerSeen>,
+    /// Id of the kernel stack in the kernel's stack map, when it was sampled.
+    pub kernel_stack: Option<u32>,
 }
 
 /// Registers and a piece of a user stack.
@@ -127,6 +127,10 @@ pub struct UserStackEvent<'a> {
     pub subject: u64,
     /// Id of the same stack as walked by frame pointers.
     pub user_stack: Option<u32>,
+    /// Id of the kernel stack.
+    pub kernel_stack: Option<u32>,
+    /// Who waits.
+    pub identity: Identity,
     /// The stack from `sp` up.
     pub bytes: &'a [u8],
 }
@@ -176,6 +180,10 @@ pub struct OpenWait {
     pub sp: u64,
     /// User frame pointer.
     pub bp: u64,
+    /// Id of the kernel stack, when it was sampled.
+    pub kernel_stack: Option<u32>,
+    /// A copy of its user stack was sent.
+    pub copied: bool,
 }
 
 /// A thread that was blocked when observation began.

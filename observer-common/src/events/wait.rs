@@ -131,7 +131,7 @@ pub const fn bucket_floor(bucket: usize) -> u64 {
     if bucket == 0 {
         return 0;
     }
-    let log = (bucket + 1) / 2;
+    let log = bucket.div_ceil(2);
     let half = (bucket + 1) % 2;
     ((2 + half as u64) << (log - 1)) << 9
 }

@@ -43,12 +43,7 @@ pub fn waker(waker: &WakerKey, cause: Cause, names: &dyn Names) -> (String, Opti
     // the cause, as the sender: so it is named for network waits alone.
     let network = matches!(
         cause,
-        Cause::Recv
-            | Cause::Send
-            | Cause::Accept
-            | Cause::Connect
-            | Cause::Epoll
-            | Cause::NetWait
+        Cause::Recv | Cause::Send | Cause::Accept | Cause::Connect | Cause::Epoll | Cause::NetWait
     );
     let who = match (waker.context, &waker.identity) {
         (WakerContext::Interrupt, _) => INTERRUPT.to_owned(),

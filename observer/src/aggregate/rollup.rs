@@ -147,7 +147,14 @@ pub fn roll_up(ledger: &Ledger, names: &dyn Names) -> Rollup {
         if row.tally.count == 0 {
             continue;
         }
-        add_row(key, row, ledger, names, target, (&mut entries, &mut rollup.idle_ns));
+        add_row(
+            key,
+            row,
+            ledger,
+            names,
+            target,
+            (&mut entries, &mut rollup.idle_ns),
+        );
     }
     rollup.tasks_seen = tasks
         .into_iter()
@@ -253,17 +260,16 @@ fn add_row(
 }
 
 /// The part that a row's open waits and wakers are shown with: the one with the most time.
-fn first_user(
-    key: &WaitKey,
-    row: &Row,
-    ledger: &Ledger,
-    names: &dyn Names,
-) -> Option<StackId> {
+fn first_user(key: &WaitKey, row: &Row, ledger: &Ledger, names: &dyn Names) -> Option<StackId> {
     row.unwound
         .iter()
         .max_by_key(|(stack, t)| (t.total_ns, **stack))
         .map(|(stack, _)| *stack)
-        .or_else(|| parts(key, row, ledger, names).first().and_then(|part| part.user))
+        .or_else(|| {
+            parts(key, row, ledger, names)
+                .first()
+                .and_then(|part| part.user)
+        })
 }
 
 fn add_shared(entry: &mut Entry, row: &Row, cause: Cause, names: &dyn Names) {

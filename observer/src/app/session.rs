@@ -8,33 +8,26 @@ use observer_common::config::{CONTROL_NO_KERNEL_STACKS, CONTROL_NO_USER_STACKS, 
 use observer_common::counters::COUNTERS;
 
 use super::stacks::Stacks;
+use super::state::State;
 use super::target::Target;
-use crate::aggregate::ledger::{Ledger, SampleKey, WakerKey};
+use super::watch::{forward_kernel_log, sleep_until, watch_exit};
+use crate::aggregate::ledger::Ledger;
 use crate::decode::{self, decode};
 use crate::intake::{BATCH, Source};
-use crate::model::event::{
-    Event, Identity, OpenWait, SeedEvent, UserStackEvent, WaitClass, WaitEvent, WaitKey,
-};
-use crate::model::stacks::StackId;
-use crate::model::syscall::{self, Subject};
-use crate::model::task::TaskKind;
-use crate::model::{Known, Mono, Pid, Tid};
+use crate::model::transport::Transport;
+use crate::model::{Known, Mono, Pid};
 use crate::probes::attach::{Kernel, LoadOptions, Maps};
-use crate::probes::object::Transport;
 use crate::probes::plan::{self, Facts};
 use crate::probes::settings;
 use crate::probes::spec::Tier;
 use crate::resolve::resources::FdTable;
 use crate::resolve::symbols::SymbolizerHandle;
-use crate::runtimes::reading::TaskRead;
 use crate::sys::kernel::KernelFacts;
 use crate::sys::tracefs::TracepointFormats;
 use crate::sys::usage;
 
 /// Stack copies per interval: a bound on what unwinding may cost (16 KiB and some tens of µs each).
 const STACK_COPIES: u64 = 1000;
-/// Descriptors that are looked up per interval at most.
-const LOOKUPS: usize = 256;
 /// How often a runtime whose structures were not ready is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -70,14 +63,6 @@ pub enum Ended {
     Interrupted,
     /// All targets have ended.
     Targets,
-}
-
-/// A thread that was blocked before observation, as read from outside.
-#[derive(Debug)]
-struct SeedRead {
-    task: TaskRead,
-    user: Option<u32>,
-    kernel: Option<u32>,
 }
 
 /// All that a session has found, before it is named and rolled up.
@@ -117,35 +102,12 @@ pub struct Observed {
 #[derive(Debug)]
 pub struct Session {
     options: Options,
-    kernel: Kernel,
-    maps: Maps,
+    pub(super) kernel: Kernel,
+    pub(super) maps: Maps,
     source: Source,
-    targets: Vec<Target>,
-    state: State,
+    pub(super) targets: Vec<Target>,
+    pub(super) state: State,
     _stats: Option<std::os::fd::OwnedFd>,
-}
-
-/// The state that records change: apart from the maps, so that both can be borrowed.
-#[derive(Debug)]
-struct State {
-    ledger: Ledger,
-    stacks: Stacks,
-    fds: FdTable,
-    seeds: HashMap<Tid, SeedRead>,
-    /// The last unwound stack of each thread, until its wait is seen to end.
-    unwound: HashMap<Tid, (Mono, StackId)>,
-    /// Descriptors to look up at the next sweep.
-    wanted: HashSet<(Pid, i32)>,
-    looked_up: usize,
-    epoch: u32,
-    undecoded: u64,
-    summed: u64,
-    notes: Vec<String>,
-    exec_seen: Vec<Pid>,
-    launched: Option<Pid>,
-    threads_seen: Vec<(Pid, Tid)>,
-    /// Targets whose tasks are read.
-    with_tasks: HashSet<Pid>,
 }
 
 impl Session {
@@ -274,62 +236,6 @@ impl Session {
         Ok(())
     }
 
-    /// Enters the waits that were under way, and reads who waits there.
-    fn seed(&mut self) {
-        let bytes = match self.kernel.read_seeds() {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => return,
-            Err(reason) => {
-                self.state.notes.push(format!(
-                    "waits that began before the observation are seen only when they end ({reason})"
-                ));
-                return;
-            }
-        };
-        let (seeds, rest) = decode::seed::seeds(&bytes);
-        if rest != 0 {
-            self.state.undecoded += 1;
-        }
-        let classes: HashMap<u32, WaitClass> = self
-            .maps
-            .inflight()
-            .map(|(tid, entry)| (tid, decode::wait::open(Tid(tid), &entry)))
-            .filter(|(_, open)| open.key.seeded)
-            .map(|(tid, open)| (tid, open.key.class))
-            .collect();
-        for seed in seeds {
-            // Without an entry the thread ran on before it could be entered.
-            if let Some(class) = classes.get(&seed.tid.0) {
-                self.read_seed(&seed, *class);
-            }
-        }
-    }
-
-    fn read_seed(&mut self, seed: &SeedEvent, class: WaitClass) {
-        let Some(target) = self
-            .targets
-            .iter_mut()
-            .find(|t| t.process.id.pid == seed.pid)
-        else {
-            return;
-        };
-        target.learn_thread(seed.tid);
-        let task = target.read_seed(seed, class);
-        let user = (seed.ip != 0 && task.identity != Identity::Idle)
-            .then(|| {
-                self.state
-                    .stacks
-                    .read_blocked(target, (seed.ip, seed.sp, seed.bp))
-            })
-            .map(|stack| self.state.stacks.adopt(stack));
-        let kernel = (!seed.kernel_stack.is_empty())
-            .then(|| self.state.stacks.intern(None, &seed.kernel_stack, None))
-            .map(|stack| self.state.stacks.adopt(stack));
-        self.state
-            .seeds
-            .insert(seed.tid, SeedRead { task, user, kernel });
-    }
-
     /// Observes until time is over, the user interrupts, or all targets have ended.
     ///
     /// # Errors
@@ -366,6 +272,9 @@ impl Session {
                     ready?;
                     while self.drain() == BATCH {
                         tokio::task::yield_now().await;
+                    }
+                    if !self.state.exec_seen.is_empty() {
+                        self.refresh_targets()?;
                     }
                 }
             }
@@ -524,207 +433,11 @@ impl Session {
             ended,
             bpf,
             notes,
-            object_sha256: self.options.transport.sha256(),
+            object_sha256: crate::probes::object::sha256(self.options.transport),
             targets: self.targets,
             ledger: self.state.ledger,
             stacks: self.state.stacks,
             fds: self.state.fds,
         })
     }
-
-    /// Enters the waits that have not ended. Their number is returned.
-    fn close_open(&mut self, now: Mono) -> u64 {
-        let open: Vec<OpenWait> = self
-            .maps
-            .inflight()
-            .map(|(tid, entry)| decode::wait::open(Tid(tid), &entry))
-            .collect();
-        let mut count = 0;
-        for wait in open {
-            count += 1;
-            let Some(target) = self
-                .targets
-                .iter_mut()
-                .find(|t| t.process.id.pid == wait.key.pid)
-            else {
-                continue;
-            };
-            target.learn_thread(wait.tid);
-            let key = self.state.with_seed(wait.key, Some(wait.tid));
-            let lower_bound = wait.key.seeded;
-            self.state.want(&key);
-            for id in [(Some(key.pid), key.user_stack), (None, key.kernel_stack)] {
-                if let (pid, Some(id)) = id {
-                    self.state.stacks.fetch(pid, id, &self.maps);
-                }
-            }
-            let unwound = match self.state.unwound.get(&wait.tid) {
-                Some((start, stack)) if *start == wait.start => Some(*stack),
-                _ if target.copy_stacks
-                    && wait.ip != 0
-                    && !wait.key.seeded
-                    && target.ended.is_none()
-                    && key.identity != Identity::Idle =>
-                {
-                    Some(
-                        self.state
-                            .stacks
-                            .read_blocked(target, (wait.ip, wait.sp, wait.bp)),
-                    )
-                }
-                _ => None,
-            };
-            self.state
-                .ledger
-                .add_open(key, now.since(wait.start), lower_bound, unwound);
-        }
-        count
-    }
-}
-
-impl State {
-    fn on_event(&mut self, event: &Event<'_>) {
-        match event {
-            Event::Wait(wait) => self.on_wait(wait),
-            Event::UserStack(stack) => self.on_user_stack(stack),
-            Event::Exec { pid } => self.exec_seen.push(*pid),
-            // The process as a whole ends when its pidfd says so; threads may outlive the first.
-            Event::Exit { pid } => tracing::debug!(pid = pid.0, "main thread exited"),
-            Event::Fork { pid, child } => {
-                self.notes_child(*pid, *child);
-            }
-        }
-    }
-
-    fn notes_child(&mut self, pid: Pid, child: Pid) {
-        const MOST: usize = 32;
-        if self.notes.len() < MOST {
-            self.notes.push(format!(
-                "pid {pid} made child process {child}, which was not observed (add it with -p)"
-            ));
-        }
-    }
-
-    fn on_wait(&mut self, wait: &WaitEvent) {
-        let key = self.with_seed(wait.key, Some(wait.tid));
-        self.want(&key);
-        if let Identity::Task(task) = key.identity {
-            if task.kind == TaskKind::Thread {
-                self.threads_seen.push((key.pid, wait.tid));
-            }
-        }
-        let unwound = match self.unwound.get(&wait.tid) {
-            Some((start, stack)) if *start == wait.start => Some(*stack),
-            _ => None,
-        };
-        let ns = wait.end.since(wait.start);
-        let run_queue = wait.woken.map_or(0, |woken| wait.end.since(woken));
-        let waker = wait.waker.as_ref().map(|seen| WakerKey::of(seen));
-        self.ledger.add_details(key, ns, run_queue, unwound, waker);
-    }
-
-    fn on_user_stack(&mut self, event: &UserStackEvent<'_>) {
-        let Some(stack) = self.stacks.unwind(event) else {
-            return;
-        };
-        self.unwound.insert(event.tid, (event.start, stack));
-        self.ledger.add_sample(
-            SampleKey {
-                pid: event.pid,
-                class: event.class,
-                subject: event.subject,
-                user_ip: if event.user_stack.is_none() { event.ip } else { 0 },
-                user_stack: event.user_stack,
-            },
-            stack,
-        );
-    }
-
-    /// Notes a descriptor to look up soon, while it is likely still open.
-    fn want(&mut self, key: &WaitKey) {
-        let WaitClass::Syscall(nr) = key.class else {
-            return;
-        };
-        if self.looked_up >= LOOKUPS || key.identity == Identity::Idle {
-            return;
-        }
-        if let Some(row) = syscall::by_number(nr) {
-            if matches!(row.subject, Subject::Fd(_))
-                && self.wanted.insert((key.pid, key.subject as i32))
-            {
-                self.looked_up += 1;
-            }
-        }
-    }
-
-    /// The key of a wait from before the observation, with the task that was read from outside.
-    /// The kernel side knows such a thread by its id only.
-    fn with_seed(&self, mut key: WaitKey, tid: Option<Tid>) -> WaitKey {
-        if !key.seeded {
-            return key;
-        }
-        let tid = tid.or(match key.identity {
-            Identity::Task(task) => Some(Tid(task.id as u32)),
-            _ => None,
-        });
-        match tid.and_then(|tid| self.seeds.get(&tid)) {
-            Some(seed) => {
-                key.identity = seed.task.identity;
-                key.legality = seed.task.legality;
-                key.go_status = seed.task.go_status;
-                key.user_stack = seed.user;
-                key.kernel_stack = seed.kernel;
-            }
-            // It ended before it could be read: nobody knows which task waited there.
-            None if self.with_tasks.contains(&key.pid) => key.identity = Identity::Unreadable,
-            None => {}
-        }
-        key
-    }
-}
-
-/// Forwards the kernel side's own diagnostics to our log, as they come.
-fn forward_kernel_log(kernel: &mut Kernel) {
-    let logger = match kernel.logger() {
-        Ok(logger) => logger,
-        Err(reason) => {
-            tracing::warn!(%reason, "the kernel side's log can not be read");
-            return;
-        }
-    };
-    tokio::spawn(async move {
-        // SAFETY: the logger owns its ring buffer's descriptor, open until both are dropped.
-        let watched = unsafe {
-            tokio::io::unix::AsyncFd::register_with_interest(logger, tokio::io::Interest::READABLE)
-        };
-        let Ok(mut watched) = watched else { return };
-        while let Ok(mut guard) = watched.readable_mut().await {
-            guard.get_inner_mut().flush();
-            guard.clear_ready();
-        }
-    });
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Reports the exit of a process through the channel, once.
-fn watch_exit(pid: Pid, sender: tokio::sync::mpsc::UnboundedSender<Pid>) {
-    tokio::spawn(async move {
-        if let Ok(fd) = crate::sys::pidfd::open(pid) {
-            // SAFETY: the descriptor is owned and stays open until both are dropped.
-            let watched = unsafe {
-                tokio::io::unix::AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE)
-            };
-            if let Ok(watched) = watched {
-                let _ready = watched.readable().await.is_ok();
-            }
-        }
-        // Nobody listens any more when the session is over: then it does not matter.
-        let _closed = sender.send(pid).is_err();
-    });
 }

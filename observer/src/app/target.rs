@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::target_config::target_config;
 use crate::model::event::SeedEvent;
 use crate::model::memory::Memory as _;
 use crate::model::{Known, Pid, Reason, Tid};
-use crate::probes::settings;
 use crate::resolve::unwind::has_frame_pointers;
 use crate::runtimes::{NO_RUNTIME, RUNTIMES, RuntimeImage, RuntimeKind, TaskReader};
 use crate::sys::elf::ElfImage;
@@ -91,7 +91,9 @@ impl Target {
         }
         if self.runtime != RuntimeKind::Go {
             self.copy_stacks = true;
-            self.no_frame_pointers = has_frame_pointers(&Arc::new(elf)).known().is_some_and(|fp| !fp);
+            self.no_frame_pointers = has_frame_pointers(&Arc::new(elf))
+                .known()
+                .is_some_and(|fp| !fp);
         }
     }
 
@@ -113,7 +115,7 @@ impl Target {
 
     /// What the kernel side is told about it.
     pub fn config(&self) -> observer_common::config::TargetConfig {
-        settings::target_config(
+        target_config(
             self.reader.known(),
             self.copy_stacks,
             self.no_frame_pointers,

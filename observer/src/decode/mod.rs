@@ -1,5 +1,6 @@
 //! Bytes from the kernel side to domain events: pure, distrustful, without allocation.
 
+use observer_common::Wire;
 use observer_common::events::process::ProcessRecord;
 use observer_common::events::user_stack::{STACK_BYTES, UserStackHead, UserStackRecord};
 use observer_common::events::wait::WaitRecord;
@@ -35,14 +36,14 @@ pub enum DecodeError {
 }
 
 /// Reads a plain-integer struct from the front of `bytes`.
-fn read<T: aya::Pod>(bytes: &[u8]) -> Result<T, DecodeError> {
+fn read<T: Wire>(bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.len() < size_of::<T>() {
         return Err(DecodeError::Short {
             want: size_of::<T>(),
             got: bytes.len(),
         });
     }
-    // SAFETY: there are enough bytes, any bytes are a valid `Pod`, and the read is unaligned.
+    // SAFETY: there are enough bytes, any bytes are a valid `Wire`, and the read is unaligned.
     Ok(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 

@@ -20,6 +20,11 @@ use crate::model::{Mono, Pid, Tid};
 /// `src/runtime/context/runtime.rs`: spawn_blocking and block_in_place leave the runtime).
 const NOT_ENTERED: u8 = 2;
 
+const _: () = assert!(
+    BUCKETS == wire::BUCKETS,
+    "both sides must bucket durations alike"
+);
+
 fn identity(task: &task::Task) -> Identity {
     if task.flags & TASK_UNREADABLE != 0 {
         return Identity::Unreadable;
@@ -169,5 +174,24 @@ pub fn open(tid: Tid, wire: &InFlight) -> OpenWait {
         ip: wire.user_ip,
         sp: wire.user_sp,
         bp: wire.user_bp,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::{bucket_floor, bucket_of};
+
+    #[test]
+    fn both_sides_bucket_durations_alike() {
+        for bucket in 0..BUCKETS {
+            assert_eq!(bucket_floor(bucket), wire::bucket_floor(bucket));
+        }
+        for shift in 0..63 {
+            for extra in [0_u64, 1, 511, 12_345] {
+                let ns = (1_u64 << shift) + extra;
+                assert_eq!(bucket_of(ns), wire::bucket_of(ns), "{ns} ns");
+            }
+        }
     }
 }

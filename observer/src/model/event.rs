@@ -199,8 +199,29 @@ pub struct SeedEvent {
     pub kernel_stack: Vec<u64>,
 }
 
-/// Number of buckets of a [`Tally`].
-pub const BUCKETS: usize = observer_common::events::wait::BUCKETS;
+/// Number of buckets of a [`Tally`]: two per octave from 1.024 µs up; the first holds what is
+/// shorter, the last is open.
+pub const BUCKETS: usize = 56;
+
+/// The bucket of a duration.
+pub fn bucket_of(ns: u64) -> usize {
+    let units = ns >> 9;
+    if units < 2 {
+        return 0;
+    }
+    let log = units.ilog2() as usize;
+    let half = (units >> (log - 1)) & 1;
+    (log * 2 + half as usize - 1).min(BUCKETS - 1)
+}
+
+/// The smallest duration of a bucket, in nanoseconds.
+pub fn bucket_floor(bucket: usize) -> u64 {
+    if bucket == 0 {
+        return 0;
+    }
+    let half = (bucket + 1) % 2;
+    ((2 + half as u64) << (bucket.div_ceil(2) - 1)) << 9
+}
 
 /// Sums over waits.
 #[derive(Debug, Clone, Copy)]

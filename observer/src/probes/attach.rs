@@ -10,12 +10,13 @@ use observer_common::counters::COUNTERS;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::wait::{WaitKey, WaitSum};
 
-use super::object::Transport;
+use super::object;
 use super::outcome::Outcome;
 use super::plan::Planned;
 use super::settings;
 use super::spec::{Hook, Need};
 use crate::model::Reason;
+use crate::model::transport::Transport;
 
 /// Why nothing can be observed.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +104,7 @@ impl Kernel {
             .override_global("KERNEL", facts, true)
             .override_global("AYA_LOG_LEVEL", &options.log_level, false)
             .map_max_entries("INFLIGHT", options.max_inflight)
-            .load(options.transport.object())
+            .load(object::object(options.transport))
             .map_err(|error| {
                 if is_permission(&error) {
                     AttachError::Permission(chain(&error))

@@ -21,7 +21,7 @@ mod frame_pointers;
 mod tables;
 
 #[cfg(test)]
-mod unwind_live;
+mod live_tests;
 
 pub use frame_pointers::has_frame_pointers;
 pub use tables::TableCache;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::tokio_live::build;
+use super::live_tests::build;
 use super::{TokioImage, presence};
 use crate::sys::elf::Elf;
 

@@ -20,7 +20,7 @@ mod vtables;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
-pub(crate) mod tokio_live;
+pub(crate) mod live_tests;
 
 pub use detect::{Presence, TokioVersion, presence};
 pub use example::example_program;

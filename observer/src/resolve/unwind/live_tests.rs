@@ -189,7 +189,7 @@ fn frame_pointers_are_judged_by_the_tables() {
 
 #[test]
 fn tokio_tasks_are_unwound_to_the_function_that_blocks() {
-    let program = crate::runtimes::tokio::tokio_live::build("release");
+    let program = crate::runtimes::tokio::live_tests::build("release");
     let judged = has_frame_pointers(&Arc::new(ElfImage::open(&program).unwrap()));
     assert_eq!(judged, Known::Known(false));
     let wanted = ["blocking_fsync", "blocking_read"];
@@ -255,7 +255,7 @@ fn a_stack_with_all_registers_is_whole() {
     assert_eq!(
         names
             .iter()
-            .filter(|n| n.ends_with("unwind_live::middle"))
+            .filter(|n| n.ends_with("live_tests::middle"))
             .count(),
         6,
         "{names:?}"

@@ -1,6 +1,6 @@
 //! `cargo xtask tokio-matrix`: the tokio reader against every tokio version, build profile and runtime
 //! flavour that docs/tokio.md promises. Builds the fixture once per version and profile, then lets the
-//! ignored test `tokio_live::matrix` watch each program and print one row.
+//! ignored test `tokio::live_tests::matrix` watch each program and print one row.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
             "-p",
             "observer",
             "--lib",
-            "tokio_live::matrix",
+            "tokio::live_tests::matrix",
             "--",
         ])
         .args(["--ignored", "--nocapture"])

@@ -109,6 +109,8 @@ pub struct Session {
     pub(super) state: State,
     /// While it is held the kernel counts the run time of programs.
     stats: Option<std::os::fd::OwnedFd>,
+    /// When waits began to count.
+    started: (Instant, SystemTime),
 }
 
 impl Session {
@@ -213,6 +215,7 @@ impl Session {
             targets,
             state,
             stats: stats.ok(),
+            started: (Instant::now(), SystemTime::now()),
         };
         session.set_control(true)?;
         session.seed();
@@ -242,7 +245,7 @@ impl Session {
     /// # Errors
     /// When records can not be read any more.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> anyhow::Result<Observed> {
-        let (started, wall) = (Instant::now(), SystemTime::now());
+        let started = self.started.0;
         let (exit_sender, mut exits) = tokio::sync::mpsc::unbounded_channel();
         for target in &self.targets {
             watch_exit(target.process.id.pid, exit_sender.clone());
@@ -280,7 +283,7 @@ impl Session {
                 }
             }
         };
-        self.finish(ended, started, wall)
+        self.finish(ended)
     }
 
     fn drain(&mut self) -> usize {
@@ -404,12 +407,8 @@ impl Session {
         }
     }
 
-    fn finish(
-        mut self,
-        ended: Ended,
-        started: Instant,
-        wall: SystemTime,
-    ) -> anyhow::Result<Observed> {
+    fn finish(mut self, ended: Ended) -> anyhow::Result<Observed> {
+        let (started, wall) = self.started;
         let bpf = self.stats.is_some().then(|| self.kernel.run_stats());
         self.set_control(false)?;
         let now = usage::monotonic_ns();

@@ -140,6 +140,14 @@ pub fn check_time<'a>(report: &'a Value, task_kind: &str, truth: &Truth) -> &'a 
     let no_cpu = time(&|share| share.entry["cause"] == "run_queue");
     let from = unix_ns(&report["window"]["start"]);
     let expected = truth.blocked_ns(from, from + number(&report["window"], "duration_ns"));
+    println!(
+        "{task_kind} {} in {}: {:.1} % of {:.3} s, {:.3} s without a CPU",
+        truth.id,
+        truth.syscall,
+        found / expected * 100.0,
+        expected / 1e9,
+        no_cpu / 1e9
+    );
     let tolerance = expected * TOLERANCE;
     assert!(
         found <= expected + tolerance && found >= expected - no_cpu - tolerance,

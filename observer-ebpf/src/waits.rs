@@ -102,15 +102,15 @@ pub fn describe(entry: &mut InFlight, regs: Option<pt_regs>, state: u32) {
     }
 }
 
-/// A target thread leaves its CPU.
+/// A target thread leaves its CPU at `now`.
 #[inline(always)]
 pub fn begin<C: StackIdContext>(
     ctx: &C,
-    control: &Control,
-    target: &TargetConfig,
+    (control, target): (&Control, &TargetConfig),
     ids: (u32, u32),
     ready: bool,
     state: u32,
+    now: u64,
 ) {
     let (tgid, tid) = ids;
     count(Counter::Seen);
@@ -118,7 +118,6 @@ pub fn begin<C: StackIdContext>(
         count(Counter::Exited);
         return;
     }
-    let now = emit::now();
     let Some(entry) = SWITCH_SCRATCH.get_ptr_mut(0) else {
         return;
     };
@@ -178,15 +177,18 @@ pub fn remember<C: EbpfContext>(ctx: &C, tid: u32, entry: &InFlight) {
     }
 }
 
-/// A thread gets a CPU: its wait, if it had one, ends.
+/// A thread gets a CPU, now unless told: its wait, if it had one, ends.
 #[inline(always)]
-pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32) {
+pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, at: Option<u64>) {
     let Some(entry) = INFLIGHT.get_ptr_mut(tid) else {
         return;
     };
     // SAFETY: a thread ends its wait on one CPU only, and the entry is removed below.
     let entry = unsafe { &mut *entry };
-    let now = emit::now();
+    let now = match at {
+        Some(at) => at,
+        None => emit::now(),
+    };
     let duration = now.saturating_sub(entry.start);
     let run_queue = if entry.woken != 0 {
         now.saturating_sub(entry.woken)

@@ -6,7 +6,7 @@ use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint, tracepoint};
 use aya_ebpf::programs::tracing::StackIdContext;
 use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext, TracePointContext};
 
-use crate::{filter, kernel, waits};
+use crate::{emit, filter, kernel, waits};
 
 /// The value of the tracepoint's prev_state from which on the thread was preempted
 /// (Linux `include/trace/events/sched.h`: TASK_REPORT_MAX).
@@ -70,6 +70,7 @@ fn try_switch<C: StackIdContext>(ctx: &C, preempt: bool, state: Option<u32>, nex
         return;
     };
     let ids = filter::current_ids();
+    let mut at = None;
     if ids.1 != 0
         && let Some(target) = filter::target(ids.0)
     {
@@ -77,11 +78,15 @@ fn try_switch<C: StackIdContext>(ctx: &C, preempt: bool, state: Option<u32>, nex
             Some(state) => state,
             None => kernel::state_of(kernel::current()).unwrap_or(0),
         };
-        waits::begin(ctx, control, target, ids, preempt || state == 0, state);
+        let ready = preempt || state == 0;
+        // One time for both threads: what is done here for the one that leaves is no wait of the other.
+        let now = emit::now();
+        at = Some(now);
+        waits::begin(ctx, (control, target), ids, ready, state, now);
     }
     if let Some(next) = next
         && next != 0
     {
-        waits::end(ctx, control, next);
+        waits::end(ctx, control, next, at);
     }
 }

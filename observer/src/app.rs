@@ -196,7 +196,8 @@ fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
         .enable_all()
         .build()
         .context("the event loop could not be started")?;
-    let facts = KernelFacts::read();
+    // The kernel's type information takes some ten milliseconds to read: beside the targets.
+    let facts = std::thread::spawn(KernelFacts::read);
     let launched = launch::Launched::start(&args.cmd)?;
     let pids: Vec<Pid> = args
         .pids
@@ -212,6 +213,11 @@ fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
         .collect();
     let processes = processes::select(&pids, &args.comm, &exes)?;
     let targets: Vec<Target> = processes.into_iter().map(Target::inspect).collect();
+    tracing::debug!(ms = started.elapsed().as_millis(), "targets inspected");
+    let facts = facts
+        .join()
+        .map_err(|_| anyhow::anyhow!("reading the kernel's facts failed"))?;
+    tracing::debug!(ms = started.elapsed().as_millis(), "kernel facts read");
     let config = SymbolizerConfig {
         plugins: plugins(),
         ..SymbolizerConfig::default()

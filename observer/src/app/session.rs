@@ -31,6 +31,9 @@ use crate::sys::usage;
 const SAMPLES: u64 = 30;
 /// The slice: short, so that a flood at its beginning does not hide what comes later.
 const SLICE: Duration = Duration::from_millis(100);
+/// For how long the run time of kernel programs is counted; the rest is extrapolated.
+const COUNTED: Duration = Duration::from_secs(1);
+
 /// What a session is asked to do.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -107,8 +110,11 @@ pub struct Session {
     source: Source,
     pub(super) targets: Vec<Target>,
     pub(super) state: State,
-    /// While it is held the kernel counts the run time of programs.
+    /// While it is held the kernel counts the run time of programs, which itself costs some ten
+    /// nanoseconds per run: so only for the first part of a session.
     stats: Option<std::os::fd::OwnedFd>,
+    /// Time in and runs of programs, and the time over which they were counted.
+    counted: Option<((u64, u64), Duration)>,
 }
 
 impl Session {
@@ -139,6 +145,7 @@ impl Session {
             },
         )?;
         let mut maps = kernel.take_maps()?;
+        tracing::debug!("kernel programs loaded");
         let source = Source::open(kernel.take_records(), options.transport)?;
         if options.kernel_log > 0 {
             forward_kernel_log(&mut kernel);
@@ -213,9 +220,11 @@ impl Session {
             targets,
             state,
             stats: stats.ok(),
+            counted: None,
         };
         session.set_control(true)?;
         session.seed();
+        session.kernel.forget_types();
         Ok(session)
     }
 
@@ -267,7 +276,7 @@ impl Session {
                         break Ended::Targets;
                     }
                 }
-                _ = slice.tick() => self.next_slice()?,
+                _ = slice.tick() => self.next_slice(started.elapsed())?,
                 _ = tick.tick() => self.sweep()?,
                 ready = self.source.ready() => {
                     ready?;
@@ -295,10 +304,21 @@ impl Session {
     }
 
     /// A new slice of time: sampling may go on, long waits are looked at.
-    fn next_slice(&mut self) -> anyhow::Result<()> {
+    fn next_slice(&mut self, since_start: Duration) -> anyhow::Result<()> {
+        if since_start >= COUNTED {
+            self.count_runs(since_start);
+        }
         self.set_control(true)?;
         self.read_long_waits();
         self.refresh_targets()
+    }
+
+    /// Ends the counting of run time, if it is still going on.
+    fn count_runs(&mut self, since_start: Duration) {
+        if self.stats.is_some() {
+            self.counted = Some((self.kernel.run_stats(), since_start));
+            self.stats = None;
+        }
     }
 
     /// What can not be done while records are drained: exec, new threads' names, late runtimes.
@@ -410,7 +430,12 @@ impl Session {
         started: Instant,
         wall: SystemTime,
     ) -> anyhow::Result<Observed> {
-        let bpf = self.stats.is_some().then(|| self.kernel.run_stats());
+        self.count_runs(started.elapsed());
+        // What was counted over the first part stands for the whole.
+        let bpf = self.counted.map(|((ns, runs), over)| {
+            let factor = started.elapsed().as_secs_f64() / over.as_secs_f64().max(0.001);
+            ((ns as f64 * factor) as u64, (runs as f64 * factor) as u64)
+        });
         self.set_control(false)?;
         let now = usage::monotonic_ns();
         let window = (wall, SystemTime::now(), started.elapsed());

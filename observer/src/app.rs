@@ -212,7 +212,17 @@ fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
         .map(|path| path.display().to_string())
         .collect();
     let processes = processes::select(&pids, &args.comm, &exes)?;
-    let targets: Vec<Target> = processes.into_iter().map(Target::inspect).collect();
+    let own = launched.as_ref().map(|launched| launched.pid);
+    let targets: Vec<Target> = processes
+        .into_iter()
+        .map(|process| {
+            if Some(process.id.pid) == own {
+                Target::before_exec(process)
+            } else {
+                Target::inspect(process)
+            }
+        })
+        .collect();
     tracing::debug!(ms = started.elapsed().as_millis(), "targets inspected");
     let facts = facts
         .join()
@@ -229,7 +239,6 @@ fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
             .iter()
             .map(|t| t.process.id.pid.to_string())
             .collect();
-        let own = launched.as_ref().map(|launched| launched.pid);
         let session = Session::start(targets, own, &facts, options, symbolizer)?;
         if let Some(launched) = launched {
             launched.release()?;

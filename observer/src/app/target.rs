@@ -46,8 +46,16 @@ pub struct Target {
 impl Target {
     /// Looks at a process: runtime, offsets, frame pointers.
     pub fn inspect(process: Process) -> Self {
+        let mut target = Self::before_exec(process);
+        target.detect();
+        target.count_threads();
+        target
+    }
+
+    /// A process that is about to call exec: what it runs now does not matter.
+    pub fn before_exec(process: Process) -> Self {
         let pid = process.id.pid;
-        let mut target = Self {
+        Self {
             process,
             runtime: RuntimeKind::Native,
             image: None,
@@ -60,10 +68,7 @@ impl Target {
             retry: false,
             cpu_at_start: usage::cpu_of(pid),
             threads: 0,
-        };
-        target.detect();
-        target.count_threads();
-        target
+        }
     }
 
     /// Detects the runtime anew (at attach and after exec).

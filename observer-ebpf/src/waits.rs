@@ -209,7 +209,7 @@ pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32) {
             kernel_stack: entry.kernel_stack,
             pad: 0,
         };
-        sent = emit::send(ctx, &record);
+        sent = emit::send(ctx, &record, false);
         if !sent {
             count(Counter::LostRecord);
         }

@@ -92,7 +92,7 @@ fn send<C: StackIdContext>(_ctx: &C, head: UserStackHead) -> bool {
         return false;
     };
     fill(entry.as_mut_ptr(), head);
-    entry.submit(0);
+    entry.submit(emit::wake_flags(false));
     true
 }
 

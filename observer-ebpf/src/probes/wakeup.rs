@@ -14,8 +14,8 @@ use crate::{emit, filter, kernel, waits};
 #[btf_tracepoint(function = "sched_waking")]
 pub fn sched_waking_btf(ctx: BtfTracePointContext) -> i32 {
     let task = ctx.arg::<u64>(0);
-    if kernel::tgid_of(task).is_some_and(filter::is_target) {
-        try_waking(&ctx, kernel::tid_of(task));
+    if kernel::typed_tgid_of(task).is_some_and(filter::is_target) {
+        try_waking(&ctx, kernel::typed_tid_of(task));
     }
     0
 }

@@ -144,7 +144,7 @@ pub fn begin<C: StackIdContext>(
             } else {
                 entry.key.user_ip = entry.user_ip;
             }
-            if crate::probes::may_sample() {
+            if crate::probes::may_sample(target) {
                 entry.kernel_stack = stacks::kernel(ctx, control);
                 if target.flags & TARGET_COPY_STACKS != 0
                     && crate::probes::copy_user_stack(ctx, control, entry, tid)

@@ -34,6 +34,7 @@ use crate::resolve::processes;
 use crate::resolve::symbols::{ModuleSymbolsFactory, Symbolizer, SymbolizerConfig, go_symbols};
 use crate::sys::kernel::KernelFacts;
 use crate::sys::process::ProcessError;
+use crate::sys::usage;
 
 /// Chooses how records travel: `ring` or `perf`. For tests of the fallback.
 const TRANSPORT_VARIABLE: &str = "OBSERVER_TRANSPORT";
@@ -164,7 +165,6 @@ fn options(args: &ReportArgs, verbose: u8) -> Result<Options, UsageError> {
         duration: Some(args.duration),
         interval: args.interval,
         min_ns: args.min_us * 1000,
-        user_stacks: !args.kernel_stacks,
         kernel_stacks: !args.user_stacks,
         tier: Tier::Sched,
         transport,
@@ -188,6 +188,11 @@ fn plugins() -> Vec<ModuleSymbolsFactory> {
 fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let options = options(args, verbose)?;
+    if !usage::in_initial_pid_namespace() {
+        anyhow::bail!(
+            "observer runs in a pid namespace of its own, where the kernel's process ids are not the ones it sees: run it in the host's (docker run --pid=host, Kubernetes hostPID: true)"
+        );
+    }
     let sink = Sink::new(args.output.as_deref());
     sink.check()?;
     let format = report::format(args.format)

@@ -1,5 +1,5 @@
-//! Wake-ups. sched_waking runs on the waker's CPU, in its context; sched_wakeup, the fallback, can
-//! run on the woken thread's CPU, where the running thread is not the waker.
+//! Wake-ups. sched_waking runs on the waker's CPU, in its context; sched_wakeup, which others use,
+//! can run on the woken thread's CPU, where the running thread is not the waker.
 //! Hook contract: tp_btf and raw: (struct task_struct *p); tracepoint: field pid.
 
 use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint, tracepoint};

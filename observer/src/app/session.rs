@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use observer_common::config::{CONTROL_NO_KERNEL_STACKS, CONTROL_NO_USER_STACKS, Control};
+use observer_common::config::{CONTROL_NO_KERNEL_STACKS, Control};
 use observer_common::counters::COUNTERS;
 
 use super::stacks::Stacks;
@@ -16,7 +16,7 @@ use crate::decode::{self, decode};
 use crate::intake::{BATCH, Source};
 use crate::model::transport::Transport;
 use crate::model::{Known, Mono, Pid};
-use crate::probes::attach::{Kernel, LoadOptions, Maps};
+use crate::probes::attach::{AttachError, Kernel, LoadOptions, Maps};
 use crate::probes::plan::{self, Facts};
 use crate::probes::settings;
 use crate::probes::spec::Tier;
@@ -31,6 +31,8 @@ use crate::sys::usage;
 const SAMPLES: u64 = 30;
 /// The slice: short, so that a flood at its beginning does not hide what comes later.
 const SLICE: Duration = Duration::from_millis(100);
+/// Batches drained at a time.
+const BATCHES: usize = 4;
 /// For how long the run time of kernel programs is counted; the rest is extrapolated.
 const COUNTED: Duration = Duration::from_secs(1);
 
@@ -43,8 +45,6 @@ pub struct Options {
     pub interval: Duration,
     /// Waits of at least this long are recorded one by one, in nanoseconds.
     pub min_ns: u64,
-    /// Take user stacks.
-    pub user_stacks: bool,
     /// Take kernel stacks.
     pub kernel_stacks: bool,
     /// Which probes run.
@@ -136,14 +136,28 @@ impl Session {
             formats.as_ref().unwrap_or(&TracepointFormats::default()),
         );
         let threads: u32 = targets.iter().map(|t| t.threads).sum();
-        let mut kernel = Kernel::load(
-            &config,
-            LoadOptions {
-                transport: options.transport,
-                max_inflight: (threads * 4).clamp(16 * 1024, 1 << 20),
-                log_level: options.kernel_log,
-            },
-        )?;
+        let load = LoadOptions {
+            transport: options.transport,
+            max_inflight: (threads * 4).clamp(16 * 1024, 1 << 20),
+            log_level: options.kernel_log,
+        };
+        let mut options = options;
+        let mut kernel = match Kernel::load(&config, load) {
+            // Kernels before 5.8 have no ring buffer.
+            Err(AttachError::Load(reason)) if options.transport == Transport::Ring => {
+                tracing::debug!(reason, "no ring buffer: trying perf buffers");
+                options.transport = Transport::Perf;
+                Kernel::load(
+                    &config,
+                    LoadOptions {
+                        transport: Transport::Perf,
+                        ..load
+                    },
+                )
+                .map_err(|_| AttachError::Load(reason))?
+            }
+            loaded => loaded?,
+        };
         let mut maps = kernel.take_maps()?;
         tracing::debug!("kernel programs loaded");
         let source = Source::open(kernel.take_records(), options.transport)?;
@@ -232,9 +246,6 @@ impl Session {
 
     fn set_control(&mut self, enabled: bool) -> anyhow::Result<()> {
         let mut flags = 0;
-        if !self.options.user_stacks {
-            flags |= CONTROL_NO_USER_STACKS;
-        }
         if !self.options.kernel_stacks {
             flags |= CONTROL_NO_KERNEL_STACKS;
         }
@@ -279,23 +290,25 @@ impl Session {
                     }
                 }
                 _ = slice.tick() => {
-                    self.drain_all().await?;
+                    self.drain_all()?;
                     self.next_slice(started.elapsed())?;
                 }
                 _ = tick.tick() => self.sweep()?,
                 ready = self.source.ready() => {
                     ready?;
-                    self.drain_all().await?;
+                    self.drain_all()?;
                 }
             }
         };
         self.finish(ended, started, wall)
     }
 
-    /// Drains what is there, in capped batches that let timers and signals in between.
-    async fn drain_all(&mut self) -> anyhow::Result<()> {
-        while self.drain() == BATCH {
-            tokio::task::yield_now().await;
+    /// Drains what is there, up to a bound that lets timers and signals in between.
+    fn drain_all(&mut self) -> anyhow::Result<()> {
+        for _ in 0..BATCHES {
+            if self.drain() < BATCH {
+                break;
+            }
         }
         if self.state.exec_seen.is_empty() {
             Ok(())
@@ -366,14 +379,16 @@ impl Session {
         let Some(target) = self.targets.iter_mut().find(|t| t.process.id.pid == pid) else {
             return Ok(());
         };
+        let was_launched = self.state.launched == Some(pid);
+        if was_launched {
+            self.state.launched = None;
+            self.state.ledger.forget(pid);
+        }
         let Ok(process) = crate::sys::process::Process::open(pid) else {
             return Ok(());
         };
         let before = std::mem::replace(&mut target.process, process);
-        if self.state.launched == Some(pid) {
-            self.state.launched = None;
-            self.state.ledger.forget(pid);
-        } else {
+        if !was_launched {
             self.state.notes.push(format!(
                 "pid {pid} called exec: {} became {}; waits of both are listed, goroutines or tasks of the new program from then on",
                 before.exe.display(),
@@ -382,6 +397,7 @@ impl Session {
         }
         target.thread_names.clear();
         target.detect();
+        target.count_threads();
         self.maps.set_target(pid.0, target.config())?;
         self.state.stacks.prepare(pid);
         Ok(())
@@ -461,17 +477,7 @@ impl Session {
         for stack in self.state.ledger.waker_stacks() {
             self.state.stacks.fetch(Some(stack.0), stack.1, &self.maps);
         }
-        let mut notes = std::mem::take(&mut self.state.notes);
-        for target in &self.targets {
-            if !target.children.is_empty() {
-                let pids: Vec<String> = target.children.iter().map(Pid::to_string).collect();
-                notes.push(format!(
-                    "pid {} made child processes that were not observed: {}",
-                    target.process.id.pid,
-                    pids.join(", ")
-                ));
-            }
-        }
+        let notes = std::mem::take(&mut self.state.notes);
         Ok(Observed {
             counters: self.maps.counters(),
             lost_records: self.source.lost(),

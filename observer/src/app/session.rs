@@ -115,6 +115,8 @@ pub struct Session {
     stats: Option<std::os::fd::OwnedFd>,
     /// Time in and runs of programs, and the time over which they were counted.
     counted: Option<((u64, u64), Duration)>,
+    /// When waits began to count.
+    started: (Instant, SystemTime),
 }
 
 impl Session {
@@ -237,6 +239,7 @@ impl Session {
             state,
             stats: stats.ok(),
             counted: None,
+            started: (Instant::now(), SystemTime::now()),
         };
         session.set_control(true)?;
         session.seed();
@@ -264,7 +267,7 @@ impl Session {
     /// # Errors
     /// When records can not be read any more.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> anyhow::Result<Observed> {
-        let (started, wall) = (Instant::now(), SystemTime::now());
+        let started = self.started.0;
         let (exit_sender, mut exits) = tokio::sync::mpsc::unbounded_channel();
         for target in &self.targets {
             watch_exit(target.process.id.pid, exit_sender.clone());
@@ -300,7 +303,7 @@ impl Session {
                 }
             }
         };
-        self.finish(ended, started, wall)
+        self.finish(ended)
     }
 
     /// Drains what is there, up to a bound that lets timers and signals in between.
@@ -454,12 +457,8 @@ impl Session {
         }
     }
 
-    fn finish(
-        mut self,
-        ended: Ended,
-        started: Instant,
-        wall: SystemTime,
-    ) -> anyhow::Result<Observed> {
+    fn finish(mut self, ended: Ended) -> anyhow::Result<Observed> {
+        let (started, wall) = self.started;
         self.count_runs(started.elapsed());
         // What was counted over the first part stands for the whole.
         let bpf = self.counted.map(|((ns, runs), over)| {

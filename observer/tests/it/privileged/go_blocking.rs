@@ -52,7 +52,7 @@ fn check(fixture: &str, transport: Transport) {
         observer.env("OBSERVER_TRANSPORT", "perf");
     }
     let report = finish(&mut observer, Duration::from_secs_f64(WATCHED)).report();
-    let (truths, ran) = program.finish();
+    let truths = program.finish();
 
     assert_eq!(
         report["targets"][0]["runtime"]["kind"], "go",
@@ -68,7 +68,7 @@ fn check(fixture: &str, transport: Transport) {
         "the fixture has no blocker: {truths:#?}"
     );
     for truth in blocking {
-        let entry = check_time(&report, "goroutine", truth, ran);
+        let entry = check_time(&report, "goroutine", truth);
         check_function(entry, function_of(&truth.name));
     }
     for entry in list(&report, "blocking") {

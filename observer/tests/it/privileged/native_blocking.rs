@@ -10,7 +10,7 @@ fn every_blocked_thread_is_named() {
     require!(Need::Privilege, Need::Fixture("native/threads"));
     let program = Program::start("native/threads", &[]);
     let report = observer::report(program.process.pid(), WATCHED, &[]);
-    let (truths, ran) = program.finish();
+    let truths = program.finish();
 
     assert_eq!(
         report["targets"][0]["runtime"]["kind"], "native",
@@ -21,7 +21,7 @@ fn every_blocked_thread_is_named() {
         .iter()
         .filter(|truth| !matches!(&*truth.syscall, "" | "none"))
     {
-        let entry = check_time(&report, "thread", truth, ran);
+        let entry = check_time(&report, "thread", truth);
         check_function(entry, &truth.function);
     }
     check_completeness(&report);

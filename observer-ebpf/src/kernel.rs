@@ -167,7 +167,7 @@ pub fn syscall_of(regs: &pt_regs) -> Option<i32> {
     const RESTARTED: i64 = -516;
     let nr = regs.orig_rax as i64;
     let rax = regs.rax as i64;
-    if nr >= 0 && nr < 1024 && (rax == ENOSYS || rax == RESTARTED) {
+    if (0..1024).contains(&nr) && (rax == ENOSYS || rax == RESTARTED) {
         Some(nr as i32)
     } else {
         None

@@ -144,7 +144,7 @@ pub fn begin<C: StackIdContext>(
             } else {
                 entry.key.user_ip = entry.user_ip;
             }
-            if crate::probes::may_sample() {
+            if crate::probes::may_sample(target) {
                 entry.kernel_stack = stacks::kernel(ctx, control);
                 if target.flags & TARGET_COPY_STACKS != 0
                     && crate::probes::copy_user_stack(ctx, control, entry, tid)
@@ -160,7 +160,7 @@ pub fn begin<C: StackIdContext>(
 /// Puts a thread into the in-flight map.
 #[inline(always)]
 pub fn remember<C: EbpfContext>(ctx: &C, tid: u32, entry: &InFlight) {
-    match INFLIGHT.insert(&tid, entry, BPF_NOEXIST as u64) {
+    match INFLIGHT.insert(tid, entry, BPF_NOEXIST as u64) {
         Ok(()) => {}
         Err(-17) => {
             // The end of this thread's last wait was not seen: that one is lost, this one is not.
@@ -170,7 +170,7 @@ pub fn remember<C: EbpfContext>(ctx: &C, tid: u32, entry: &InFlight) {
                 "thread {} left its CPU, but was thought to be off it",
                 tid
             );
-            if INFLIGHT.insert(&tid, entry, BPF_ANY as u64).is_err() {
+            if INFLIGHT.insert(tid, entry, BPF_ANY as u64).is_err() {
                 count(Counter::LostInflightFull);
             }
         }
@@ -181,7 +181,7 @@ pub fn remember<C: EbpfContext>(ctx: &C, tid: u32, entry: &InFlight) {
 /// A thread gets a CPU: its wait, if it had one, ends.
 #[inline(always)]
 pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32) {
-    let Some(entry) = INFLIGHT.get_ptr_mut(&tid) else {
+    let Some(entry) = INFLIGHT.get_ptr_mut(tid) else {
         return;
     };
     // SAFETY: a thread ends its wait on one CPU only, and the entry is removed below.
@@ -209,7 +209,7 @@ pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32) {
             kernel_stack: entry.kernel_stack,
             pad: 0,
         };
-        sent = emit::send(ctx, &record);
+        sent = emit::send(ctx, &record, false);
         if !sent {
             count(Counter::LostRecord);
         }
@@ -222,7 +222,7 @@ pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32) {
         });
     }
     // The entry is there unless the user side removed a dead target's; either way it is gone now.
-    if let Err(error) = INFLIGHT.remove(&tid) {
+    if let Err(error) = INFLIGHT.remove(tid) {
         aya_log_ebpf::debug!(ctx, "thread {} could not be removed: {}", tid, error);
     }
 }
@@ -282,7 +282,7 @@ fn add(slot: *mut WaitSum, duration: u64, run_queue: u64) {
 /// A thread is woken: by whom, and when.
 #[inline(always)]
 pub fn woken<C: StackIdContext>(ctx: &C, control: &Control, tid: u32) {
-    let Some(entry) = INFLIGHT.get_ptr_mut(&tid) else {
+    let Some(entry) = INFLIGHT.get_ptr_mut(tid) else {
         return;
     };
     // SAFETY: the waiter sleeps, so only wakers touch the entry, and the first one wins.

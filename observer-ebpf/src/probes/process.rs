@@ -59,7 +59,7 @@ fn send<C: EbpfContext>(ctx: &C, kind: Kind, ids: (u32, u32), child: u32) {
         child,
         pad: 0,
     };
-    if !emit::send(ctx, &record) {
+    if !emit::send(ctx, &record, true) {
         emit::count(Counter::LostProcessRecord);
     }
 }
@@ -73,11 +73,11 @@ fn try_exec<C: EbpfContext>(ctx: &C) {
         return;
     }
     // It fails when the user side has just removed the target: then there is nothing to reset.
-    let config = TargetConfig {
+    let config = &TargetConfig {
         flags: TARGET_COPY_STACKS,
         ..TargetConfig::default()
     };
-    let _ = TARGETS.insert(&ids.0, &config, BPF_EXIST as u64);
+    let _ = TARGETS.insert(ids.0, config, BPF_EXIST as u64);
     aya_log_ebpf::debug!(ctx, "target {} called exec", ids.0);
     send(ctx, Kind::Exec, ids, 0);
 }

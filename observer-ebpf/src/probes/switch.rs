@@ -79,18 +79,18 @@ fn try_switch<C: StackIdContext>(ctx: &C, preempt: bool, state: Option<u32>, nex
         return;
     };
     let ids = filter::current_ids();
-    if ids.1 != 0 {
-        if let Some(target) = filter::target(ids.0) {
-            let state = match state {
-                Some(state) => state,
-                None => kernel::state_of(kernel::current()).unwrap_or(0),
-            };
-            waits::begin(ctx, control, target, ids, preempt || state == 0, state);
-        }
+    if ids.1 != 0
+        && let Some(target) = filter::target(ids.0)
+    {
+        let state = match state {
+            Some(state) => state,
+            None => kernel::state_of(kernel::current()).unwrap_or(0),
+        };
+        waits::begin(ctx, control, target, ids, preempt || state == 0, state);
     }
-    if let Some(next) = next {
-        if next != 0 {
-            waits::end(ctx, control, next);
-        }
+    if let Some(next) = next
+        && next != 0
+    {
+        waits::end(ctx, control, next);
     }
 }

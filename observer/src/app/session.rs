@@ -174,7 +174,9 @@ impl Session {
         };
         for target in &targets {
             maps.set_target(target.process.id.pid.0, target.config())?;
-            state.stacks.prepare(target.process.id.pid);
+            if launched != Some(target.process.id.pid) {
+                state.stacks.prepare(target.process.id.pid);
+            }
         }
         let plan = plan::plan(
             options.tier,
@@ -276,20 +278,30 @@ impl Session {
                         break Ended::Targets;
                     }
                 }
-                _ = slice.tick() => self.next_slice(started.elapsed())?,
+                _ = slice.tick() => {
+                    self.drain_all().await?;
+                    self.next_slice(started.elapsed())?;
+                }
                 _ = tick.tick() => self.sweep()?,
                 ready = self.source.ready() => {
                     ready?;
-                    while self.drain() == BATCH {
-                        tokio::task::yield_now().await;
-                    }
-                    if !self.state.exec_seen.is_empty() {
-                        self.refresh_targets()?;
-                    }
+                    self.drain_all().await?;
                 }
             }
         };
         self.finish(ended, started, wall)
+    }
+
+    /// Drains what is there, in capped batches that let timers and signals in between.
+    async fn drain_all(&mut self) -> anyhow::Result<()> {
+        while self.drain() == BATCH {
+            tokio::task::yield_now().await;
+        }
+        if self.state.exec_seen.is_empty() {
+            Ok(())
+        } else {
+            self.refresh_targets()
+        }
     }
 
     fn drain(&mut self) -> usize {
@@ -348,7 +360,9 @@ impl Session {
     fn target_called_exec(&mut self, pid: Pid) -> anyhow::Result<()> {
         // Stacks of the program before are named by its own files.
         self.collect(true);
-        self.state.stacks.name_all_of(pid);
+        if self.state.launched != Some(pid) {
+            self.state.stacks.name_all_of(pid);
+        }
         let Some(target) = self.targets.iter_mut().find(|t| t.process.id.pid == pid) else {
             return Ok(());
         };

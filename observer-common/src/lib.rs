@@ -11,9 +11,6 @@ pub mod header;
 pub mod kind;
 pub mod task;
 
-/// Raised whenever a layout in this crate changes; a recording or an object of another version is refused.
-pub const ABI_VERSION: u32 = 1;
-
 /// A plain-integer struct that travels between the kernel and the user side.
 ///
 /// # Safety

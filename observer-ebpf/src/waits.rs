@@ -143,7 +143,7 @@ pub fn begin<C: StackIdContext>(
             } else {
                 entry.key.user_ip = entry.user_ip;
             }
-            if crate::probes::may_sample() {
+            if crate::probes::may_sample(target) {
                 entry.kernel_stack = stacks::kernel(ctx, control);
                 if target.flags & TARGET_COPY_STACKS != 0
                     && crate::probes::copy_user_stack(ctx, control, entry, tid)
@@ -211,7 +211,7 @@ pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, at: Option<u64>
             kernel_stack: entry.kernel_stack,
             pad: 0,
         };
-        sent = emit::send(ctx, &record);
+        sent = emit::send(ctx, &record, false);
         if !sent {
             count(Counter::LostRecord);
         }

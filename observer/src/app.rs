@@ -34,6 +34,7 @@ use crate::resolve::processes;
 use crate::resolve::symbols::{ModuleSymbolsFactory, Symbolizer, SymbolizerConfig, go_symbols};
 use crate::sys::kernel::KernelFacts;
 use crate::sys::process::ProcessError;
+use crate::sys::usage;
 
 /// Chooses how records travel: `ring` or `perf`. For tests of the fallback.
 const TRANSPORT_VARIABLE: &str = "OBSERVER_TRANSPORT";
@@ -164,7 +165,6 @@ fn options(args: &ReportArgs, verbose: u8) -> Result<Options, UsageError> {
         duration: Some(args.duration),
         interval: args.interval,
         min_ns: args.min_us * 1000,
-        user_stacks: !args.kernel_stacks,
         kernel_stacks: !args.user_stacks,
         tier: Tier::Sched,
         transport,
@@ -188,6 +188,11 @@ fn plugins() -> Vec<ModuleSymbolsFactory> {
 fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let options = options(args, verbose)?;
+    if !usage::in_initial_pid_namespace() {
+        anyhow::bail!(
+            "observer runs in a pid namespace of its own, where the kernel's process ids are not the ones it sees: run it in the host's (docker run --pid=host, Kubernetes hostPID: true)"
+        );
+    }
     let sink = Sink::new(args.output.as_deref());
     sink.check()?;
     let format = report::format(args.format)
@@ -196,7 +201,8 @@ fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
         .enable_all()
         .build()
         .context("the event loop could not be started")?;
-    let facts = KernelFacts::read();
+    // The kernel's type information takes some ten milliseconds to read: beside the targets.
+    let facts = std::thread::spawn(KernelFacts::read);
     let launched = launch::Launched::start(&args.cmd)?;
     let pids: Vec<Pid> = args
         .pids
@@ -211,7 +217,22 @@ fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
         .map(|path| path.display().to_string())
         .collect();
     let processes = processes::select(&pids, &args.comm, &exes)?;
-    let targets: Vec<Target> = processes.into_iter().map(Target::inspect).collect();
+    let own = launched.as_ref().map(|launched| launched.pid);
+    let targets: Vec<Target> = processes
+        .into_iter()
+        .map(|process| {
+            if Some(process.id.pid) == own {
+                Target::before_exec(process)
+            } else {
+                Target::inspect(process)
+            }
+        })
+        .collect();
+    tracing::debug!(ms = started.elapsed().as_millis(), "targets inspected");
+    let facts = facts
+        .join()
+        .map_err(|_| anyhow::anyhow!("reading the kernel's facts failed"))?;
+    tracing::debug!(ms = started.elapsed().as_millis(), "kernel facts read");
     let config = SymbolizerConfig {
         plugins: plugins(),
         ..SymbolizerConfig::default()
@@ -223,7 +244,6 @@ fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
             .iter()
             .map(|t| t.process.id.pid.to_string())
             .collect();
-        let own = launched.as_ref().map(|launched| launched.pid);
         let session = Session::start(targets, own, &facts, options, symbolizer)?;
         if let Some(launched) = launched {
             launched.release()?;

@@ -59,7 +59,7 @@ fn send<C: EbpfContext>(ctx: &C, kind: Kind, ids: (u32, u32), child: u32) {
         child,
         pad: 0,
     };
-    if !emit::send(ctx, &record) {
+    if !emit::send(ctx, &record, true) {
         emit::count(Counter::LostProcessRecord);
     }
 }

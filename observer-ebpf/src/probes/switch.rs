@@ -14,14 +14,23 @@ const TRACEPOINT_PREEMPTED: u64 = 0x100;
 
 #[btf_tracepoint(function = "sched_switch")]
 pub fn sched_switch_btf(ctx: BtfTracePointContext) -> i32 {
-    let preempt = ctx.arg::<u64>(0) & 0xff != 0;
+    let prev = kernel::typed_tgid_of(ctx.arg::<u64>(1)).is_some_and(filter::is_target);
     let next = ctx.arg::<u64>(2);
+    let next_tid = match kernel::typed_tgid_of(next) {
+        Some(tgid) if filter::is_target(tgid) => kernel::typed_tid_of(next),
+        _ => None,
+    };
+    // Most switches of a host are none of ours: they end here.
+    if !prev && next_tid.is_none() {
+        return 0;
+    }
+    let preempt = ctx.arg::<u64>(0) & 0xff != 0;
     let state = if kernel::switch_has_state() {
         Some(ctx.arg::<u64>(3) as u32)
     } else {
         None
     };
-    try_switch(&ctx, preempt, state, target_thread(next));
+    try_switch(&ctx, preempt, state, next_tid);
     0
 }
 

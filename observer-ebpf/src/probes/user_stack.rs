@@ -2,7 +2,9 @@
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::programs::tracing::StackIdContext;
-use observer_common::config::{CONTROL_NO_USER_STACKS, Control};
+use observer_common::config::{
+    CONTROL_NO_USER_STACKS, Control, TARGET_NO_FRAME_POINTERS, TargetConfig,
+};
 use observer_common::counters::Counter;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::user_stack::{
@@ -47,14 +49,17 @@ pub fn copy_user_stack<C: StackIdContext>(
 /// Whether this wait may be sampled (kernel stack, copy of the user stack); counted when not. The
 /// budget is a bound, not a count: two CPUs may take the same unit.
 #[inline(always)]
-pub fn may_sample() -> bool {
+pub fn may_sample(target: &TargetConfig) -> bool {
     let Some(control) = CONTROL.get_ptr_mut(0) else {
         return false;
     };
     // SAFETY: points into a map value.
     let left = unsafe { &mut (*control).samples };
     if *left == 0 {
-        count(Counter::NotSampled);
+        // With frame pointers every wait has its own stack all the same.
+        if target.flags & TARGET_NO_FRAME_POINTERS != 0 {
+            count(Counter::NotSampled);
+        }
         return false;
     }
     *left -= 1;
@@ -92,7 +97,7 @@ fn send<C: StackIdContext>(_ctx: &C, head: UserStackHead) -> bool {
         return false;
     };
     fill(entry.as_mut_ptr(), head);
-    entry.submit(0);
+    entry.submit(emit::wake_flags(false));
     true
 }
 

@@ -147,6 +147,17 @@ fn kernel_checks(facts: &KernelFacts) -> Vec<Check> {
             ),
         });
     }
+    let namespace = check("kernel", "pid namespace", true);
+    checks.push(if crate::sys::usage::in_initial_pid_namespace() {
+        namespace
+    } else {
+        bad(
+            namespace,
+            Status::Missing,
+            Reason::new("observer runs in one of its own: the kernel's process ids are other ones"),
+            "run it in the host's: docker run --pid=host, Kubernetes hostPID: true",
+        )
+    });
     let kernel_names = check("kernel", "kernel function names", false);
     checks.push(match facts.sysctls.kptr_restrict.known() {
         Some(level) if *level >= 2 => bad(
@@ -185,16 +196,13 @@ fn capability_checks(facts: &KernelFacts) -> Vec<Check> {
             if has {
                 row
             } else {
-                let cure = format!(
-                    "run as root, or: setcap {}+ep on the observer executable",
-                    capability.as_str().to_lowercase()
-                );
+                let cure = "run as root, or: setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_syslog+ep observer";
                 let status = if *needed {
                     Status::Missing
                 } else {
                     Status::Degraded
                 };
-                bad(row, status, Reason::new(lost), &cure)
+                bad(row, status, Reason::new(lost), cure)
             }
         })
         .collect()

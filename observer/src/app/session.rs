@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use observer_common::config::{CONTROL_NO_KERNEL_STACKS, CONTROL_NO_USER_STACKS, Control};
+use observer_common::config::{CONTROL_NO_KERNEL_STACKS, Control};
 use observer_common::counters::COUNTERS;
 
 use super::stacks::Stacks;
@@ -16,7 +16,7 @@ use crate::decode::{self, decode};
 use crate::intake::{BATCH, Source};
 use crate::model::transport::Transport;
 use crate::model::{Known, Mono, Pid};
-use crate::probes::attach::{Kernel, LoadOptions, Maps};
+use crate::probes::attach::{AttachError, Kernel, LoadOptions, Maps};
 use crate::probes::plan::{self, Facts};
 use crate::probes::settings;
 use crate::probes::spec::Tier;
@@ -31,6 +31,11 @@ use crate::sys::usage;
 const SAMPLES: u64 = 30;
 /// The slice: short, so that a flood at its beginning does not hide what comes later.
 const SLICE: Duration = Duration::from_millis(100);
+/// Batches drained at a time.
+const BATCHES: usize = 4;
+/// For how long the run time of kernel programs is counted; the rest is extrapolated.
+const COUNTED: Duration = Duration::from_secs(1);
+
 /// What a session is asked to do.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -40,8 +45,6 @@ pub struct Options {
     pub interval: Duration,
     /// Waits of at least this long are recorded one by one, in nanoseconds.
     pub min_ns: u64,
-    /// Take user stacks.
-    pub user_stacks: bool,
     /// Take kernel stacks.
     pub kernel_stacks: bool,
     /// Which probes run.
@@ -107,8 +110,11 @@ pub struct Session {
     source: Source,
     pub(super) targets: Vec<Target>,
     pub(super) state: State,
-    /// While it is held the kernel counts the run time of programs.
+    /// While it is held the kernel counts the run time of programs, which itself costs some ten
+    /// nanoseconds per run: so only for the first part of a session.
     stats: Option<std::os::fd::OwnedFd>,
+    /// Time in and runs of programs, and the time over which they were counted.
+    counted: Option<((u64, u64), Duration)>,
     /// When waits began to count.
     started: (Instant, SystemTime),
 }
@@ -132,15 +138,30 @@ impl Session {
             formats.as_ref().unwrap_or(&TracepointFormats::default()),
         );
         let threads: u32 = targets.iter().map(|t| t.threads).sum();
-        let mut kernel = Kernel::load(
-            &config,
-            LoadOptions {
-                transport: options.transport,
-                max_inflight: (threads * 4).clamp(16 * 1024, 1 << 20),
-                log_level: options.kernel_log,
-            },
-        )?;
+        let load = LoadOptions {
+            transport: options.transport,
+            max_inflight: (threads * 4).clamp(16 * 1024, 1 << 20),
+            log_level: options.kernel_log,
+        };
+        let mut options = options;
+        let mut kernel = match Kernel::load(&config, load) {
+            // Kernels before 5.8 have no ring buffer.
+            Err(AttachError::Load(reason)) if options.transport == Transport::Ring => {
+                tracing::debug!(reason, "no ring buffer: trying perf buffers");
+                options.transport = Transport::Perf;
+                Kernel::load(
+                    &config,
+                    LoadOptions {
+                        transport: Transport::Perf,
+                        ..load
+                    },
+                )
+                .map_err(|_| AttachError::Load(reason))?
+            }
+            loaded => loaded?,
+        };
         let mut maps = kernel.take_maps()?;
+        tracing::debug!("kernel programs loaded");
         let source = Source::open(kernel.take_records(), options.transport)?;
         if options.kernel_log > 0 {
             forward_kernel_log(&mut kernel);
@@ -169,7 +190,9 @@ impl Session {
         };
         for target in &targets {
             maps.set_target(target.process.id.pid.0, target.config())?;
-            state.stacks.prepare(target.process.id.pid);
+            if launched != Some(target.process.id.pid) {
+                state.stacks.prepare(target.process.id.pid);
+            }
         }
         let plan = plan::plan(
             options.tier,
@@ -215,18 +238,17 @@ impl Session {
             targets,
             state,
             stats: stats.ok(),
+            counted: None,
             started: (Instant::now(), SystemTime::now()),
         };
         session.set_control(true)?;
         session.seed();
+        session.kernel.forget_types();
         Ok(session)
     }
 
     fn set_control(&mut self, enabled: bool) -> anyhow::Result<()> {
         let mut flags = 0;
-        if !self.options.user_stacks {
-            flags |= CONTROL_NO_USER_STACKS;
-        }
         if !self.options.kernel_stacks {
             flags |= CONTROL_NO_KERNEL_STACKS;
         }
@@ -270,20 +292,32 @@ impl Session {
                         break Ended::Targets;
                     }
                 }
-                _ = slice.tick() => self.next_slice()?,
+                _ = slice.tick() => {
+                    self.drain_all()?;
+                    self.next_slice(started.elapsed())?;
+                }
                 _ = tick.tick() => self.sweep()?,
                 ready = self.source.ready() => {
                     ready?;
-                    while self.drain() == BATCH {
-                        tokio::task::yield_now().await;
-                    }
-                    if !self.state.exec_seen.is_empty() {
-                        self.refresh_targets()?;
-                    }
+                    self.drain_all()?;
                 }
             }
         };
         self.finish(ended)
+    }
+
+    /// Drains what is there, up to a bound that lets timers and signals in between.
+    fn drain_all(&mut self) -> anyhow::Result<()> {
+        for _ in 0..BATCHES {
+            if self.drain() < BATCH {
+                break;
+            }
+        }
+        if self.state.exec_seen.is_empty() {
+            Ok(())
+        } else {
+            self.refresh_targets()
+        }
     }
 
     fn drain(&mut self) -> usize {
@@ -298,10 +332,21 @@ impl Session {
     }
 
     /// A new slice of time: sampling may go on, long waits are looked at.
-    fn next_slice(&mut self) -> anyhow::Result<()> {
+    fn next_slice(&mut self, since_start: Duration) -> anyhow::Result<()> {
+        if since_start >= COUNTED {
+            self.count_runs(since_start);
+        }
         self.set_control(true)?;
         self.read_long_waits();
         self.refresh_targets()
+    }
+
+    /// Ends the counting of run time, if it is still going on.
+    fn count_runs(&mut self, since_start: Duration) {
+        if self.stats.is_some() {
+            self.counted = Some((self.kernel.run_stats(), since_start));
+            self.stats = None;
+        }
     }
 
     /// What can not be done while records are drained: exec, new threads' names, late runtimes.
@@ -331,18 +376,22 @@ impl Session {
     fn target_called_exec(&mut self, pid: Pid) -> anyhow::Result<()> {
         // Stacks of the program before are named by its own files.
         self.collect(true);
-        self.state.stacks.name_all_of(pid);
+        if self.state.launched != Some(pid) {
+            self.state.stacks.name_all_of(pid);
+        }
         let Some(target) = self.targets.iter_mut().find(|t| t.process.id.pid == pid) else {
             return Ok(());
         };
+        let was_launched = self.state.launched == Some(pid);
+        if was_launched {
+            self.state.launched = None;
+            self.state.ledger.forget(pid);
+        }
         let Ok(process) = crate::sys::process::Process::open(pid) else {
             return Ok(());
         };
         let before = std::mem::replace(&mut target.process, process);
-        if self.state.launched == Some(pid) {
-            self.state.launched = None;
-            self.state.ledger.forget(pid);
-        } else {
+        if !was_launched {
             self.state.notes.push(format!(
                 "pid {pid} called exec: {} became {}; waits of both are listed, goroutines or tasks of the new program from then on",
                 before.exe.display(),
@@ -351,6 +400,7 @@ impl Session {
         }
         target.thread_names.clear();
         target.detect();
+        target.count_threads();
         self.maps.set_target(pid.0, target.config())?;
         self.state.stacks.prepare(pid);
         Ok(())
@@ -409,7 +459,12 @@ impl Session {
 
     fn finish(mut self, ended: Ended) -> anyhow::Result<Observed> {
         let (started, wall) = self.started;
-        let bpf = self.stats.is_some().then(|| self.kernel.run_stats());
+        self.count_runs(started.elapsed());
+        // What was counted over the first part stands for the whole.
+        let bpf = self.counted.map(|((ns, runs), over)| {
+            let factor = started.elapsed().as_secs_f64() / over.as_secs_f64().max(0.001);
+            ((ns as f64 * factor) as u64, (runs as f64 * factor) as u64)
+        });
         self.set_control(false)?;
         let now = usage::monotonic_ns();
         let window = (wall, SystemTime::now(), started.elapsed());
@@ -421,17 +476,7 @@ impl Session {
         for stack in self.state.ledger.waker_stacks() {
             self.state.stacks.fetch(Some(stack.0), stack.1, &self.maps);
         }
-        let mut notes = std::mem::take(&mut self.state.notes);
-        for target in &self.targets {
-            if !target.children.is_empty() {
-                let pids: Vec<String> = target.children.iter().map(Pid::to_string).collect();
-                notes.push(format!(
-                    "pid {} made child processes that were not observed: {}",
-                    target.process.id.pid,
-                    pids.join(", ")
-                ));
-            }
-        }
+        let notes = std::mem::take(&mut self.state.notes);
         Ok(Observed {
             counters: self.maps.counters(),
             lost_records: self.source.lost(),

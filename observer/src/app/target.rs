@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::target_config::target_config;
 use crate::model::event::SeedEvent;
 use crate::model::memory::Memory as _;
-use crate::model::{Known, Pid, Reason, Tid};
+use crate::model::{Known, Reason, Tid};
 use crate::resolve::unwind::has_frame_pointers;
 use crate::runtimes::{NO_RUNTIME, RUNTIMES, RuntimeImage, RuntimeKind, TaskReader};
 use crate::sys::elf::ElfImage;
@@ -33,8 +33,6 @@ pub struct Target {
     pub ended: Option<String>,
     /// Names of its threads.
     pub thread_names: HashMap<Tid, String>,
-    /// Child processes that it made, which are not observed.
-    pub children: Vec<Pid>,
     /// The runtime was found but its structures were not ready: try again.
     pub retry: bool,
     /// CPU time when observation began.
@@ -46,8 +44,16 @@ pub struct Target {
 impl Target {
     /// Looks at a process: runtime, offsets, frame pointers.
     pub fn inspect(process: Process) -> Self {
+        let mut target = Self::before_exec(process);
+        target.detect();
+        target.count_threads();
+        target
+    }
+
+    /// A process that is about to call exec: what it runs now does not matter.
+    pub fn before_exec(process: Process) -> Self {
         let pid = process.id.pid;
-        let mut target = Self {
+        Self {
             process,
             runtime: RuntimeKind::Native,
             image: None,
@@ -56,14 +62,10 @@ impl Target {
             no_frame_pointers: false,
             ended: None,
             thread_names: HashMap::new(),
-            children: Vec::new(),
             retry: false,
             cpu_at_start: usage::cpu_of(pid),
             threads: 0,
-        };
-        target.detect();
-        target.count_threads();
-        target
+        }
     }
 
     /// Detects the runtime anew (at attach and after exec).

@@ -232,6 +232,11 @@ impl Kernel {
         Ok(Some(bytes))
     }
 
+    /// Lets go of the kernel's type information (some 20 MiB) once everything is attached.
+    pub fn forget_types(&mut self) {
+        self.btf = None;
+    }
+
     /// Takes the map that carries records.
     pub fn take_records(&mut self) -> Option<aya::maps::Map> {
         self.ebpf.take_map("RECORDS")

@@ -28,7 +28,7 @@ pub fn kernel_config(facts: &KernelFacts, formats: &TracepointFormats) -> Kernel
         task_state: offset(&facts.task.state),
         task_fsbase: offset(&facts.task.fsbase),
         task_on_cpu: offset(&facts.task.on_cpu),
-        has_task_pt_regs: u32::from(since(TASK_PT_REGS)),
+        has_task_pt_regs: u32::from(since(TASK_PT_REGS) && facts.btf.known().is_some()),
         switch_has_state: u32::from(
             facts
                 .sched_switch_arguments

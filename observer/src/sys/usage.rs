@@ -68,6 +68,14 @@ pub fn monotonic_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// Whether this process sees pids as the kernel itself does: false in a container with a pid
+/// namespace of its own, where the kernel side's ids are other ones (Linux
+/// `include/uapi/linux/nsfs.h`, PID_NS_INIT_INO).
+pub fn in_initial_pid_namespace() -> bool {
+    const INITIAL: &str = "pid:[4026531836]";
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == INITIAL)
+}
+
 /// Whether two processes share a pid namespace; unknown counts as no.
 pub fn same_pid_namespace(pid: Pid) -> bool {
     let of = |who: &str| fs::read_link(format!("/proc/{who}/ns/pid")).ok();

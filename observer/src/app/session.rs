@@ -477,6 +477,7 @@ impl Session {
             self.state.stacks.fetch(Some(stack.0), stack.1, &self.maps);
         }
         let notes = std::mem::take(&mut self.state.notes);
+        self.state.stacks.forget_unwinders();
         Ok(Observed {
             counters: self.maps.counters(),
             lost_records: self.source.lost(),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use observer_common::config::{CONTROL_NO_KERNEL_STACKS, CONTROL_NO_USER_STACKS, Control};
 use observer_common::counters::COUNTERS;
 
+use super::census::{Sampled, Sampler};
 use super::stacks::Stacks;
 use super::target::Target;
 use crate::aggregate::ledger::{Ledger, SampleKey, WakerKey};
@@ -97,6 +98,8 @@ pub struct Observed {
     pub lost_records: u64,
     /// See `lost_records`.
     pub undecoded: u64,
+    /// What the targets' own lists of tasks said.
+    pub censuses: HashMap<Pid, Sampled>,
     /// Waits that had not ended.
     pub unfinished: u64,
     /// Waits in the sums.
@@ -121,6 +124,7 @@ pub struct Session {
     maps: Maps,
     source: Source,
     targets: Vec<Target>,
+    samplers: HashMap<Pid, Sampler>,
     state: State,
     _stats: Option<std::os::fd::OwnedFd>,
 }
@@ -244,12 +248,41 @@ impl Session {
             maps,
             source,
             targets,
+            samplers: HashMap::new(),
             state,
             _stats: stats.ok(),
         };
         session.set_control(true)?;
         session.seed();
+        for index in 0..session.targets.len() {
+            session.start_census(index);
+        }
         Ok(session)
+    }
+
+    /// Starts to sample a target's own list of tasks, when its runtime keeps one.
+    fn start_census(&mut self, index: usize) {
+        let Some(target) = self.targets.get(index) else {
+            return;
+        };
+        let pid = target.process.id.pid;
+        if self.samplers.contains_key(&pid) || target.ended.is_some() {
+            return;
+        }
+        let census = match target.census() {
+            Known::Known(census) => census,
+            Known::Unknown(reason) => {
+                // Said with the target when it is the reason why no task is told apart.
+                tracing::debug!(pid = pid.0, %reason, "no census");
+                return;
+            }
+        };
+        match Sampler::start(pid, census) {
+            Ok(sampler) => drop(self.samplers.insert(pid, sampler)),
+            Err(error) => self.state.notes.push(format!(
+                "the task list of pid {pid} is not read: no thread for it ({error})"
+            )),
+        }
     }
 
     fn set_control(&mut self, enabled: bool) -> anyhow::Result<()> {
@@ -390,15 +423,28 @@ impl Session {
         for pid in std::mem::take(&mut self.state.exec_seen) {
             self.target_called_exec(pid)?;
         }
-        for target in self
+        let mut ready = Vec::new();
+        for (index, target) in self
             .targets
             .iter_mut()
-            .filter(|t| t.retry && t.ended.is_none())
+            .enumerate()
+            .filter(|(_, t)| t.retry && t.ended.is_none())
         {
             target.read_runtime();
             if target.reader.known().is_some() {
                 self.maps
                     .set_target(target.process.id.pid.0, target.config())?;
+                ready.push(index);
+            }
+        }
+        for index in ready {
+            self.start_census(index);
+        }
+        for (pid, sampler) in &self.samplers {
+            for fd in sampler.wanted() {
+                if self.state.looked_up < LOOKUPS && self.state.wanted.insert((*pid, fd)) {
+                    self.state.looked_up += 1;
+                }
             }
         }
         Ok(())
@@ -424,6 +470,16 @@ impl Session {
         target.detect();
         self.maps.set_target(pid.0, target.config())?;
         self.state.stacks.prepare(pid);
+        // Its addresses mean nothing in the new program.
+        if let Some(sampler) = self.samplers.remove(&pid) {
+            drop(sampler);
+            self.state.notes.push(format!(
+                "the task list of pid {pid} from before it called exec is left out"
+            ));
+        }
+        if let Some(index) = self.targets.iter().position(|t| t.process.id.pid == pid) {
+            self.start_census(index);
+        }
         Ok(())
     }
 
@@ -482,6 +538,9 @@ impl Session {
         started: Instant,
         wall: SystemTime,
     ) -> anyhow::Result<Observed> {
+        for sampler in self.samplers.values() {
+            sampler.stop();
+        }
         let bpf = self._stats.is_some().then(|| self.kernel.run_stats());
         self.set_control(false)?;
         let now = usage::monotonic_ns();
@@ -505,7 +564,24 @@ impl Session {
                 ));
             }
         }
+        let censuses: HashMap<Pid, Sampled> = std::mem::take(&mut self.samplers)
+            .into_iter()
+            .map(|(pid, sampler)| (pid, sampler.finish()))
+            .collect();
+        for (pid, sampled) in &censuses {
+            let exited = |t: &&Target| t.process.id.pid == *pid && t.ended.is_some();
+            match &sampled.ended {
+                Some(reason) if !self.targets.iter().any(|t| exited(&t)) => notes.push(format!(
+                    "the task list of pid {pid} was read {} times, and then no more: {reason}",
+                    sampled.ledger.samples()
+                )),
+                _ => {}
+            }
+            let left_out = sampled.ledger.left_out();
+            notes.extend(left_out.into_iter().map(|text| format!("pid {pid}: {text}")));
+        }
         Ok(Observed {
+            censuses,
             counters: self.maps.counters(),
             lost_records: self.source.lost(),
             undecoded: self.state.undecoded,

@@ -206,8 +206,59 @@ pub struct Census {
     pub waits: Vec<WaitsOn>,
     /// Different stacks; see [`Census::stack`].
     pub stacks: Stacks,
+    /// Who refers to the addresses that are watched; see [`Mention`].
+    pub mentions: Vec<Mention>,
+    /// How many tasks can run at once (Go: Ps), when that could be read.
+    pub slots: Option<u32>,
     /// Cost and loss.
     pub figures: CensusFigures,
+}
+
+/// A frame that refers to something others wait on. It tells who uses a channel although it never
+/// waits there. A compiler may leave a word of an earlier call in a frame, so it is evidence and no
+/// proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mention {
+    /// The task.
+    pub task: u64,
+    /// The channel or mutex.
+    pub address: u64,
+    /// An instruction in the frame's function.
+    pub pc: u64,
+    /// What that function's code does with things of that kind.
+    pub uses: Uses,
+    /// The frame holds the address itself; else it holds an object that does.
+    pub direct: bool,
+}
+
+/// What a function's code calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Uses {
+    /// It receives from channels.
+    pub receives: bool,
+    /// It sends to channels.
+    pub sends: bool,
+    /// It selects among channels: receives, sends, or both.
+    pub selects: bool,
+    /// It locks mutexes.
+    pub locks: bool,
+}
+
+impl Uses {
+    /// Whether it uses anything at all.
+    pub fn any(self) -> bool {
+        self.receives || self.sends || self.selects || self.locks
+    }
+
+    /// Both.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            receives: self.receives || other.receives,
+            sends: self.sends || other.sends,
+            selects: self.selects || other.selects,
+            locks: self.locks || other.locks,
+        }
+    }
 }
 
 impl Census {
@@ -218,6 +269,8 @@ impl Census {
             tasks: Vec::new(),
             waits: Vec::new(),
             stacks: Stacks::default(),
+            mentions: Vec::new(),
+            slots: None,
             figures: CensusFigures::default(),
         }
     }
@@ -262,6 +315,12 @@ impl Stacks {
         self.ends.push(self.frames.len() as u32);
         self.by_hash.insert(hash, id);
         StackId(id)
+    }
+
+    /// The id of a stack that was added.
+    pub fn find(&self, frames: &[u64]) -> Option<StackId> {
+        let id = StackId(*self.by_hash.get(&fingerprint(frames.iter().copied()))?);
+        (self.get(id) == frames).then_some(id)
     }
 
     /// A stack; empty when there is no such id.

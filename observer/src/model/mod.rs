@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod event;
 pub mod ids;
 pub mod known;
+pub mod meeting;
 pub mod memory;
 pub mod names;
 pub mod ps;

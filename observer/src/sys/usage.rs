@@ -62,6 +62,17 @@ pub fn monotonic_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// CPU time of the calling thread, if the kernel tells.
+pub fn thread_cpu() -> Option<Duration> {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a valid place for the result.
+    let done = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } == 0;
+    done.then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
 /// Whether two processes share a pid namespace; unknown counts as no.
 pub fn same_pid_namespace(pid: Pid) -> bool {
     let of = |who: &str| fs::read_link(format!("/proc/{who}/ns/pid")).ok();

@@ -58,6 +58,8 @@ pub struct GoProcess {
     pub bias: u64,
     /// Address of `runtime.allgs` in the process.
     pub allgs: u64,
+    /// Address of `runtime.gomaxprocs` in the process; `None` in stripped programs.
+    pub gomaxprocs: Option<u64>,
     /// Where a thread keeps its `g`.
     pub tls_offset: Known<i64>,
     /// How all this is known, one clause each.
@@ -156,6 +158,7 @@ impl GoImage {
             offsets,
             bias,
             allgs,
+            gomaxprocs: parts.symbols.tables().variables.gomaxprocs.map(at),
             tls_offset,
             evidence,
         })

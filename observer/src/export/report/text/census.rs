@@ -53,10 +53,13 @@ pub(super) fn groups(report: &Report, options: TextOptions) -> String {
 
 fn line(group: &CensusGroup, one: &str) -> String {
     let mut text = format!(
-        "{}, {}{NBSP}+/-{NBSP}{:.1}: {}",
+        "{}, {}{}: {}",
         counted(group.count, one, &format!("{one}s")),
         percent(group.share),
-        group.share_error * 100.0,
+        group
+            .share_error
+            .map(|error| format!("{NBSP}+/-{NBSP}{:.1}", error * 100.0))
+            .unwrap_or_default(),
         fit(&group.state, 30)
     );
     if let Some(reason) = &group.wait_reason {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use self::gather::Gather;
 use self::record::{Decoded, Record, decode};
+use self::refs::Refs;
 use self::unwind::{AddressMap, MAX_DEPTH, Unwinder};
 use self::waits::Waits;
 use super::detect::GoProcess;
@@ -22,7 +23,9 @@ use crate::runtimes::TaskCensus;
 pub(crate) mod fake;
 pub mod gather;
 pub mod record;
+pub mod refs;
 pub mod unwind;
+pub mod uses;
 pub mod waits;
 
 /// Entries of the list that are read at most.
@@ -37,6 +40,8 @@ const NEXT_WINDOW: u64 = 8192;
 const MAX_WINDOWS: usize = 8;
 /// One frame may need at most this many bytes.
 const MAX_FRAME: usize = 256 << 10;
+/// More Ps than any machine allows.
+const MAX_PROCS: u32 = 1 << 16;
 /// Start functions that are remembered.
 const MAX_STARTS: usize = 1 << 16;
 
@@ -46,6 +51,7 @@ pub struct GoCensus {
     process: GoProcess,
     unwinder: Unwinder,
     waits: Waits,
+    refs: Refs,
     gather: Gather,
     pointers: Vec<u64>,
     records: Vec<Record>,
@@ -61,6 +67,7 @@ impl GoCensus {
             unwinder: Unwinder::new(process.symbols.clone(), process.bias),
             process,
             waits: Waits::default(),
+            refs: Refs::default(),
             gather: Gather::default(),
             pointers: Vec::new(),
             records: Vec::new(),
@@ -86,7 +93,13 @@ impl GoCensus {
         census.figures.listed = listed;
         let taken = listed.min(MAX_GOROUTINES);
         census.figures.beyond_bound = listed - taken;
+        census.slots = self
+            .process
+            .gomaxprocs
+            .and_then(|at| memory.read_u32(at).ok())
+            .filter(|n| (1..=MAX_PROCS).contains(n));
         self.waits.begin();
+        self.refs.begin();
         self.gather.bytes = 0;
         let mut pointers = std::mem::take(&mut self.pointers);
         let outcome = self.take_all(memory, array, taken as usize, &mut pointers, &mut census);
@@ -136,13 +149,17 @@ impl GoCensus {
         torn: &mut Vec<u64>,
     ) -> Result<(), ReadError> {
         self.waits.clear();
+        self.refs.clear();
         self.read_records(memory, pointers, census, torn)?;
         self.read_stacks(memory)?;
         let offsets = self.process.offsets;
         self.waits
             .resolve(memory, &mut self.gather, &mut self.records, &offsets)?;
+        self.refs
+            .resolve(memory, &mut self.gather, &self.records)?;
         self.read_threads(memory)?;
         self.read_again(memory)?;
+        self.refs.emit(&self.records, &mut census.mentions);
         let mut queued = 0;
         for index in 0..self.records.len() {
             let record = &self.records[index];
@@ -233,9 +250,10 @@ impl GoCensus {
                 walk.needs = 0;
                 if let Some(bytes) = self.gather.get(number) {
                     let frames = &mut self.frames[index * MAX_DEPTH..][..MAX_DEPTH];
-                    let waits = &mut self.waits;
+                    let (waits, refs) = (&mut self.waits, &mut self.refs);
                     self.unwinder.step(&mut walk, bytes, frames, &mut |frame| {
                         waits.visit(index as u32, record, frame);
+                        refs.visit(index as u32, record, frame);
                     });
                 }
                 record.walk = walk;
@@ -294,6 +312,13 @@ impl GoCensus {
 impl TaskCensus for GoCensus {
     fn take(&mut self, memory: &dyn Memory, now: Mono) -> Result<Census, Reason> {
         Self::take(self, memory, now)
+    }
+
+    fn watch(&mut self, addresses: &[u64]) {
+        self.refs.watch(addresses);
+        if self.refs.active() {
+            self.unwinder.look_for_uses();
+        }
     }
 }
 

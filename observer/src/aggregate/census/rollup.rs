@@ -1,0 +1,608 @@
+//! From folded censuses to what is shown: groups by place, meeting points with their users.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+
+use super::meetings::{DIRECTIONS, Doing as DoingKey, Key, Tally, Waiter};
+use super::{CensusLedger, Group, GroupKey};
+use crate::model::census::{Direction, TaskState, Uses, WaitKind};
+use crate::model::meeting::{Doing, Meeting, Side, SideSite, Source, User, UserEvidence};
+use crate::model::names::CensusNames;
+use crate::model::view::{CensusGroup, Nature, Scheduler, TaskCounts};
+use crate::model::{Cause, Frame, Known, Resource};
+
+/// Meeting points that are shown.
+const MAX_MEETINGS: usize = 64;
+/// Shorter sessions say nothing of what never moves (ns).
+const CONCLUSIVE_NS: u64 = 1_000_000_000;
+/// Places shown of one side.
+const MAX_SITES: usize = 8;
+/// Different things that users do and are shown.
+const MAX_DOINGS: usize = 8;
+/// Ids of users that are shown.
+const MAX_IDS: usize = 100;
+/// Ids of one group that are shown.
+const SAMPLE_IDS: usize = 8;
+/// Groups of users of one meeting point.
+const MAX_USERS: usize = 16;
+
+/// What the censuses of one target say.
+#[derive(Debug)]
+pub struct CensusRollup {
+    /// Groups, most tasks first.
+    pub groups: Vec<CensusGroup>,
+    /// Meeting points, most waiting tasks first.
+    pub meetings: Vec<Meeting>,
+    /// Tasks at the last sample, the runtime's own left out.
+    pub counts: TaskCounts,
+    /// Ready tasks against those that can run.
+    pub scheduler: Scheduler,
+}
+
+/// Rolls the censuses of the target with this index up.
+pub fn roll_up(ledger: &CensusLedger, target: usize, names: &dyn CensusNames) -> CensusRollup {
+    let states = ledger.states();
+    let last = |state: TaskState| {
+        let at = TaskState::ALL.iter().position(|s| *s == state)?;
+        Some(states.counts.get(at)?.last as u64)
+    };
+    let runnable = &states.counts[1];
+    debug_assert_eq!(TaskState::ALL[1], TaskState::Runnable);
+    let samples = ledger.samples();
+    CensusRollup {
+        groups: groups(ledger, target, names),
+        meetings: meetings(ledger, target, names),
+        counts: TaskCounts {
+            seen: states.all.max as u64,
+            running: last(TaskState::Running),
+            runnable: last(TaskState::Runnable),
+            waiting: last(TaskState::Waiting),
+            in_syscall: last(TaskState::Syscall),
+        },
+        scheduler: Scheduler {
+            slots: states.slots,
+            runnable_mean: runnable.mean(samples),
+            runnable_max: runnable.max as u64,
+            queued_share: states
+                .slots
+                .map(|_| states.queued as f64 / samples.max(1) as f64),
+            locked: states.locked.last as u64,
+        },
+    }
+}
+
+/// Where tasks of a group are. Names are looked up once per stack.
+#[derive(Debug, Default)]
+struct Places(HashMap<(Option<u32>, Option<u64>), Known<Frame>>);
+
+impl Places {
+    fn of(&mut self, ledger: &CensusLedger, key: &GroupKey, names: &dyn CensusNames) -> Known<Frame> {
+        let id = (key.stack, key.entry);
+        if let Some(known) = self.0.get(&id) {
+            return known.clone();
+        }
+        let site = match (key.stack, key.state) {
+            (Some(stack), _) => names.site(ledger.stack(stack)),
+            (None, TaskState::Running) => {
+                Known::unknown("the stack of a running task can not be read from outside")
+            }
+            (None, _) => Known::unknown("its stack could not be read"),
+        };
+        self.0.insert(id, site.clone());
+        site
+    }
+}
+
+/// `main.f (file.go:7)`.
+fn text(frame: &Frame) -> Option<String> {
+    let function = frame.function.as_deref()?;
+    Some(match (&frame.file, frame.line) {
+        (Some(file), Some(line)) => format!("{function} ({file}:{line})"),
+        _ => function.to_owned(),
+    })
+}
+
+fn nature(key: &GroupKey) -> Nature {
+    if key.system || key.cause == Some(Cause::Idle) {
+        Nature::System
+    } else if key.state != TaskState::Waiting {
+        Nature::Active
+    } else if key.blocked {
+        Nature::Blocked
+    } else {
+        Nature::Resting
+    }
+}
+
+fn groups(ledger: &CensusLedger, target: usize, names: &dyn CensusNames) -> Vec<CensusGroup> {
+    let mut places = Places::default();
+    let mut merged: HashMap<_, (CensusGroup, u64, Option<i32>, Option<u64>)> = HashMap::new();
+    for group in ledger.groups() {
+        let key = &group.key;
+        let site = places.of(ledger, key, names);
+        let site = match (site.known().and_then(text), key.entry) {
+            (Some(site), _) => Some(site),
+            // Running: at least whose task it is.
+            (None, Some(entry)) => function(names, entry).map(|name| format!("started as {name}")),
+            (None, None) => None,
+        };
+        let created_by = key.created_at.and_then(|at| function(names, at));
+        let same = (
+            (key.state, key.reason, nature(key), site.clone()),
+            (created_by.clone(), key.kind, key.direction, key.address),
+        );
+        let shown = shown(ledger, target, names, group, site, created_by);
+        match merged.get_mut(&same) {
+            Some((into, things, ..)) => {
+                merge(into, shown);
+                *things += group.things;
+            }
+            None => {
+                merged.insert(same, (shown, group.things, group.fd, group.one_address));
+            }
+        }
+    }
+    let mut out: Vec<CensusGroup> = merged
+        .into_iter()
+        .map(|(((..), (_, kind, _, address)), (mut group, things, fd, one))| {
+            group.resource = resource(ledger, names, kind, address, (things, fd, one));
+            group
+        })
+        .collect();
+    out.sort_by(|a, b| {
+        let order = |g: &CensusGroup| {
+            let rest = matches!(g.nature, Nature::Resting | Nature::System);
+            (rest, Reverse(g.count), Reverse((g.mean * 1e3) as u64))
+        };
+        order(a)
+            .cmp(&order(b))
+            .then_with(|| (&a.state, &a.wait_reason, &a.site).cmp(&(&b.state, &b.wait_reason, &b.site)))
+            .then_with(|| a.sample_ids.cmp(&b.sample_ids))
+    });
+    out
+}
+
+fn function(names: &dyn CensusNames, address: u64) -> Option<String> {
+    names
+        .function(address)
+        .known()
+        .and_then(|f| f.function.clone())
+}
+
+fn shown(
+    ledger: &CensusLedger,
+    target: usize,
+    names: &dyn CensusNames,
+    group: &Group,
+    site: Option<String>,
+    created_by: Option<String>,
+) -> CensusGroup {
+    let (key, samples) = (&group.key, ledger.samples());
+    CensusGroup {
+        target,
+        state: key.state.as_str().to_owned(),
+        wait_reason: key.reason.map(str::to_owned),
+        count: group.count.last as u64,
+        mean: group.count.mean(samples),
+        max: group.count.max as u64,
+        share: group.share.mean(samples),
+        share_error: group.share.error(samples),
+        nature: nature(key),
+        oldest_ns: group.oldest_ns,
+        site,
+        stack: key
+            .stack
+            .map(|stack| names.frames(ledger.stack(stack)))
+            .unwrap_or_default(),
+        created_by,
+        resource: None,
+        sample_ids: group.sample_ids.clone(),
+    }
+}
+
+/// Stacks that differ only where nobody looks are one group. The error of a sum is at most the sum of
+/// the errors, and so is the maximum.
+fn merge(into: &mut CensusGroup, other: CensusGroup) {
+    let larger = other.mean > into.mean;
+    into.count += other.count;
+    into.mean += other.mean;
+    into.max += other.max;
+    into.share += other.share;
+    into.share_error = into
+        .share_error
+        .zip(other.share_error)
+        .map(|(a, b)| a + b);
+    into.oldest_ns = into.oldest_ns.max(other.oldest_ns);
+    into.sample_ids.extend(other.sample_ids);
+    into.sample_ids.truncate(SAMPLE_IDS);
+    if larger {
+        into.stack = other.stack;
+    }
+}
+
+fn resource(
+    ledger: &CensusLedger,
+    names: &dyn CensusNames,
+    kind: Option<WaitKind>,
+    address: Option<u64>,
+    (things, fd, one): (u64, Option<i32>, Option<u64>),
+) -> Option<Resource> {
+    let kind = kind?;
+    let plain = Resource {
+        kind: kind.as_str(),
+        ..Resource::default()
+    };
+    Some(match (kind, address, things) {
+        (WaitKind::Timer, ..) => plain,
+        (_, Some(address), _) => meeting_resource(ledger, (kind, address)),
+        (WaitKind::Descriptor, None, 1) => match fd {
+            Some(fd) => names.descriptor(fd),
+            None => plain,
+        },
+        (_, None, 1) => match one {
+            Some(address) => meeting_resource(ledger, (kind, address)),
+            None => plain,
+        },
+        (_, None, 0) => plain,
+        (_, None, n) => Resource {
+            state: Some(format!("{n} different ones")),
+            ..plain
+        },
+    })
+}
+
+fn meeting_resource(ledger: &CensusLedger, key: Key) -> Resource {
+    let tally = ledger.meetings().tallies().find(|(k, _)| **k == key);
+    let fill = tally.and_then(|(_, tally)| Some((tally.len?, tally.capacity?)));
+    Resource {
+        kind: key.0.as_str(),
+        address: Some(key.1),
+        state: fill.map(|(len, capacity)| fill_text(len, capacity)),
+        ..Resource::default()
+    }
+}
+
+/// `unbuffered`, `3 of 8 buffered`.
+fn fill_text(len: u64, capacity: u64) -> String {
+    match capacity {
+        0 => "unbuffered".to_owned(),
+        _ => format!("{len} of {capacity} buffered"),
+    }
+}
+
+fn meetings(ledger: &CensusLedger, target: usize, names: &dyn CensusNames) -> Vec<Meeting> {
+    let samples = ledger.samples();
+    // One task that waits at its own channel is in the groups: here is where several meet.
+    let mut order: Vec<(&Key, &Tally)> = ledger
+        .meetings()
+        .tallies()
+        .filter(|(_, tally)| tally.shared || !tally.referrers.is_empty())
+        .collect();
+    order.sort_by(|a, b| {
+        let mean = |tally: &Tally| tally.main_side(samples).1;
+        mean(b.1).total_cmp(&mean(a.1)).then_with(|| a.0.cmp(b.0))
+    });
+    order.truncate(MAX_MEETINGS);
+    let mut places = Places::default();
+    order
+        .into_iter()
+        .map(|(key, tally)| meeting(ledger, target, names, &mut places, *key, tally))
+        .collect()
+}
+
+fn meeting(
+    ledger: &CensusLedger,
+    target: usize,
+    names: &dyn CensusNames,
+    places: &mut Places,
+    (kind, address): Key,
+    tally: &Tally,
+) -> Meeting {
+    let samples = ledger.samples();
+    let mut sides: Vec<Side> = DIRECTIONS
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| tally.sides[*at].count.max > 0.0)
+        .map(|(at, direction)| side(ledger, names, places, tally, at, *direction))
+        .collect();
+    sides.sort_by(|a, b| b.mean.total_cmp(&a.mean));
+    let users = users(ledger, names, places, kind, tally, &sides);
+    Meeting {
+        target,
+        kind,
+        address,
+        len: tally.len,
+        capacity: tally.capacity,
+        samples,
+        // One that runs at a sample is not looked at then; nobody ran at all samples if there is one
+        // at which nobody did.
+        conclusive: ledger.states().counts[0].min == Some(0.0)
+            && ledger.span_ns() >= CONCLUSIVE_NS,
+        users_cut: tally.cut || users.len() > MAX_USERS,
+        users: users.into_iter().take(MAX_USERS).collect(),
+        sides,
+    }
+}
+
+fn side(
+    ledger: &CensusLedger,
+    names: &dyn CensusNames,
+    places: &mut Places,
+    tally: &Tally,
+    at: usize,
+    direction: Option<Direction>,
+) -> Side {
+    let samples = ledger.samples();
+    let side = &tally.sides[at];
+    let mut sites: Vec<SideSite> = Vec::new();
+    let mut groups: Vec<(&u32, &u64)> = side.groups.iter().collect();
+    groups.sort_unstable();
+    for (index, sum) in groups {
+        let Some(group) = ledger.groups().get(*index as usize) else {
+            continue;
+        };
+        let site = places.of(ledger, &group.key, names);
+        let created_by = group.key.created_at.and_then(|at| function(names, at));
+        let mean = *sum as f64 / samples.max(1) as f64;
+        match sites
+            .iter_mut()
+            .find(|s| same_place(&s.site, &site) && s.created_by == created_by)
+        {
+            Some(known) => known.mean += mean,
+            None => sites.push(SideSite {
+                site,
+                created_by,
+                mean,
+            }),
+        }
+    }
+    sites.sort_by(|a, b| b.mean.total_cmp(&a.mean));
+    sites.truncate(MAX_SITES);
+    let mut stuck: Vec<u64> = tally
+        .waiters
+        .iter()
+        .filter(|(_, w)| samples >= 2 && w.steady == samples && w.samples[at] == samples)
+        .map(|(id, _)| *id)
+        .collect();
+    stuck.sort_unstable();
+    Side {
+        direction,
+        last: side.count.last as u64,
+        mean: side.count.mean(samples),
+        max: side.count.max as u64,
+        oldest_ns: side.oldest_ns,
+        sites,
+        sample_ids: side.sample_ids.clone(),
+        stuck,
+    }
+}
+
+fn same_place(a: &Known<Frame>, b: &Known<Frame>) -> bool {
+    match (a, b) {
+        (Known::Known(a), Known::Known(b)) => {
+            (&a.function, &a.file, a.line) == (&b.function, &b.file, b.line)
+        }
+        (Known::Unknown(a), Known::Unknown(b)) => a == b,
+        _ => false,
+    }
+}
+
+/// What one task does at a meeting point, as far as that is known.
+struct Use {
+    id: u64,
+    direction: Option<Direction>,
+    function: Known<Frame>,
+    evidence: UserEvidence,
+    seen: u64,
+}
+
+fn users(
+    ledger: &CensusLedger,
+    names: &dyn CensusNames,
+    places: &mut Places,
+    kind: WaitKind,
+    tally: &Tally,
+    sides: &[Side],
+) -> Vec<User> {
+    let main = sides.first().and_then(|side| side.direction);
+    let mut uses: Vec<Use> = Vec::new();
+    for (id, waiter) in &tally.waiters {
+        if let Some(direction) = other_way(waiter, main, kind) {
+            uses.push(Use {
+                id: *id,
+                direction: Some(direction),
+                function: waits_at(ledger, names, places, tally, *id, direction),
+                evidence: UserEvidence::SeenWaiting,
+                seen: waiter.samples.iter().sum(),
+            });
+        }
+    }
+    let own: Vec<&str> = sides
+        .first()
+        .map(|side| side.sites.iter().filter_map(|s| s.site.known()))
+        .into_iter()
+        .flatten()
+        .filter_map(|frame| frame.function.as_deref())
+        .collect();
+    for (id, referrer) in &tally.referrers {
+        if uses.iter().any(|known| known.id == *id) {
+            continue;
+        }
+        let function = names.function(referrer.pc);
+        let direction = direction_of(kind, referrer.uses);
+        // Somebody on their way to or from the crowded side is no user of the other.
+        let name = function.known().and_then(|f| f.function.as_deref());
+        let on_main_side = kind == WaitKind::Channel
+            && (direction == main && main.is_some() || name.is_some_and(|n| own.contains(&n)));
+        if on_main_side {
+            continue;
+        }
+        uses.push(Use {
+            id: *id,
+            direction,
+            function,
+            evidence: if referrer.direct {
+                UserEvidence::StackRefers
+            } else {
+                UserEvidence::ObjectRefers
+            },
+            seen: referrer.samples,
+        });
+    }
+    gather(ledger, names, places, uses)
+}
+
+/// The direction in which a task waited, when that is not the one of the crowd.
+fn other_way(waiter: &Waiter, main: Option<Direction>, kind: WaitKind) -> Option<Direction> {
+    if kind != WaitKind::Channel {
+        return None;
+    }
+    let [sent, received, _] = waiter.samples;
+    let direction = if sent > received {
+        Direction::Send
+    } else if received > 0 {
+        Direction::Receive
+    } else {
+        return None;
+    };
+    (Some(direction) != main).then_some(direction)
+}
+
+/// What a function that refers to a channel does with it; `None` when it may do either.
+fn direction_of(kind: WaitKind, uses: Uses) -> Option<Direction> {
+    if kind != WaitKind::Channel || uses.selects {
+        return None;
+    }
+    match (uses.receives, uses.sends) {
+        (true, false) => Some(Direction::Receive),
+        (false, true) => Some(Direction::Send),
+        _ => None,
+    }
+}
+
+/// The place at which a task waits on its side: that of the side's groups it is most often in.
+fn waits_at(
+    ledger: &CensusLedger,
+    names: &dyn CensusNames,
+    places: &mut Places,
+    tally: &Tally,
+    id: u64,
+    direction: Direction,
+) -> Known<Frame> {
+    let side = &tally.sides[super::meetings::side_index(Some(direction))];
+    let mine = ledger.meetings().of(id).and_then(|tracked| {
+        let groups = tracked.doings.iter();
+        groups
+            .filter(|(doing, _)| side.groups.contains_key(&doing.group))
+            .max_by_key(|(doing, n)| (**n, doing.group))
+            .map(|(doing, _)| doing.group)
+    });
+    let most = || side.groups.iter().max_by_key(|(g, n)| (**n, **g));
+    let group = mine.or_else(|| most().map(|(group, _)| *group));
+    match group.and_then(|group| ledger.groups().get(group as usize)) {
+        Some(group) => places.of(ledger, &group.key, names),
+        None => Known::unknown("where it waits was not kept"),
+    }
+}
+
+fn gather(
+    ledger: &CensusLedger,
+    names: &dyn CensusNames,
+    places: &mut Places,
+    mut uses: Vec<Use>,
+) -> Vec<User> {
+    uses.sort_by_key(|u| u.id);
+    let mut groups: BTreeMap<_, (User, Vec<u64>)> = BTreeMap::new();
+    for one in uses {
+        let name = match &one.function {
+            Known::Known(frame) => frame.function.clone().unwrap_or_default(),
+            Known::Unknown(reason) => reason.to_string(),
+        };
+        let (user, ids) = groups
+            .entry((one.direction, name, one.evidence))
+            .or_insert_with(|| {
+                let user = User {
+                    direction: one.direction,
+                    ids: Vec::new(),
+                    count: 0,
+                    function: one.function,
+                    evidence: one.evidence,
+                    seen: (0, 0),
+                    doing: Vec::new(),
+                };
+                (user, Vec::new())
+            });
+        // A task is followed from the sample after the one in which it was found.
+        let listed = ledger.meetings().of(one.id).map_or(0, |t| t.samples) + 1;
+        user.count += 1;
+        user.seen.0 += one.seen.min(listed);
+        user.seen.1 += listed;
+        ids.push(one.id);
+    }
+    let mut out: Vec<User> = groups
+        .into_values()
+        .map(|(mut user, ids)| {
+            user.doing = doing(ledger, names, places, &ids);
+            user.ids = ids.into_iter().take(MAX_IDS).collect();
+            user
+        })
+        .collect();
+    out.sort_by_key(|user| (user.evidence, Reverse(user.count), user.ids.first().copied()));
+    out
+}
+
+/// What tasks did, as a mean over them.
+fn doing(
+    ledger: &CensusLedger,
+    names: &dyn CensusNames,
+    places: &mut Places,
+    ids: &[u64],
+) -> Vec<Doing> {
+    let mut sums: HashMap<DoingKey, u64> = HashMap::new();
+    let mut samples = 0;
+    for tracked in ids.iter().filter_map(|id| ledger.meetings().of(*id)) {
+        samples += tracked.samples;
+        for (key, n) in &tracked.doings {
+            *sums.entry(*key).or_default() += n;
+        }
+    }
+    let mut out: Vec<Doing> = Vec::new();
+    let mut sums: Vec<(DoingKey, u64)> = sums.into_iter().collect();
+    sums.sort_by_key(|(key, n)| (Reverse(*n), key.group, key.fd));
+    for (key, n) in sums {
+        let Some(group) = ledger.groups().get(key.group as usize) else {
+            continue;
+        };
+        let what = group
+            .key
+            .reason
+            .unwrap_or_else(|| group.key.state.as_str())
+            .to_owned();
+        let site = places.of(ledger, &group.key, names);
+        let resource = match (key.fd, group.key.kind, group.key.address) {
+            (Some(fd), ..) => Some(names.descriptor(fd)),
+            (None, Some(kind), Some(address)) => Some(meeting_resource(ledger, (kind, address))),
+            _ => None,
+        };
+        let share = n as f64 / samples.max(1) as f64;
+        let place = |r: &Option<Resource>| r.clone().map(|r| (r.kind, r.path, r.peer, r.address));
+        match out.iter_mut().find(|d| {
+            d.what == what && same_place(&d.site, &site) && place(&d.resource) == place(&resource)
+        }) {
+            Some(known) => known.share += share,
+            None => out.push(Doing {
+                peer_target: resource.as_ref().and_then(|r| names.peer_target(r)),
+                active: matches!(group.key.state, TaskState::Running | TaskState::Runnable),
+                what,
+                site,
+                resource,
+                share,
+                total_ns: None,
+                source: Source::Census,
+            }),
+        }
+    }
+    out.sort_by(|a, b| b.share.total_cmp(&a.share));
+    out.truncate(MAX_DOINGS);
+    out
+}

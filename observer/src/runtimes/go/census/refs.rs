@@ -1,0 +1,261 @@
+//! Who refers to a watched channel or mutex from its stack.
+//!
+//! Go does not record who uses a channel or holds a mutex. A goroutine that does has its address in
+//! the frame of the function that uses it, or the address of an object that holds it; and that
+//! function's code calls the runtime to send, receive or lock. Both together are what is reported.
+
+use super::super::live::u64_at;
+use super::gather::Gather;
+use super::record::Record;
+use super::unwind::FrameView;
+use crate::model::census::{Mention, Uses};
+use crate::model::memory::{Memory, ReadError};
+
+/// Addresses that are watched at most.
+pub const MAX_WATCHED: usize = 64;
+/// Words of one frame that are looked at.
+const MAX_WORDS: usize = 128;
+/// Objects that are looked into in one census.
+const MAX_OBJECTS: usize = 8192;
+/// Bytes of an object that are looked at.
+const OBJECT: usize = 256;
+/// References that one census reports.
+const MAX_MENTIONS: usize = 4096;
+/// Lowest and highest address that can be a pointer.
+const POINTERS: std::ops::Range<u64> = 0x1_0000..0x7fff_ffff_f000;
+
+/// An object that may hold a watched address.
+#[derive(Debug, Clone, Copy)]
+struct Object {
+    task: u32,
+    pc: u64,
+    uses: Uses,
+    address: u64,
+}
+
+/// Collects references. Keeps its buffers between chunks.
+#[derive(Debug, Default)]
+pub struct Refs {
+    watched: Vec<u64>,
+    /// Index of the task in its chunk, and what it refers to.
+    found: Vec<(u32, Mention)>,
+    objects: Vec<Object>,
+    objects_left: usize,
+    mentions_left: usize,
+}
+
+impl Refs {
+    /// Sets what is watched.
+    pub fn watch(&mut self, addresses: &[u64]) {
+        self.watched.clear();
+        self.watched
+            .extend(addresses.iter().take(MAX_WATCHED).copied());
+        self.watched.sort_unstable();
+        self.watched.dedup();
+    }
+
+    /// Whether anything is watched.
+    pub fn active(&self) -> bool {
+        !self.watched.is_empty()
+    }
+
+    /// Starts a census.
+    pub fn begin(&mut self) {
+        self.objects_left = MAX_OBJECTS;
+        self.mentions_left = MAX_MENTIONS;
+    }
+
+    /// Starts a chunk.
+    pub fn clear(&mut self) {
+        self.found.clear();
+        self.objects.clear();
+    }
+
+    /// Looks at a frame of the task with this index.
+    pub fn visit(&mut self, task: u32, record: &Record, frame: &FrameView<'_>) {
+        if !frame.uses.any() || self.watched.is_empty() {
+            return;
+        }
+        let (pc, uses) = (frame.pc, frame.uses);
+        for word in frame.bytes.chunks_exact(8).take(MAX_WORDS) {
+            let word = u64_at(word, 0).unwrap_or(0);
+            if word % 8 != 0 || !POINTERS.contains(&word) {
+                continue;
+            }
+            if self.watched.binary_search(&word).is_ok() {
+                self.add(task, record, pc, uses, word, true);
+            } else if record.waiting == 0
+                && self.objects_left > 0
+                // The stack itself was looked at already.
+                && !(record.walk.sp..record.stack_hi).contains(&word)
+            {
+                // Those that are parked at a channel are known by that.
+                self.objects_left -= 1;
+                self.objects.push(Object {
+                    task,
+                    pc,
+                    uses,
+                    address: word,
+                });
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        task: u32,
+        record: &Record,
+        pc: u64,
+        uses: Uses,
+        address: u64,
+        direct: bool,
+    ) {
+        let mention = Mention {
+            task: record.goid,
+            address,
+            pc,
+            uses,
+            direct,
+        };
+        let known = |(t, m): &(u32, Mention)| {
+            *t == task && m.address == address && (m.pc, m.direct || !direct) == (pc, true)
+        };
+        // The newest entries are those of the same task.
+        if self.mentions_left == 0 || self.found.iter().rev().take(16).any(known) {
+            return;
+        }
+        self.mentions_left -= 1;
+        self.found.push((task, mention));
+    }
+
+    /// Looks into the objects.
+    ///
+    /// # Errors
+    /// When the process is gone or may not be read.
+    pub fn resolve(
+        &mut self,
+        memory: &dyn Memory,
+        gather: &mut Gather,
+        records: &[Record],
+    ) -> Result<(), ReadError> {
+        if self.objects.is_empty() {
+            return Ok(());
+        }
+        let objects = std::mem::take(&mut self.objects);
+        gather.clear();
+        for object in &objects {
+            // Not across the end of its page: the next one may not be mapped.
+            let room = 4096 - (object.address % 4096) as usize;
+            gather.add(object.address, OBJECT.min(room));
+        }
+        gather.read(memory)?;
+        for (number, object) in objects.iter().enumerate() {
+            let (Some(bytes), Some(record)) =
+                (gather.get(number), records.get(object.task as usize))
+            else {
+                continue;
+            };
+            let held = bytes
+                .chunks_exact(8)
+                .filter_map(|word| u64_at(word, 0))
+                .find(|word| self.watched.binary_search(word).is_ok());
+            if let Some(address) = held {
+                self.add(object.task, record, object.pc, object.uses, address, false);
+            }
+        }
+        self.objects = objects;
+        Ok(())
+    }
+
+    /// The references of tasks that did not change while they were read.
+    pub fn emit(&self, records: &[Record], out: &mut Vec<Mention>) {
+        let sound = |task: u32| records.get(task as usize).is_some_and(|r| !r.torn);
+        out.extend(
+            self.found
+                .iter()
+                .filter(|(task, _)| sound(*task))
+                .map(|(_, mention)| *mention),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::Bytes;
+    use super::super::unwind::{Role, Walk};
+    use super::*;
+    use crate::model::census::TaskState;
+
+    const CHANNEL: u64 = 0xc0_0000_1000;
+    const OBJECT_AT: u64 = 0xc0_0000_2000;
+
+    fn record(goid: u64, waiting: u64) -> Record {
+        Record {
+            g: 0,
+            goid,
+            state: TaskState::Syscall,
+            leaked: false,
+            reason: None,
+            sp: 0,
+            pc: 0,
+            stack_hi: 0,
+            m: 0,
+            locked: false,
+            parent: 0,
+            gopc: 0,
+            startpc: 0,
+            waiting,
+            tracking: 0,
+            sleep_when: None,
+            timer: 0,
+            walk: Walk::default(),
+            owner: None,
+            found: None,
+            tid: None,
+            torn: false,
+            stackless: false,
+        }
+    }
+
+    fn frame(words: &[u64]) -> Vec<u8> {
+        words.iter().flat_map(|w| w.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn a_frame_refers_directly_or_through_an_object() {
+        let memory = Bytes::new(&[(OBJECT_AT, frame(&[1, 2, CHANNEL, 4]).repeat(8))]);
+        let records = [record(7, 0), record(8, 0), record(9, 0x1_0000)];
+        let uses = Uses {
+            receives: true,
+            ..Uses::default()
+        };
+        let (direct, through, nothing) =
+            (frame(&[3, CHANNEL]), frame(&[OBJECT_AT]), frame(&[CHANNEL]));
+        let view = |bytes, uses| FrameView {
+            role: Role::Plain,
+            pc: 0x40_1000,
+            uses,
+            bytes,
+        };
+        let mut refs = Refs::default();
+        let mut out = Vec::new();
+        for watched in [&[][..], &[CHANNEL]] {
+            refs.watch(watched);
+            refs.begin();
+            refs.clear();
+            refs.visit(0, &records[0], &view(&direct, uses));
+            refs.visit(0, &records[0], &view(&direct, uses));
+            refs.visit(1, &records[1], &view(&through, uses));
+            refs.visit(1, &records[1], &view(&nothing, Uses::default()));
+            // Parked at a channel: its own objects are not looked into.
+            refs.visit(2, &records[2], &view(&through, uses));
+            refs.resolve(&memory, &mut Gather::default(), &records)
+                .unwrap();
+            out.clear();
+            refs.emit(&records, &mut out);
+            assert_eq!(out.len(), watched.len() * 2, "{out:?}");
+        }
+        let known: Vec<_> = out.iter().map(|m| (m.task, m.address, m.direct)).collect();
+        assert_eq!(known, [(7, CHANNEL, true), (8, CHANNEL, false)]);
+    }
+}

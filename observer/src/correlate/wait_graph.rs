@@ -33,10 +33,50 @@ pub fn build(meetings: &[Meeting], targets: &[Named]) -> (WaitGraph, Vec<String>
         graph: WaitGraph::default(),
         nodes: HashSet::new(),
     };
-    for meeting in meetings.iter().take(MAX_MEETINGS) {
+    for meeting in of_interest(meetings) {
         graph.meeting(meeting);
     }
     (graph.graph, deadlocks(meetings, targets))
+}
+
+/// Where tasks wait that have something to hand on or a lock to take, and what those wait at who use
+/// these. Tasks that wait to receive are shown only then: else they may just be without work.
+fn of_interest(meetings: &[Meeting]) -> Vec<&Meeting> {
+    let mut chosen: Vec<&Meeting> = meetings
+        .iter()
+        .filter(|m| {
+            let crowded = |side: &Side| match m.kind {
+                WaitKind::Channel => side.direction == Some(Direction::Send) && side.mean >= 0.5,
+                WaitKind::Condition => false,
+                _ => side.mean >= 0.5,
+            };
+            m.sides.iter().any(crowded)
+        })
+        .take(MAX_MEETINGS)
+        .collect();
+    let mut at = 0;
+    while let Some(meeting) = chosen.get(at).copied() {
+        at += 1;
+        let doings = meeting.users.iter().flat_map(|user| &user.doing);
+        for doing in doings.filter(|d| d.share >= MIN_SHARE) {
+            let address = doing.resource.as_ref().and_then(|r| r.address);
+            let next = meetings
+                .iter()
+                .find(|m| m.target == meeting.target && Some(m.address) == address);
+            let known = |next: &Meeting| {
+                chosen
+                    .iter()
+                    .any(|m| (m.target, m.address) == (next.target, next.address))
+            };
+            if let Some(next) = next
+                && chosen.len() < MAX_MEETINGS
+                && !known(next)
+            {
+                chosen.push(next);
+            }
+        }
+    }
+    chosen
 }
 
 struct Builder<'a> {

@@ -244,7 +244,7 @@ impl Meetings {
             if side.sample_ids.len() < SAMPLE_IDS && !side.sample_ids.contains(&task.id) {
                 side.sample_ids.push(task.id);
             }
-            let age = task.age.map(|age| age.at_least_ns);
+            let age = task.age.map(|age| age.at_least_ns).filter(|ns| *ns > 0);
             side.oldest_ns = side.oldest_ns.max(age);
             let few = side.now <= MAX_WAITERS as u64;
             if few && (tally.waiters.len() < MAX_WAITERS || tally.waiters.contains_key(&task.id)) {

@@ -295,7 +295,8 @@ impl CensusLedger {
         if group.sample_ids.len() < SAMPLE_IDS {
             group.sample_ids.push(task.id);
         }
-        let age = task.age.map(|age| age.at_least_ns);
+        // Seen for the first time: that is no lower bound worth telling.
+        let age = task.age.map(|age| age.at_least_ns).filter(|ns| *ns > 0);
         group.oldest_ns = group.oldest_ns.max(age);
         group.things += waits.len() as u64;
         if let Some(wait) = waits.first() {

@@ -1,17 +1,13 @@
-//! Tasks as the runtime lists them, and who waits for whom.
+//! Tasks as the runtime lists them.
 
 use crate::export::dto::{CensusGroup, Report};
 use crate::export::report::{TextOptions, phrase};
 use crate::export::text::clean::fit;
-use crate::export::text::units::{NBSP, count, counted, duration, percent};
+use crate::export::text::units::{NBSP, counted, duration, percent};
 use crate::export::text::wrap::paragraph;
-use std::cmp::Reverse;
-use std::collections::HashMap;
 
 /// Groups per target shown without `--full`.
 const GROUPS: usize = 8;
-/// Edges shown without `--full`.
-const EDGES: usize = 15;
 
 /// The groups of each target.
 pub(super) fn groups(report: &Report, options: TextOptions) -> String {
@@ -66,7 +62,9 @@ fn line(group: &CensusGroup, one: &str) -> String {
         text += &format!(" ({})", fit(reason, 40));
     }
     if let Some(site) = &group.site {
-        text += &format!(" at {}", fit(site, 80));
+        // A running task has no place, but a function that it was started as.
+        let at = if site.starts_with("started as ") { "," } else { " at" };
+        text += &format!("{at} {}", fit(site, 80));
     }
     if let Some(resource) = &group.resource {
         text += &format!(" on {}", phrase::resource(resource, 60));
@@ -76,6 +74,11 @@ fn line(group: &CensusGroup, one: &str) -> String {
     }
     if let Some(creator) = &group.created_by {
         text += &format!(", created by {}", fit(creator, 80));
+    }
+    match group.nature.as_str() {
+        "system" => text += "; the runtime's own",
+        "resting" => text += "; not blocked: the runtime works for it",
+        _ => {}
     }
     if !group.sample_ids.is_empty() {
         let ids: Vec<_> = group
@@ -87,40 +90,4 @@ fn line(group: &CensusGroup, one: &str) -> String {
         text += &format!("; for example {}", ids.join(", "));
     }
     text
-}
-
-/// One line per edge, heaviest first.
-pub(super) fn graph(report: &Report, options: TextOptions) -> String {
-    let labels: HashMap<&str, &str> = report
-        .wait_graph
-        .nodes
-        .iter()
-        .map(|node| (node.id.as_str(), node.label.as_str()))
-        .collect();
-    let label = |id: &str| fit(labels.get(id).copied().unwrap_or(id), 60);
-    let mut edges: Vec<_> = report.wait_graph.edges.iter().collect();
-    edges.sort_by_key(|edge| (Reverse(edge.weight), &edge.from, &edge.to, &edge.kind));
-    let limit = if options.full { usize::MAX } else { EDGES };
-    let mut out = String::new();
-    for edge in edges.iter().take(limit) {
-        let mut text = format!(
-            "{} --{}{NBSP}x{NBSP}{}--> {}",
-            label(&edge.from),
-            fit(&edge.kind, 20),
-            count(edge.weight),
-            label(&edge.to)
-        );
-        if options.verbose {
-            text += &format!("  [{}]", fit(&edge.evidence, 120));
-        }
-        out += &paragraph(&text, "  ", "      ");
-    }
-    if edges.len() > limit {
-        let text = format!(
-            "... and {} more (--full shows all)",
-            count((edges.len() - limit) as u64)
-        );
-        out += &paragraph(&text, "  ", "      ");
-    }
-    out
 }

@@ -1,0 +1,263 @@
+//! The verdict on a pile-up: who waits at which channel or lock, and what those do who could end it.
+
+use super::phrase;
+use crate::export::dto::{Blocking, MeetingDoing, MeetingPoint, MeetingSide, MeetingUser, Report};
+use crate::export::text::clean::{clean, fit};
+use crate::export::text::units::{NBSP, count, duration, percent};
+
+/// How far a chain of meeting points is followed in words.
+const DEPTH: usize = 3;
+/// What users do for less than this part of their time is not spoken of.
+const WORTH_SAYING: f64 = 0.1;
+
+/// The largest pile-up of a report, if there is one.
+pub fn worst(report: &Report) -> Option<&MeetingPoint> {
+    // They are sorted by waiting tasks.
+    report.meeting_points.iter().find(|point| point.piled_up)
+}
+
+/// Whether a blocked entry is what users of this meeting point spend their time in: then the pile-up
+/// has told it already.
+pub fn tells(point: &MeetingPoint, entry: &Blocking) -> bool {
+    let what = entry.syscall.as_ref().unwrap_or(&entry.cause);
+    point.target == entry.target
+        && point.users.iter().flat_map(|user| &user.doing).any(|doing| {
+            doing.share >= WORTH_SAYING
+                && doing.what == *what
+                && doing.site.function == entry.site.function
+        })
+}
+
+/// The sentences.
+pub fn sentences(report: &Report, point: &MeetingPoint) -> Vec<String> {
+    let Some(side) = point.sides.first() else {
+        return Vec::new();
+    };
+    let mut out = vec![crowd(report, point, side)];
+    follow(report, point, DEPTH, &mut vec![&point.address], &mut out);
+    let others = || report.meeting_points.iter().filter(|p| p.piled_up);
+    if let Some((next, side)) = others()
+        .filter(|p| (p.target, &p.address) != (point.target, &point.address))
+        .find_map(|p| Some((p, p.sides.first()?)))
+    {
+        out.push(format!(
+            "Also piled up: {} at {}{}.",
+            count(side.mean.round() as u64),
+            name(next),
+            place(side)
+        ));
+    }
+    out
+}
+
+fn noun(report: &Report, target: usize, n: u64) -> &'static str {
+    let go = report
+        .targets
+        .get(target)
+        .is_some_and(|t| t.runtime.kind == "go");
+    phrase::noun(if go { "goroutine" } else { "" }, n)
+}
+
+/// `channel 0xc000123400 (unbuffered)`.
+fn name(point: &MeetingPoint) -> String {
+    let kind = clean(&point.kind).replace('_', " ");
+    let fill = match (point.len, point.capacity) {
+        (_, Some(0)) => " (unbuffered)".to_owned(),
+        (Some(len), Some(capacity)) => {
+            format!(" ({} of {} buffered)", count(len), count(capacity))
+        }
+        _ => String::new(),
+    };
+    format!("{kind}{NBSP}{}{fill}", clean(&point.address))
+}
+
+fn place(side: &MeetingSide) -> String {
+    side.sites
+        .first()
+        .map(|s| format!(", at {}", phrase::place(&s.site, 70, 50)))
+        .unwrap_or_default()
+}
+
+fn crowd(report: &Report, point: &MeetingPoint, side: &MeetingSide) -> String {
+    let mean = side.mean.round() as u64;
+    let states = report.targets.get(point.target).map(|t| {
+        let tasks = &t.tasks;
+        [tasks.running, tasks.runnable, tasks.waiting, tasks.in_syscall]
+    });
+    // At the last sample: it says nothing when the crowd had gone by then.
+    let all = states
+        .map(|states| states.into_iter().flatten().sum::<u64>())
+        .filter(|all| *all >= mean && side.count * 2 >= mean);
+    let of = all.map(|all| format!(" of {}", count(all))).unwrap_or_default();
+    let does = match (point.kind.as_str(), side.direction.as_deref()) {
+        ("channel", Some("send")) => "wait to send on",
+        ("channel", _) => "wait at",
+        ("rwmutex", Some("send")) => "wait to lock for writing",
+        ("rwmutex", Some("receive")) => "wait to lock for reading",
+        _ => "wait for",
+    };
+    let mut text = format!(
+        "{}{of} {}",
+        count(mean),
+        noun(report, point.target, all.unwrap_or(mean)),
+    );
+    if report.targets.len() > 1 {
+        text += &format!(" of {}", phrase::target(report, point.target));
+    }
+    text += &format!(" {does} {}{}", name(point), place(side));
+    let sure = point.samples > 1;
+    if sure && side.max > mean + mean / 10 {
+        text += &format!(" (mean of {} samples, at most {})", count(point.samples), count(side.max));
+    } else if sure {
+        text += &format!(" (mean of {} samples)", count(point.samples));
+    }
+    if let Some(oldest) = side.oldest_ns {
+        text += &format!(", the longest for at least {}", duration(oldest));
+    }
+    text + "."
+}
+
+/// Those who could end the waits, what they do, and so on where that leads to another meeting point.
+fn follow<'a>(
+    report: &'a Report,
+    point: &'a MeetingPoint,
+    depth: usize,
+    seen: &mut Vec<&'a String>,
+    out: &mut Vec<String>,
+) {
+    let direction = point.sides.first().and_then(|side| side.direction.as_deref());
+    let mut users = point
+        .users
+        .iter()
+        .filter(|user| user.direction.is_none() || user.direction.as_deref() != direction);
+    let Some(user) = users.next() else {
+        out.push(nobody(point).to_owned());
+        return;
+    };
+    let doing = user.doing.iter().find(|doing| doing.share >= WORTH_SAYING);
+    out.push(spends(report, point, user, doing));
+    out.push(known(point, user));
+    let others: u64 = users.map(|user| user.count).sum();
+    if others > 0 {
+        out.push(format!(
+            "{} more {} in other functions, see the wait graph.",
+            count(others),
+            if others == 1 { "uses it" } else { "use it" }
+        ));
+    }
+    let Some(doing) = doing else { return };
+    if let Some(peer) = doing.peer_target {
+        out.push(format!(
+            "At the other end of that socket is {}.",
+            phrase::target(report, peer)
+        ));
+    }
+    let address = doing.resource.as_ref().and_then(|r| r.address.as_ref());
+    let next = report
+        .meeting_points
+        .iter()
+        .find(|p| p.target == point.target && Some(&p.address) == address);
+    if let Some(next) = next
+        && depth > 1
+        && !seen.contains(&&next.address)
+    {
+        seen.push(&next.address);
+        follow(report, next, depth - 1, seen, out);
+    }
+}
+
+fn nobody(point: &MeetingPoint) -> &'static str {
+    match point.kind.as_str() {
+        "channel" => {
+            "Who should take from it is not known: nobody was seen waiting at its other side, and no \
+             stack that could be read refers to it."
+        }
+        _ => {
+            "Who holds it is not known: Go does not record it, and no stack that could be read refers \
+             to it."
+        }
+    }
+}
+
+/// `Its receiver, goroutine 43 (main.consumeClicks), spends 83 % of the time in fsync at ...`
+fn spends(
+    report: &Report,
+    point: &MeetingPoint,
+    user: &MeetingUser,
+    doing: Option<&MeetingDoing>,
+) -> String {
+    let one = user.count == 1;
+    let function = user
+        .function
+        .function
+        .as_deref()
+        .map(|f| format!(" ({})", fit(f, 70)))
+        .unwrap_or_default();
+    let noun = noun(report, point.target, user.count);
+    let who = match user.ids.as_slice() {
+        [id] if one => format!("{noun}{NBSP}{id}{function}"),
+        _ => format!("{} {noun}{function}", count(user.count)),
+    };
+    let who = match (point.kind.as_str(), user.direction.as_deref(), one) {
+        ("channel", Some("receive"), true) => format!("Its receiver, {who},"),
+        ("channel", Some("receive"), false) => format!("Its receivers, {who},"),
+        ("channel", Some(_), true) => format!("Its sender, {who},"),
+        ("channel", Some(_), false) => format!("Its senders, {who},"),
+        ("channel", None, _) => format!("On its other side, as far as is known, {who}"),
+        (_, _, true) => format!("It may be held by {who}, which"),
+        (_, _, false) => format!("It may be held by one of {who}, which"),
+    };
+    let s = if one { "s" } else { "" };
+    let Some(doing) = doing else {
+        return format!("{who} do{} nothing for long.", if one { "es" } else { "" });
+    };
+    let share = percent(doing.share);
+    let time = if one { "the time" } else { "their time" };
+    let sampled = if doing.source == "census" { " (by samples)" } else { "" };
+    if doing.active {
+        let how = match doing.what.as_str() {
+            "running" => "on the CPU",
+            _ => "ready to run, without a CPU",
+        };
+        return format!("{who} spend{s} {share} of {time} {how}{sampled}.");
+    }
+    let on = doing
+        .resource
+        .as_ref()
+        .map(|r| format!(" on {}", phrase::resource(r, 70)))
+        .unwrap_or_default();
+    format!(
+        "{who} spend{s} {share} of {time}{sampled} in {} at {}{on}.",
+        fit(&doing.what, 40),
+        phrase::place(&doing.site, 70, 50)
+    )
+}
+
+/// How it is known who that is.
+fn known(point: &MeetingPoint, user: &MeetingUser) -> String {
+    let of = format!("{} of {} samples", count(user.seen), count(user.seen_of));
+    let channel = point.kind == "channel";
+    match (user.evidence.as_str(), channel) {
+        ("seen_waiting", _) => format!("(Seen waiting there itself in {of}.)"),
+        ("stack_refers", true) => format!(
+            "(Known by its stack, which holds the channel's address in a function that {}, in {of}.)",
+            uses(user)
+        ),
+        ("object_refers", true) => format!(
+            "(Likely by its stack, which leads to the channel from a function that {}, in {of}.)",
+            uses(user)
+        ),
+        _ => format!(
+            "(Its stack holds the address in a function that locks, in {of}; Go does not record who \
+             holds a lock.)"
+        ),
+    }
+}
+
+fn uses(user: &MeetingUser) -> &'static str {
+    match user.direction.as_deref() {
+        Some("receive") => "receives",
+        Some(_) => "sends",
+        None => "sends or receives",
+    }
+}

@@ -128,7 +128,11 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
                 ListFormat::Text => export::doctor::text(&diagnosis),
                 ListFormat::Json => export::doctor::json(&diagnosis)?,
             })?;
-            Ok(if diagnosis.usable() { shown } else { Exit::NoPermission })
+            Ok(if diagnosis.usable() {
+                shown
+            } else {
+                Exit::NoPermission
+            })
         }
     }
 }

@@ -138,7 +138,9 @@ fn sample(shared: &Shared, mut census: Box<dyn TaskCensus>, memory: ProcessMemor
         // CPU time, because on a busy machine the clock says more than the sample costs.
         let cost = usage::thread_cpu()
             .zip(cpu)
-            .map_or(started.elapsed(), |(now, before)| now.saturating_sub(before));
+            .map_or(started.elapsed(), |(now, before)| {
+                now.saturating_sub(before)
+            });
         let mut pause = FASTEST.max(cost.saturating_mul(BUDGET));
         if number == 1 {
             pause = pause.min(FIRST);

@@ -578,7 +578,11 @@ impl Session {
                 _ => {}
             }
             let left_out = sampled.ledger.left_out();
-            notes.extend(left_out.into_iter().map(|text| format!("pid {pid}: {text}")));
+            notes.extend(
+                left_out
+                    .into_iter()
+                    .map(|text| format!("pid {pid}: {text}")),
+            );
         }
         Ok(Observed {
             censuses,
@@ -700,7 +704,11 @@ impl State {
                 pid: event.pid,
                 class: event.class,
                 subject: event.subject,
-                user_ip: if event.user_stack.is_none() { event.ip } else { 0 },
+                user_ip: if event.user_stack.is_none() {
+                    event.ip
+                } else {
+                    0
+                },
                 user_stack: event.user_stack,
             },
             stack,

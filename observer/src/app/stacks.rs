@@ -113,9 +113,11 @@ impl Stacks {
         let pid = target.process.id.pid;
         let unwinder = match self.unwinders.entry(pid) {
             std::collections::hash_map::Entry::Occupied(entry) => Some(entry.into_mut()),
-            std::collections::hash_map::Entry::Vacant(entry) => Unwinder::new(pid, &mut self.tables)
-                .ok()
-                .map(|unwinder| entry.insert(unwinder)),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                Unwinder::new(pid, &mut self.tables)
+                    .ok()
+                    .map(|unwinder| entry.insert(unwinder))
+            }
         };
         let (addresses, cut) = target.blocked_stack(unwinder, regs);
         self.intern(Some(pid), &addresses, cut)

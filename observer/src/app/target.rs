@@ -91,7 +91,9 @@ impl Target {
         }
         if self.runtime != RuntimeKind::Go {
             self.copy_stacks = true;
-            self.no_frame_pointers = has_frame_pointers(&Arc::new(elf)).known().is_some_and(|fp| !fp);
+            self.no_frame_pointers = has_frame_pointers(&Arc::new(elf))
+                .known()
+                .is_some_and(|fp| !fp);
         }
     }
 

@@ -11,12 +11,12 @@ use super::session::{Ended, Observed};
 use crate::aggregate::{census, rollup};
 use crate::correlate::{doings, wait_graph};
 use crate::model::meeting::Meeting;
-use crate::model::{Known, Pid};
 use crate::model::stacks::StackId;
 use crate::model::view::{
     CensusCost, CensusGroup, Completeness, Host, ObserverInfo, Overhead, Scheduler, Target,
     TaskCounts, View, Window,
 };
+use crate::model::{Known, Pid};
 use crate::resolve::resources::FdTable;
 use crate::runtimes::RuntimeKind;
 use crate::sys::kernel::KernelFacts;

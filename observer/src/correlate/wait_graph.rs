@@ -198,7 +198,11 @@ impl Builder<'_> {
             ),
             Some(resource) => {
                 let label = resource_name(resource);
-                self.node(format!("{}/{target}/{label}", resource.kind), resource.kind, label)
+                self.node(
+                    format!("{}/{target}/{label}", resource.kind),
+                    resource.kind,
+                    label,
+                )
             }
             None => self.node(
                 format!("wait/{target}/{}/{site}", doing.what),
@@ -387,22 +391,29 @@ fn follow(
     let cycle = path.get(from..)?;
     let noun = targets.get(key.0).map_or("task", |t| t.noun);
     let (first, _) = left.get(&cycle.first()?.0)?;
-    let steps = cycle.iter().enumerate().filter_map(|(at, ((_, address), id))| {
-        let (meeting, _) = left.get(&(key.0, *address))?;
-        let waiter = if at == 0 { cycle.last()?.1 } else { cycle.get(at - 1)?.1 };
-        let verb = match meeting.kind {
-            WaitKind::Channel => "receives from",
-            _ => "may hold",
-        };
-        Some(format!(
-            "{noun} {waiter} waits{} {} {address:#x}, which {noun} {id} {verb}",
-            match meeting.kind {
-                WaitKind::Channel => " to send on",
-                _ => " for",
-            },
-            meeting.kind.as_str(),
-        ))
-    });
+    let steps = cycle
+        .iter()
+        .enumerate()
+        .filter_map(|(at, ((_, address), id))| {
+            let (meeting, _) = left.get(&(key.0, *address))?;
+            let waiter = if at == 0 {
+                cycle.last()?.1
+            } else {
+                cycle.get(at - 1)?.1
+            };
+            let verb = match meeting.kind {
+                WaitKind::Channel => "receives from",
+                _ => "may hold",
+            };
+            Some(format!(
+                "{noun} {waiter} waits{} {} {address:#x}, which {noun} {id} {verb}",
+                match meeting.kind {
+                    WaitKind::Channel => " to send on",
+                    _ => " for",
+                },
+                meeting.kind.as_str(),
+            ))
+        });
     let text = format!(
         "deadlock candidate: {}; none of them moved in {} samples, and no other stack refers to these",
         steps.collect::<Vec<_>>().join("; "),

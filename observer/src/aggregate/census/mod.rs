@@ -419,3 +419,5 @@ impl CensusLedger {
     }
 }
 
+#[cfg(test)]
+mod tests;

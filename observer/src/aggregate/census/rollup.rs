@@ -76,7 +76,12 @@ pub fn roll_up(ledger: &CensusLedger, target: usize, names: &dyn CensusNames) ->
 struct Places(HashMap<(Option<u32>, Option<u64>), Known<Frame>>);
 
 impl Places {
-    fn of(&mut self, ledger: &CensusLedger, key: &GroupKey, names: &dyn CensusNames) -> Known<Frame> {
+    fn of(
+        &mut self,
+        ledger: &CensusLedger,
+        key: &GroupKey,
+        names: &dyn CensusNames,
+    ) -> Known<Frame> {
         let id = (key.stack, key.entry);
         if let Some(known) = self.0.get(&id) {
             return known.clone();
@@ -144,10 +149,12 @@ fn groups(ledger: &CensusLedger, target: usize, names: &dyn CensusNames) -> Vec<
     }
     let mut out: Vec<CensusGroup> = merged
         .into_iter()
-        .map(|(((..), (_, kind, _, address)), (mut group, things, fd, one))| {
-            group.resource = resource(ledger, names, kind, address, (things, fd, one));
-            group
-        })
+        .map(
+            |(((..), (_, kind, _, address)), (mut group, things, fd, one))| {
+                group.resource = resource(ledger, names, kind, address, (things, fd, one));
+                group
+            },
+        )
         .collect();
     out.sort_by(|a, b| {
         let order = |g: &CensusGroup| {
@@ -156,7 +163,9 @@ fn groups(ledger: &CensusLedger, target: usize, names: &dyn CensusNames) -> Vec<
         };
         order(a)
             .cmp(&order(b))
-            .then_with(|| (&a.state, &a.wait_reason, &a.site).cmp(&(&b.state, &b.wait_reason, &b.site)))
+            .then_with(|| {
+                (&a.state, &a.wait_reason, &a.site).cmp(&(&b.state, &b.wait_reason, &b.site))
+            })
             .then_with(|| a.sample_ids.cmp(&b.sample_ids))
     });
     out
@@ -208,10 +217,7 @@ fn merge(into: &mut CensusGroup, other: CensusGroup) {
     into.mean += other.mean;
     into.max += other.max;
     into.share += other.share;
-    into.share_error = into
-        .share_error
-        .zip(other.share_error)
-        .map(|(a, b)| a + b);
+    into.share_error = into.share_error.zip(other.share_error).map(|(a, b)| a + b);
     into.oldest_ns = into.oldest_ns.max(other.oldest_ns);
     into.sample_ids.extend(other.sample_ids);
     into.sample_ids.truncate(SAMPLE_IDS);
@@ -316,8 +322,7 @@ fn meeting(
         samples,
         // One that runs at a sample is not looked at then; nobody ran at all samples if there is one
         // at which nobody did.
-        conclusive: ledger.states().counts[0].min == Some(0.0)
-            && ledger.span_ns() >= CONCLUSIVE_NS,
+        conclusive: ledger.states().counts[0].min == Some(0.0) && ledger.span_ns() >= CONCLUSIVE_NS,
         users_cut: tally.cut || users.len() > MAX_USERS,
         users: users.into_iter().take(MAX_USERS).collect(),
         sides,
@@ -547,7 +552,13 @@ fn gather(
             user
         })
         .collect();
-    out.sort_by_key(|user| (user.evidence, Reverse(user.count), user.ids.first().copied()));
+    out.sort_by_key(|user| {
+        (
+            user.evidence,
+            Reverse(user.count),
+            user.ids.first().copied(),
+        )
+    });
     out
 }
 

@@ -4,8 +4,8 @@ use super::Report;
 use crate::model::Cause;
 use crate::model::FrameKind;
 use crate::model::meeting::{Source, UserEvidence};
-use crate::model::view::Nature;
 use crate::model::task::{Legality, TaskKind};
+use crate::model::view::Nature;
 use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator, json_schema as schema};
 

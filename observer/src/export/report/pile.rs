@@ -21,11 +21,15 @@ pub fn worst(report: &Report) -> Option<&MeetingPoint> {
 pub fn tells(point: &MeetingPoint, entry: &Blocking) -> bool {
     let what = entry.syscall.as_ref().unwrap_or(&entry.cause);
     point.target == entry.target
-        && point.users.iter().flat_map(|user| &user.doing).any(|doing| {
-            doing.share >= WORTH_SAYING
-                && doing.what == *what
-                && doing.site.function == entry.site.function
-        })
+        && point
+            .users
+            .iter()
+            .flat_map(|user| &user.doing)
+            .any(|doing| {
+                doing.share >= WORTH_SAYING
+                    && doing.what == *what
+                    && doing.site.function == entry.site.function
+            })
 }
 
 /// The sentences.
@@ -82,13 +86,20 @@ fn crowd(report: &Report, point: &MeetingPoint, side: &MeetingSide) -> String {
     let mean = side.mean.round() as u64;
     let states = report.targets.get(point.target).map(|t| {
         let tasks = &t.tasks;
-        [tasks.running, tasks.runnable, tasks.waiting, tasks.in_syscall]
+        [
+            tasks.running,
+            tasks.runnable,
+            tasks.waiting,
+            tasks.in_syscall,
+        ]
     });
     // At the last sample: it says nothing when the crowd had gone by then.
     let all = states
         .map(|states| states.into_iter().flatten().sum::<u64>())
         .filter(|all| *all >= mean && side.count * 2 >= mean);
-    let of = all.map(|all| format!(" of {}", count(all))).unwrap_or_default();
+    let of = all
+        .map(|all| format!(" of {}", count(all)))
+        .unwrap_or_default();
     let does = match (point.kind.as_str(), side.direction.as_deref()) {
         ("channel", Some("send")) => "wait to send on",
         ("channel", _) => "wait at",
@@ -105,14 +116,18 @@ fn crowd(report: &Report, point: &MeetingPoint, side: &MeetingSide) -> String {
         text += &format!(" of {}", phrase::target(report, point.target));
     }
     text += &format!(" {does} {}{}", name(point), place(side));
-    let sure = point.samples > 1;
-    if sure && side.max > mean + mean / 10 {
-        text += &format!(" (mean of {} samples, at most {})", count(point.samples), count(side.max));
-    } else if sure {
-        text += &format!(" (mean of {} samples)", count(point.samples));
+    let mut details = Vec::new();
+    if point.samples > 1 {
+        details.push(format!("mean of {} samples", count(point.samples)));
+        if side.max > mean + mean / 10 {
+            details.push(format!("at most {}", count(side.max)));
+        }
     }
     if let Some(oldest) = side.oldest_ns {
-        text += &format!(", the longest for at least {}", duration(oldest));
+        details.push(format!("the longest for at least {}", duration(oldest)));
+    }
+    if !details.is_empty() {
+        text += &format!(": {}", details.join(", "));
     }
     text + "."
 }
@@ -125,7 +140,10 @@ fn follow<'a>(
     seen: &mut Vec<&'a String>,
     out: &mut Vec<String>,
 ) {
-    let direction = point.sides.first().and_then(|side| side.direction.as_deref());
+    let direction = point
+        .sides
+        .first()
+        .and_then(|side| side.direction.as_deref());
     let mut users = point
         .users
         .iter()
@@ -213,7 +231,11 @@ fn spends(
     };
     let share = percent(doing.share);
     let time = if one { "the time" } else { "their time" };
-    let sampled = if doing.source == "census" { " (by samples)" } else { "" };
+    let sampled = if doing.source == "census" {
+        " (by samples)"
+    } else {
+        ""
+    };
     if doing.active {
         let how = match doing.what.as_str() {
             "running" => "on the CPU",
@@ -236,20 +258,24 @@ fn spends(
 /// How it is known who that is.
 fn known(point: &MeetingPoint, user: &MeetingUser) -> String {
     let of = format!("{} of {} samples", count(user.seen), count(user.seen_of));
-    let channel = point.kind == "channel";
-    match (user.evidence.as_str(), channel) {
-        ("seen_waiting", _) => format!("(Seen waiting there itself in {of}.)"),
-        ("stack_refers", true) => format!(
-            "(Known by its stack, which holds the channel's address in a function that {}, in {of}.)",
+    let stack = if user.count == 1 {
+        "its stack"
+    } else {
+        "their stacks"
+    };
+    match (user.evidence.as_str(), point.kind.as_str()) {
+        ("seen_waiting", _) => format!("Seen waiting there in {of}."),
+        ("stack_refers", "channel") => format!(
+            "Known by {stack}: the channel's address, in a function that {}, in {of}.",
             uses(user)
         ),
-        ("object_refers", true) => format!(
-            "(Likely by its stack, which leads to the channel from a function that {}, in {of}.)",
+        (_, "channel") => format!(
+            "Likely by {stack}: an object with the channel's address, in a function that {}, in {of}.",
             uses(user)
         ),
         _ => format!(
-            "(Its stack holds the address in a function that locks, in {of}; Go does not record who \
-             holds a lock.)"
+            "Only {stack} says so: the lock's address, in a function that locks, in {of}; Go does not \
+             record who holds a lock."
         ),
     }
 }

@@ -5,5 +5,6 @@ mod bad_input;
 mod go_blocking;
 mod lifecycle;
 mod native_blocking;
+mod pile_up;
 mod tokio_blocking;
 mod unfinished;

@@ -63,7 +63,11 @@ fn line(group: &CensusGroup, one: &str) -> String {
     }
     if let Some(site) = &group.site {
         // A running task has no place, but a function that it was started as.
-        let at = if site.starts_with("started as ") { "," } else { " at" };
+        let at = if site.starts_with("started as ") {
+            ","
+        } else {
+            " at"
+        };
         text += &format!("{at} {}", fit(site, 80));
     }
     if let Some(resource) = &group.resource {

@@ -155,8 +155,7 @@ impl GoCensus {
         let offsets = self.process.offsets;
         self.waits
             .resolve(memory, &mut self.gather, &mut self.records, &offsets)?;
-        self.refs
-            .resolve(memory, &mut self.gather, &self.records)?;
+        self.refs.resolve(memory, &mut self.gather, &self.records)?;
         self.read_threads(memory)?;
         self.read_again(memory)?;
         self.refs.emit(&self.records, &mut census.mentions);

@@ -101,15 +101,7 @@ impl Refs {
         }
     }
 
-    fn add(
-        &mut self,
-        task: u32,
-        record: &Record,
-        pc: u64,
-        uses: Uses,
-        address: u64,
-        direct: bool,
-    ) {
+    fn add(&mut self, task: u32, record: &Record, pc: u64, uses: Uses, address: u64, direct: bool) {
         let mention = Mention {
             task: record.goid,
             address,

@@ -49,7 +49,10 @@ impl UseTable {
             let elf = symbols.image().parse().ok()?;
             let size = usize::try_from(function.end.checked_sub(function.entry)?).ok()?;
             let bytes = elf::bytes_at(&elf, function.entry)?;
-            Some(self.calls(&bytes[..bytes.len().min(size).min(MAX_CODE)], function.entry))
+            Some(self.calls(
+                &bytes[..bytes.len().min(size).min(MAX_CODE)],
+                function.entry,
+            ))
         };
         code().unwrap_or_default()
     }

@@ -46,11 +46,10 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
         &rollup.blocking,
         observed.window.2.as_nanos() as u64,
     );
-    let (wait_graph, deadlocks) = wait_graph::build(&censuses.meetings, &named(&observed.targets));
+    let wait_graph = wait_graph::build(&censuses.meetings, &named(&observed.targets));
     let completeness = completeness(&observed, &rollup);
     let overhead = overhead(&observed);
     let mut notes = observed.notes.clone();
-    notes.extend(deadlocks);
     if observed.ended == Ended::Interrupted {
         notes.push("ended early: interrupted by the user".to_owned());
     }

@@ -2,14 +2,36 @@
 
 use std::collections::HashMap;
 
-use crate::model::TaskKind;
-use crate::model::meeting::{Doing, Meeting, Source};
+use crate::model::census::WaitKind;
+use crate::model::meeting::{Doing, Meeting, Source, User};
 use crate::model::view::Blocking;
+use crate::model::{Frame, Known, TaskKind};
 
 /// Different things that users do and are shown.
 const MAX_DOINGS: usize = 8;
 /// State of a census that the kernel side knows better.
 const IN_SYSCALL: &str = "syscall";
+
+/// A census does not tell in which system call a task is: the kernel side knows what these tasks do at
+/// the same place.
+fn name_syscalls(user: &mut User, target: usize, blocking: &[Blocking]) {
+    let line = |site: &Known<Frame>| site.known().map(|f| (f.function.clone(), f.line));
+    for doing in user.doing.iter_mut().filter(|d| d.what == IN_SYSCALL) {
+        let place = line(&doing.site);
+        let same = |entry: &&Blocking| {
+            let mine = |id: u64| user.ids.contains(&id);
+            entry.target == target
+                && entry.syscall.is_some()
+                && place.is_some()
+                && line(&entry.site) == place
+                && entry.tasks.iter().any(|share| mine(share.task.id))
+        };
+        if let Some(entry) = blocking.iter().find(same) {
+            doing.what = entry.syscall.clone().unwrap_or_default();
+            doing.resource.clone_from(&entry.resource);
+        }
+    }
+}
 
 /// Adds measured waits to what users of meeting points do. A census only estimates the time in system
 /// calls: where both know something, the measurement stays.
@@ -27,7 +49,13 @@ pub fn join(meetings: &mut [Meeting], blocking: &[Blocking], window_ns: u64) {
     }
     for meeting in meetings {
         let target = meeting.target;
+        let lock = meeting.kind != WaitKind::Channel;
         for user in &mut meeting.users {
+            if lock {
+                // It goes from hand to hand: their time in all says nothing of the time they hold it.
+                name_syscalls(user, target, blocking);
+                continue;
+            }
             let mut sums: HashMap<usize, u64> = HashMap::new();
             for id in &user.ids {
                 for (index, ns) in by_task.get(&(target, *id)).into_iter().flatten() {

@@ -26,8 +26,8 @@ pub struct Named {
     pub noun: &'static str,
 }
 
-/// Builds the graph. Second: candidates for a deadlock, one clause each.
-pub fn build(meetings: &[Meeting], targets: &[Named]) -> (WaitGraph, Vec<String>) {
+/// Builds the graph.
+pub fn build(meetings: &[Meeting], targets: &[Named]) -> WaitGraph {
     let mut graph = Builder {
         targets,
         graph: WaitGraph::default(),
@@ -36,7 +36,8 @@ pub fn build(meetings: &[Meeting], targets: &[Named]) -> (WaitGraph, Vec<String>
     for meeting in of_interest(meetings) {
         graph.meeting(meeting);
     }
-    (graph.graph, deadlocks(meetings, targets))
+    graph.graph.deadlock_candidates = deadlocks(meetings, targets);
+    graph.graph
 }
 
 /// Where tasks wait that have something to hand on or a lock to take, and what those wait at who use
@@ -415,7 +416,7 @@ fn follow(
             ))
         });
     let text = format!(
-        "deadlock candidate: {}; none of them moved in {} samples, and no other stack refers to these",
+        "{}; neither moved in {} samples, and no other stack refers to these",
         steps.collect::<Vec<_>>().join("; "),
         first.samples
     );

@@ -141,7 +141,8 @@ pub struct Doing {
     pub site: Known<Frame>,
     /// On what.
     pub resource: Option<Resource>,
-    /// Part of the time, 0 to 1: mean over these tasks.
+    /// Part of the time, 0 to 1: mean over these tasks. For users of a lock: part of the samples in
+    /// which they may have held it.
     pub share: f64,
     /// Time, summed over these tasks (ns), when it was measured.
     pub total_ns: Option<u64>,

@@ -298,6 +298,9 @@ pub struct WaitGraph {
     pub nodes: Vec<GraphNode>,
     /// Edges.
     pub edges: Vec<GraphEdge>,
+    /// Circles of tasks that wait for each other and never moved, one clause each. Candidates: who
+    /// holds what is known by stacks only.
+    pub deadlock_candidates: Vec<String>,
 }
 
 /// A task group, channel, mutex, descriptor, socket or process.

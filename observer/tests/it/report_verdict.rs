@@ -227,10 +227,21 @@ fn a_lock_names_who_may_hold_it_and_no_more() {
         &lock,
         &[
             "wait for mutex 0xc000123400, at main.resolve",
-            "It may be held by goroutine 18 (main.consume), which spends 83 %",
+            "Its holder, as far as stacks tell, is goroutine 18 (main.consume), then in fsync at",
             "Go does not record who holds a lock",
         ],
         &["receiver"],
+    );
+}
+
+#[test]
+fn a_deadlock_is_said_first_and_as_what_it_is() {
+    let mut view = empty();
+    view.wait_graph.deadlock_candidates = vec!["goroutine 7 waits for mutex 0xa".to_owned()];
+    check(
+        &view,
+        &["Deadlock candidate: goroutine 7 waits for mutex 0xa."],
+        &["Nothing was blocked"],
     );
 }
 

@@ -67,7 +67,7 @@ pub struct Waiter {
 }
 
 /// A task whose stack refers to a meeting point.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Referrer {
     /// What the function that refers to it does.
     pub uses: Uses,
@@ -77,6 +77,10 @@ pub struct Referrer {
     pub direct: bool,
     /// Samples in which it did, without waiting there.
     pub samples: u64,
+    /// What it did in these.
+    pub doings: HashMap<Doing, u64>,
+    /// The last of these.
+    last: u64,
 }
 
 /// One meeting point.
@@ -125,6 +129,8 @@ pub struct Doing {
     pub group: u32,
     /// The descriptor that it waited on.
     pub fd: Option<i32>,
+    /// The meeting point that it waited at, when there was one only.
+    pub at: Option<Key>,
 }
 
 /// A task that others depend on.
@@ -155,6 +161,8 @@ pub struct Meetings {
     untracked: u64,
     /// Meeting points of this sample.
     touched: Vec<Key>,
+    /// Tasks that refer to something in this sample, and what they do in it.
+    referring: HashMap<u64, Option<Doing>>,
 }
 
 impl Meetings {
@@ -162,6 +170,9 @@ impl Meetings {
     pub(super) fn begin(&mut self, census: &Census, sample: u64) {
         self.sample = sample;
         self.touched.clear();
+        self.referring.clear();
+        let who = census.mentions.iter().map(|m| (m.task, None));
+        self.referring.extend(who);
         for task in census.tasks.iter().filter(|t| meets(t)) {
             for wait in census.waits_of(task) {
                 if let Some(key) = key_of(wait) {
@@ -202,11 +213,21 @@ impl Meetings {
 
     /// Adds one task of the sample.
     pub(super) fn task(&mut self, task: &CensusTask, waits: &[WaitsOn], group: Option<u32>) {
+        let doing = |group| Doing {
+            group,
+            fd: waits.iter().find_map(|w| w.fd),
+            at: match waits {
+                [only] => key_of(only),
+                _ => None,
+            },
+        };
+        if let Some(slot) = self.referring.get_mut(&task.id) {
+            *slot = group.map(doing);
+        }
         if let Some(tracked) = self.tracked.get_mut(&task.id) {
             tracked.samples += 1;
-            let fd = waits.iter().find_map(|w| w.fd);
             let room = tracked.doings.len() < MAX_DOINGS;
-            match group.map(|group| Doing { group, fd }) {
+            match group.map(doing) {
                 Some(doing) if room || tracked.doings.contains_key(&doing) => {
                     *tracked.doings.entry(doing).or_default() += 1;
                 }
@@ -279,11 +300,10 @@ impl Meetings {
                 side.count.last = if now { side.now as f64 } else { 0.0 };
             }
         }
-        let who: HashSet<u64> = census.mentions.iter().map(|m| m.task).collect();
         let waiting: HashSet<(u64, Option<u64>)> = census
             .tasks
             .iter()
-            .filter(|task| who.contains(&task.id))
+            .filter(|task| self.referring.contains_key(&task.id))
             .flat_map(|task| {
                 let waits = census.waits_of(task);
                 waits.iter().map(|wait| (task.id, wait.address))
@@ -323,13 +343,23 @@ impl Meetings {
                 pc: mention.pc,
                 direct: mention.direct,
                 samples: 0,
+                doings: HashMap::new(),
+                last: 0,
             };
             let referrer = tally.referrers.entry(mention.task).or_insert(fresh);
             if mention.direct && !referrer.direct {
-                let samples = referrer.samples;
-                *referrer = Referrer { samples, ..fresh };
+                (referrer.uses, referrer.pc, referrer.direct) = (mention.uses, mention.pc, true);
+            }
+            // Several frames of one stack may refer to it.
+            if std::mem::replace(&mut referrer.last, self.sample) == self.sample {
+                continue;
             }
             referrer.samples += 1;
+            if let Some(Some(doing)) = self.referring.get(&mention.task)
+                && (referrer.doings.len() < MAX_DOINGS || referrer.doings.contains_key(doing))
+            {
+                *referrer.doings.entry(*doing).or_default() += 1;
+            }
         }
     }
 

@@ -7,6 +7,7 @@
 
 pub mod meetings;
 pub mod rollup;
+mod users;
 
 use std::collections::HashMap;
 

@@ -1,12 +1,13 @@
 //! From folded censuses to what is shown: groups by place, meeting points with their users.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use super::meetings::{DIRECTIONS, Doing as DoingKey, Key, Tally, Waiter};
+use super::meetings::{DIRECTIONS, Key, Tally};
+use super::users::{same_place, users};
 use super::{CensusLedger, Group, GroupKey};
-use crate::model::census::{Direction, TaskState, Uses, WaitKind};
-use crate::model::meeting::{Doing, Meeting, Side, SideSite, Source, User, UserEvidence};
+use crate::model::census::{Direction, TaskState, WaitKind};
+use crate::model::meeting::{Meeting, Side, SideSite};
 use crate::model::names::CensusNames;
 use crate::model::view::{CensusGroup, Nature, Scheduler, TaskCounts};
 use crate::model::{Cause, Frame, Known, Resource};
@@ -17,10 +18,6 @@ const MAX_MEETINGS: usize = 64;
 const CONCLUSIVE_NS: u64 = 1_000_000_000;
 /// Places shown of one side.
 const MAX_SITES: usize = 8;
-/// Different things that users do and are shown.
-const MAX_DOINGS: usize = 8;
-/// Ids of users that are shown.
-const MAX_IDS: usize = 100;
 /// Ids of one group that are shown.
 const SAMPLE_IDS: usize = 8;
 /// Groups of users of one meeting point.
@@ -73,10 +70,10 @@ pub fn roll_up(ledger: &CensusLedger, target: usize, names: &dyn CensusNames) ->
 
 /// Where tasks of a group are. Names are looked up once per stack.
 #[derive(Debug, Default)]
-struct Places(HashMap<(Option<u32>, Option<u64>), Known<Frame>>);
+pub(super) struct Places(HashMap<(Option<u32>, Option<u64>), Known<Frame>>);
 
 impl Places {
-    fn of(
+    pub(super) fn of(
         &mut self,
         ledger: &CensusLedger,
         key: &GroupKey,
@@ -233,13 +230,13 @@ fn resource(
     address: Option<u64>,
     (things, fd, one): (u64, Option<i32>, Option<u64>),
 ) -> Option<Resource> {
-    let kind = kind?;
+    // A sleep is said by its reason.
+    let kind = kind.filter(|kind| *kind != WaitKind::Timer)?;
     let plain = Resource {
         kind: kind.as_str(),
         ..Resource::default()
     };
     Some(match (kind, address, things) {
-        (WaitKind::Timer, ..) => plain,
         (_, Some(address), _) => meeting_resource(ledger, (kind, address)),
         (WaitKind::Descriptor, None, 1) => match fd {
             Some(fd) => names.descriptor(fd),
@@ -257,7 +254,7 @@ fn resource(
     })
 }
 
-fn meeting_resource(ledger: &CensusLedger, key: Key) -> Resource {
+pub(super) fn meeting_resource(ledger: &CensusLedger, key: Key) -> Resource {
     let tally = ledger.meetings().tallies().find(|(k, _)| **k == key);
     let fill = tally.and_then(|(_, tally)| Some((tally.len?, tally.capacity?)));
     Resource {
@@ -380,240 +377,4 @@ fn side(
         sample_ids: side.sample_ids.clone(),
         stuck,
     }
-}
-
-fn same_place(a: &Known<Frame>, b: &Known<Frame>) -> bool {
-    match (a, b) {
-        (Known::Known(a), Known::Known(b)) => {
-            (&a.function, &a.file, a.line) == (&b.function, &b.file, b.line)
-        }
-        (Known::Unknown(a), Known::Unknown(b)) => a == b,
-        _ => false,
-    }
-}
-
-/// What one task does at a meeting point, as far as that is known.
-struct Use {
-    id: u64,
-    direction: Option<Direction>,
-    function: Known<Frame>,
-    evidence: UserEvidence,
-    seen: u64,
-}
-
-fn users(
-    ledger: &CensusLedger,
-    names: &dyn CensusNames,
-    places: &mut Places,
-    kind: WaitKind,
-    tally: &Tally,
-    sides: &[Side],
-) -> Vec<User> {
-    let main = sides.first().and_then(|side| side.direction);
-    let mut uses: Vec<Use> = Vec::new();
-    for (id, waiter) in &tally.waiters {
-        if let Some(direction) = other_way(waiter, main, kind) {
-            uses.push(Use {
-                id: *id,
-                direction: Some(direction),
-                function: waits_at(ledger, names, places, tally, *id, direction),
-                evidence: UserEvidence::SeenWaiting,
-                seen: waiter.samples.iter().sum(),
-            });
-        }
-    }
-    let own: Vec<&str> = sides
-        .first()
-        .map(|side| side.sites.iter().filter_map(|s| s.site.known()))
-        .into_iter()
-        .flatten()
-        .filter_map(|frame| frame.function.as_deref())
-        .collect();
-    for (id, referrer) in &tally.referrers {
-        if uses.iter().any(|known| known.id == *id) {
-            continue;
-        }
-        let function = names.function(referrer.pc);
-        let direction = direction_of(kind, referrer.uses);
-        // Somebody on their way to or from the crowded side is no user of the other.
-        let name = function.known().and_then(|f| f.function.as_deref());
-        let on_main_side = kind == WaitKind::Channel
-            && (direction == main && main.is_some() || name.is_some_and(|n| own.contains(&n)));
-        if on_main_side {
-            continue;
-        }
-        uses.push(Use {
-            id: *id,
-            direction,
-            function,
-            evidence: if referrer.direct {
-                UserEvidence::StackRefers
-            } else {
-                UserEvidence::ObjectRefers
-            },
-            seen: referrer.samples,
-        });
-    }
-    gather(ledger, names, places, uses)
-}
-
-/// The direction in which a task waited, when that is not the one of the crowd.
-fn other_way(waiter: &Waiter, main: Option<Direction>, kind: WaitKind) -> Option<Direction> {
-    if kind != WaitKind::Channel {
-        return None;
-    }
-    let [sent, received, _] = waiter.samples;
-    let direction = if sent > received {
-        Direction::Send
-    } else if received > 0 {
-        Direction::Receive
-    } else {
-        return None;
-    };
-    (Some(direction) != main).then_some(direction)
-}
-
-/// What a function that refers to a channel does with it; `None` when it may do either.
-fn direction_of(kind: WaitKind, uses: Uses) -> Option<Direction> {
-    if kind != WaitKind::Channel || uses.selects {
-        return None;
-    }
-    match (uses.receives, uses.sends) {
-        (true, false) => Some(Direction::Receive),
-        (false, true) => Some(Direction::Send),
-        _ => None,
-    }
-}
-
-/// The place at which a task waits on its side: that of the side's groups it is most often in.
-fn waits_at(
-    ledger: &CensusLedger,
-    names: &dyn CensusNames,
-    places: &mut Places,
-    tally: &Tally,
-    id: u64,
-    direction: Direction,
-) -> Known<Frame> {
-    let side = &tally.sides[super::meetings::side_index(Some(direction))];
-    let mine = ledger.meetings().of(id).and_then(|tracked| {
-        let groups = tracked.doings.iter();
-        groups
-            .filter(|(doing, _)| side.groups.contains_key(&doing.group))
-            .max_by_key(|(doing, n)| (**n, doing.group))
-            .map(|(doing, _)| doing.group)
-    });
-    let most = || side.groups.iter().max_by_key(|(g, n)| (**n, **g));
-    let group = mine.or_else(|| most().map(|(group, _)| *group));
-    match group.and_then(|group| ledger.groups().get(group as usize)) {
-        Some(group) => places.of(ledger, &group.key, names),
-        None => Known::unknown("where it waits was not kept"),
-    }
-}
-
-fn gather(
-    ledger: &CensusLedger,
-    names: &dyn CensusNames,
-    places: &mut Places,
-    mut uses: Vec<Use>,
-) -> Vec<User> {
-    uses.sort_by_key(|u| u.id);
-    let mut groups: BTreeMap<_, (User, Vec<u64>)> = BTreeMap::new();
-    for one in uses {
-        let name = match &one.function {
-            Known::Known(frame) => frame.function.clone().unwrap_or_default(),
-            Known::Unknown(reason) => reason.to_string(),
-        };
-        let (user, ids) = groups
-            .entry((one.direction, name, one.evidence))
-            .or_insert_with(|| {
-                let user = User {
-                    direction: one.direction,
-                    ids: Vec::new(),
-                    count: 0,
-                    function: one.function,
-                    evidence: one.evidence,
-                    seen: (0, 0),
-                    doing: Vec::new(),
-                };
-                (user, Vec::new())
-            });
-        // A task is followed from the sample after the one in which it was found.
-        let listed = ledger.meetings().of(one.id).map_or(0, |t| t.samples) + 1;
-        user.count += 1;
-        user.seen.0 += one.seen.min(listed);
-        user.seen.1 += listed;
-        ids.push(one.id);
-    }
-    let mut out: Vec<User> = groups
-        .into_values()
-        .map(|(mut user, ids)| {
-            user.doing = doing(ledger, names, places, &ids);
-            user.ids = ids.into_iter().take(MAX_IDS).collect();
-            user
-        })
-        .collect();
-    out.sort_by_key(|user| {
-        (
-            user.evidence,
-            Reverse(user.count),
-            user.ids.first().copied(),
-        )
-    });
-    out
-}
-
-/// What tasks did, as a mean over them.
-fn doing(
-    ledger: &CensusLedger,
-    names: &dyn CensusNames,
-    places: &mut Places,
-    ids: &[u64],
-) -> Vec<Doing> {
-    let mut sums: HashMap<DoingKey, u64> = HashMap::new();
-    let mut samples = 0;
-    for tracked in ids.iter().filter_map(|id| ledger.meetings().of(*id)) {
-        samples += tracked.samples;
-        for (key, n) in &tracked.doings {
-            *sums.entry(*key).or_default() += n;
-        }
-    }
-    let mut out: Vec<Doing> = Vec::new();
-    let mut sums: Vec<(DoingKey, u64)> = sums.into_iter().collect();
-    sums.sort_by_key(|(key, n)| (Reverse(*n), key.group, key.fd));
-    for (key, n) in sums {
-        let Some(group) = ledger.groups().get(key.group as usize) else {
-            continue;
-        };
-        let what = group
-            .key
-            .reason
-            .unwrap_or_else(|| group.key.state.as_str())
-            .to_owned();
-        let site = places.of(ledger, &group.key, names);
-        let resource = match (key.fd, group.key.kind, group.key.address) {
-            (Some(fd), ..) => Some(names.descriptor(fd)),
-            (None, Some(kind), Some(address)) => Some(meeting_resource(ledger, (kind, address))),
-            _ => None,
-        };
-        let share = n as f64 / samples.max(1) as f64;
-        let place = |r: &Option<Resource>| r.clone().map(|r| (r.kind, r.path, r.peer, r.address));
-        match out.iter_mut().find(|d| {
-            d.what == what && same_place(&d.site, &site) && place(&d.resource) == place(&resource)
-        }) {
-            Some(known) => known.share += share,
-            None => out.push(Doing {
-                peer_target: resource.as_ref().and_then(|r| names.peer_target(r)),
-                active: matches!(group.key.state, TaskState::Running | TaskState::Runnable),
-                what,
-                site,
-                resource,
-                share,
-                total_ns: None,
-                source: Source::Census,
-            }),
-        }
-    }
-    out.sort_by(|a, b| b.share.total_cmp(&a.share));
-    out.truncate(MAX_DOINGS);
-    out
 }

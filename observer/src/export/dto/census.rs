@@ -126,6 +126,9 @@ pub struct WaitGraph {
     pub nodes: Vec<GraphNode>,
     /// Their relations.
     pub edges: Vec<GraphEdge>,
+    /// Circles of tasks that wait for each other and never moved, for people. Candidates: who holds
+    /// what is known by stacks only.
+    pub deadlock_candidates: Vec<String>,
 }
 
 /// One thing.
@@ -176,6 +179,7 @@ impl From<&view::WaitGraph> for WaitGraph {
         Self {
             nodes: nodes.collect(),
             edges: edges.collect(),
+            deadlock_candidates: graph.deadlock_candidates.clone(),
         }
     }
 }

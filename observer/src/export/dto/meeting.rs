@@ -101,7 +101,8 @@ pub struct MeetingDoing {
     /// On what.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<Resource>,
-    /// Part of the time, 0 to 1, mean over the tasks.
+    /// Part of the time, 0 to 1, mean over the tasks. For users of a lock: part of the samples in which
+    /// they may have held it.
     pub share: f64,
     /// Time, summed over the tasks, when it was measured.
     #[serde(skip_serializing_if = "Option::is_none")]

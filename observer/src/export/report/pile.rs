@@ -216,14 +216,15 @@ fn spends(
         [id] if one => format!("{noun}{NBSP}{id}{function}"),
         _ => format!("{} {noun}{function}", count(user.count)),
     };
+    if point.kind != "channel" {
+        return holder(&who, user, doing);
+    }
     let who = match (point.kind.as_str(), user.direction.as_deref(), one) {
         ("channel", Some("receive"), true) => format!("Its receiver, {who},"),
         ("channel", Some("receive"), false) => format!("Its receivers, {who},"),
         ("channel", Some(_), true) => format!("Its sender, {who},"),
         ("channel", Some(_), false) => format!("Its senders, {who},"),
-        ("channel", None, _) => format!("On its other side, as far as is known, {who}"),
-        (_, _, true) => format!("It may be held by {who}, which"),
-        (_, _, false) => format!("It may be held by one of {who}, which"),
+        _ => format!("On its other side, as far as is known, {who}"),
     };
     let s = if one { "s" } else { "" };
     let Some(doing) = doing else {
@@ -231,10 +232,9 @@ fn spends(
     };
     let share = percent(doing.share);
     let time = if one { "the time" } else { "their time" };
-    let sampled = if doing.source == "census" {
-        " (by samples)"
-    } else {
-        ""
+    let sampled = match doing.source.as_str() {
+        "census" => format!(" (by {} samples)", count(user.seen_of)),
+        _ => String::new(),
     };
     if doing.active {
         let how = match doing.what.as_str() {
@@ -252,6 +252,35 @@ fn spends(
         "{who} spend{s} {share} of {time}{sampled} in {} at {}{on}.",
         fit(&doing.what, 40),
         phrase::place(&doing.site, 70, 50)
+    )
+}
+
+/// `Its holder, as far as stacks tell, is one of 22 goroutines (main.update), and was in ...`
+fn holder(who: &str, user: &MeetingUser, doing: Option<&MeetingDoing>) -> String {
+    let one = if user.count == 1 { "" } else { "one of " };
+    let who = format!("Its holder, as far as stacks tell, is {one}{who}");
+    let Some(doing) = doing else {
+        return format!("{who}.");
+    };
+    let what = match (doing.active, doing.what.as_str()) {
+        (true, "running") => "on the CPU".to_owned(),
+        (true, _) => "ready to run, without a CPU".to_owned(),
+        (false, what) => format!(
+            "in {} at {}",
+            fit(what, 40),
+            phrase::place(&doing.site, 70, 50)
+        ),
+    };
+    let on = doing
+        .resource
+        .as_ref()
+        .filter(|r| r.kind != "descriptor")
+        .map(|r| format!(" on {}", phrase::resource(r, 70)))
+        .unwrap_or_default();
+    format!(
+        "{who}, then {what}{on} in {} of {} samples.",
+        percent(doing.share),
+        count(user.seen)
     )
 }
 
@@ -274,8 +303,8 @@ fn known(point: &MeetingPoint, user: &MeetingUser) -> String {
             uses(user)
         ),
         _ => format!(
-            "Only {stack} says so: the lock's address, in a function that locks, in {of}; Go does not \
-             record who holds a lock."
+            "Known only by {stack}: the lock's address, in a function that locks, and not waiting for \
+             it; Go does not record who holds a lock."
         ),
     }
 }
@@ -286,4 +315,58 @@ fn uses(user: &MeetingUser) -> &'static str {
         Some(_) => "sends",
         None => "sends or receives",
     }
+}
+
+/// Many tasks that wait inside the runtime, which the kernel does not see, and at no one thing that could
+/// be named.
+pub fn groups(report: &Report) -> Option<String> {
+    let in_runtime = |reason: &str| {
+        ["chan ", "select", "semacquire", "sync.", "mutex"]
+            .iter()
+            .any(|start| reason.starts_with(start))
+    };
+    let (target, group) = report
+        .census
+        .iter()
+        .flat_map(|census| {
+            census
+                .groups
+                .iter()
+                .map(move |group| (census.target, group))
+        })
+        .filter(|(_, group)| group.count >= 10 && group.share >= 0.25)
+        .filter(|(_, group)| group.wait_reason.as_deref().is_some_and(in_runtime))
+        .max_by_key(|(target, group)| (group.count, std::cmp::Reverse(*target)))?;
+    let noun = match report.targets.get(target).map(|t| t.runtime.kind.as_str()) {
+        Some("go") => "goroutines",
+        _ => "tasks",
+    };
+    let place = group
+        .site
+        .as_ref()
+        .map(|s| format!(" at {}", fit(s, 70)))
+        .unwrap_or_default();
+    Some(format!(
+        "Inside the runtime, {} {noun} ({} of them) wait in '{}'{place}.",
+        count(group.count),
+        percent(group.share),
+        fit(group.wait_reason.as_deref().unwrap_or_default(), 40),
+    ))
+}
+
+/// Tasks that wait for each other, as far as stacks tell: nothing else matters more to them.
+pub fn deadlocks(report: &Report) -> Vec<String> {
+    let all = &report.wait_graph.deadlock_candidates;
+    let mut out: Vec<String> = all
+        .first()
+        .map(|first| format!("Deadlock candidate: {}.", fit(first, 400)))
+        .into_iter()
+        .collect();
+    if all.len() > 1 {
+        out.push(format!(
+            "{} more such circles, see the JSON form.",
+            count(all.len() as u64 - 1)
+        ));
+    }
+    out
 }

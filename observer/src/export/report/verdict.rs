@@ -61,6 +61,7 @@ pub fn one_line(report: &Report) -> String {
 
 /// The verdict, with no-break spaces where a line must not be broken.
 pub fn paragraph(report: &Report) -> String {
+    let mut stuck = pile::deadlocks(report);
     let mut sentences = match (pile::worst(report), worst(report)) {
         (Some(point), entry) => {
             let mut sentences = pile::sentences(report, point);
@@ -68,10 +69,13 @@ pub fn paragraph(report: &Report) -> String {
             sentences
         }
         (None, Some((entry, rank))) => about(report, entry, rank),
+        (None, None) if !stuck.is_empty() => Vec::new(),
         (None, None) => vec![nothing(report)],
     };
+    stuck.append(&mut sentences);
+    let mut sentences = stuck;
     if pile::worst(report).is_none() {
-        sentences.extend(piled_up(report));
+        sentences.extend(pile::groups(report));
     }
     sentences.extend(degraded(report));
     sentences.extend(lost(report));
@@ -431,42 +435,6 @@ fn nothing(report: &Report) -> String {
         );
     }
     format!("Nothing was blocked in {window}: no thread of the target was seen to wait.")
-}
-
-/// Many tasks that wait inside the runtime, which the kernel does not see.
-fn piled_up(report: &Report) -> Option<String> {
-    let in_runtime = |reason: &str| {
-        ["chan ", "select", "semacquire", "sync.", "mutex"]
-            .iter()
-            .any(|start| reason.starts_with(start))
-    };
-    let (target, group) = report
-        .census
-        .iter()
-        .flat_map(|census| {
-            census
-                .groups
-                .iter()
-                .map(move |group| (census.target, group))
-        })
-        .filter(|(_, group)| group.count >= 10 && group.share >= 0.25)
-        .filter(|(_, group)| group.wait_reason.as_deref().is_some_and(in_runtime))
-        .max_by_key(|(target, group)| (group.count, std::cmp::Reverse(*target)))?;
-    let noun = match report.targets.get(target).map(|t| t.runtime.kind.as_str()) {
-        Some("go") => "goroutines",
-        _ => "tasks",
-    };
-    let place = group
-        .site
-        .as_ref()
-        .map(|s| format!(" at {}", fit(s, 70)))
-        .unwrap_or_default();
-    Some(format!(
-        "Inside the runtime, {} {noun} ({} of them) wait in '{}'{place}.",
-        count(group.count),
-        percent(group.share),
-        fit(group.wait_reason.as_deref().unwrap_or_default(), 40),
-    ))
 }
 
 fn degraded(report: &Report) -> Option<String> {

@@ -356,6 +356,7 @@ pub fn pile_up() -> View {
                 "its frame holds the address in 99 of 99 samples, and that function receives",
             ),
         ],
+        deadlock_candidates: Vec::new(),
     };
     view.completeness.census = Some(CensusCost {
         samples: 100,

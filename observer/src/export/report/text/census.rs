@@ -28,18 +28,33 @@ pub(super) fn groups(report: &Report, options: TextOptions) -> String {
                 "  ",
             );
         }
+        let (rest, own): (Vec<_>, Vec<_>) = census.groups.iter().partition(|g| g.is_rest());
         let limit = if options.full { usize::MAX } else { GROUPS };
-        for group in census.groups.iter().take(limit) {
+        for group in own.iter().take(limit) {
             out += &paragraph(&line(group, one), "  ", "      ");
         }
-        if let Some(rest) = census.groups.get(limit..).filter(|rest| !rest.is_empty()) {
-            let tasks = rest
+        let tasks = |groups: &[&CensusGroup]| {
+            let sum = groups
                 .iter()
                 .fold(0_u64, |sum, group| sum.saturating_add(group.count));
+            counted(sum, one, &format!("{one}s"))
+        };
+        if let Some(more) = own.get(limit..).filter(|more| !more.is_empty()) {
             let text = format!(
                 "... and {} with {} (--full shows all)",
-                counted(rest.len() as u64, "group", "groups"),
-                counted(tasks, one, &format!("{one}s"))
+                counted(more.len() as u64, "group", "groups"),
+                tasks(more)
+            );
+            out += &paragraph(&text, "  ", "      ");
+        }
+        if options.full {
+            for group in &rest {
+                out += &paragraph(&line(group, one), "  ", "      ");
+            }
+        } else if !rest.is_empty() {
+            let text = format!(
+                "besides, {} of the runtime itself, at rest or at work for others (--full shows them)",
+                tasks(&rest)
             );
             out += &paragraph(&text, "  ", "      ");
         }

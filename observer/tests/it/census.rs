@@ -261,3 +261,36 @@ fn the_holder_of_a_crowded_lock_is_known_as_far_as_stacks_tell() {
     );
     assert!(graph.deadlock_candidates.is_empty(), "it moves: {graph:#?}");
 }
+
+/// Not a test of speed: run it with `--release -- --ignored --nocapture measure_sampling` for figures.
+#[test]
+#[ignore = "measures; run it in release"]
+fn measure_sampling() {
+    require!(Need::Fixture("go/crowd"));
+    for count in ["10000", "100000"] {
+        let crowd = start("go/crowd", &["-count", count]);
+        let pid = Pid(crowd.program.pid());
+        let process = Process::open(pid).expect("a child can be read");
+        let elf = ElfImage::open(&process.exe_handle()).expect("an executable");
+        let image = RUNTIMES.iter().find_map(|r| r.detect(&elf)).expect("Go");
+        let memory = ProcessMemory::new(pid);
+        let Known::Known(mut census) = image.census(&process, &memory) else {
+            panic!("no census of {pid}");
+        };
+        let mut ledger = CensusLedger::default();
+        for round in 0..6 {
+            let (cpu, wall) = (usage::thread_cpu(), std::time::Instant::now());
+            let mut taken = census.take(&memory, Mono(round + 1)).expect("a census");
+            let took = wall.elapsed();
+            ledger.add(&mut taken);
+            let folded = wall.elapsed();
+            census.watch(&ledger.to_watch());
+            let cpu = usage::thread_cpu().zip(cpu).map(|(now, then)| now - then);
+            println!(
+                "{count}: read {took:?}, with folding {folded:?}, CPU {cpu:?}, watched {}, {:?}",
+                ledger.to_watch().len(),
+                taken.figures
+            );
+        }
+    }
+}

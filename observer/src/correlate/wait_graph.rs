@@ -346,10 +346,11 @@ fn deadlocks(meetings: &[Meeting], targets: &[Named]) -> Vec<String> {
             .collect();
         let before = left.len();
         left.retain(|_, (m, _)| {
-            m.users.iter().all(|user| {
-                user.count as usize == user.ids.len()
-                    && user.ids.iter().all(|id| stuck.contains(&(m.target, *id)))
-            })
+            let is_stuck = |id: &u64| stuck.contains(&(m.target, *id));
+            m.users
+                .iter()
+                .all(|user| user.count as usize == user.ids.len() && user.ids.iter().all(is_stuck))
+                && m.doubts.iter().all(is_stuck)
         });
         if left.len() == before {
             break;

@@ -70,6 +70,7 @@ fn meeting(kind: WaitKind, address: u64, sides: Vec<Side>, users: Vec<User>) -> 
         users,
         users_cut: false,
         conclusive: true,
+        doubts: Vec::new(),
     }
 }
 
@@ -178,7 +179,10 @@ fn two_locks_taken_crosswise_are_a_candidate() {
 
 #[test]
 fn whatever_may_still_move_is_no_candidate() {
-    let changes: [(&str, fn(&mut Vec<Meeting>)); 9] = [
+    let changes: [(&str, fn(&mut Vec<Meeting>)); 10] = [
+        ("somebody may hold an object with it", |m| {
+            m[0].doubts.push(9)
+        }),
         ("it moved in between", |m| m[0].sides[0].stuck.clear()),
         ("it was not there in all samples", |m| m[1].sides[0].max = 2),
         ("somebody else refers to it", |m| {

@@ -208,6 +208,10 @@ pub struct Census {
     pub stacks: Stacks,
     /// Who refers to the addresses that are watched; see [`Mention`].
     pub mentions: Vec<Mention>,
+    /// All stacks were looked at for references, from end to end: who is not in `mentions` has none.
+    pub searched: bool,
+    /// Variables of the program lie here: they are used without a reference on any stack.
+    pub variables: Range<u64>,
     /// How many tasks can run at once (Go: Ps), when that could be read.
     pub slots: Option<u32>,
     /// Cost and loss.
@@ -227,8 +231,19 @@ pub struct Mention {
     pub pc: u64,
     /// What that function's code does with things of that kind.
     pub uses: Uses,
-    /// The frame holds the address itself; else it holds an object that does.
-    pub direct: bool,
+    /// What the frame holds.
+    pub how: Reference,
+}
+
+/// What a frame holds of a thing that it refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reference {
+    /// Its address.
+    Direct,
+    /// The address of an object that holds its address.
+    Through,
+    /// An address shortly before it, which may be that of an object that contains it.
+    Near,
 }
 
 /// What a function's code calls.
@@ -240,7 +255,7 @@ pub struct Uses {
     pub sends: bool,
     /// It selects among channels: receives, sends, or both.
     pub selects: bool,
-    /// It locks mutexes.
+    /// It locks or unlocks mutexes.
     pub locks: bool,
 }
 
@@ -270,6 +285,8 @@ impl Census {
             waits: Vec::new(),
             stacks: Stacks::default(),
             mentions: Vec::new(),
+            searched: false,
+            variables: 0..0,
             slots: None,
             figures: CensusFigures::default(),
         }

@@ -27,9 +27,10 @@ pub struct Meeting {
     pub users: Vec<User>,
     /// Some users were not followed, because there were too many.
     pub users_cut: bool,
-    /// Every task's stack was looked at in some sample, and the samples are some time apart: who is
-    /// not among the users has no reference on its stack.
+    /// Who is not among the users, and not in doubt, has no reference to it on its stack.
     pub conclusive: bool,
+    /// Tasks that may have to do with a lock although they do not refer to it itself.
+    pub doubts: Vec<u64>,
 }
 
 /// Those who wait there in one direction.

@@ -4,7 +4,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Spread;
-use crate::model::census::{Census, CensusTask, Direction, Mention, Uses, WaitKind, WaitsOn};
+use crate::model::census::{
+    Census, CensusTask, Direction, Mention, Reference, Uses, WaitKind, WaitsOn,
+};
 
 /// Meeting points that are followed.
 const MAX_MEETINGS: usize = 16 << 10;
@@ -73,8 +75,8 @@ pub struct Referrer {
     pub uses: Uses,
     /// An instruction in that function.
     pub pc: u64,
-    /// Its frame holds the address itself.
-    pub direct: bool,
+    /// What its frame holds.
+    pub how: Reference,
     /// Samples in which it did, without waiting there.
     pub samples: u64,
     /// What it did in these.
@@ -96,6 +98,8 @@ pub struct Tally {
     pub waiters: HashMap<u64, Waiter>,
     /// Tasks that refer to it; bounded.
     pub referrers: HashMap<u64, Referrer>,
+    /// Tasks that may have to do with a lock although they do not refer to it; bounded.
+    pub doubts: HashSet<u64>,
     /// Users found no room.
     pub cut: bool,
     /// More than one task waited there at once.
@@ -166,9 +170,24 @@ pub struct Meetings {
 }
 
 impl Meetings {
+    /// Forgets channels and locks of the past, so that there is room for those that matter: those of
+    /// one task first, then those with few.
+    fn make_room(&mut self) {
+        for few in [1.0, 8.0] {
+            if self.tallies.len() < MAX_MEETINGS / 2 {
+                return;
+            }
+            let last = self.sample.saturating_sub(1);
+            self.tallies.retain(|_, tally| {
+                tally.seen >= last || tally.sides.iter().any(|side| side.count.max > few)
+            });
+        }
+    }
+
     /// Starts a sample: finds out where more than one task waits.
     pub(super) fn begin(&mut self, census: &Census, sample: u64) {
         self.sample = sample;
+        self.make_room();
         self.touched.clear();
         self.referring.clear();
         let who = census.mentions.iter().map(|m| (m.task, None));
@@ -322,10 +341,10 @@ impl Meetings {
         for kind in kinds {
             let fits = match kind {
                 WaitKind::Channel => {
-                    mention.uses.receives || mention.uses.sends || mention.uses.selects
+                    mention.how != Reference::Near
+                        && (mention.uses.receives || mention.uses.sends || mention.uses.selects)
                 }
-                // An object that holds a mutex's address says nothing of who holds the mutex.
-                _ => mention.uses.locks && mention.direct,
+                _ => mention.uses.locks,
             };
             let Some(tally) = self
                 .tallies
@@ -334,6 +353,16 @@ impl Meetings {
             else {
                 continue;
             };
+            // An object that holds a lock's address, or may contain the lock, says little of who holds
+            // it: enough to doubt that everybody is known.
+            if kind != WaitKind::Channel && mention.how != Reference::Direct {
+                if tally.doubts.len() < MAX_USERS {
+                    tally.doubts.insert(mention.task);
+                } else {
+                    tally.cut = true;
+                }
+                continue;
+            }
             if tally.referrers.len() >= MAX_USERS && !tally.referrers.contains_key(&mention.task) {
                 tally.cut = true;
                 continue;
@@ -341,14 +370,15 @@ impl Meetings {
             let fresh = Referrer {
                 uses: mention.uses,
                 pc: mention.pc,
-                direct: mention.direct,
+                how: mention.how,
                 samples: 0,
                 doings: HashMap::new(),
                 last: 0,
             };
             let referrer = tally.referrers.entry(mention.task).or_insert(fresh);
-            if mention.direct && !referrer.direct {
-                (referrer.uses, referrer.pc, referrer.direct) = (mention.uses, mention.pc, true);
+            if mention.how < referrer.how {
+                (referrer.uses, referrer.pc, referrer.how) =
+                    (mention.uses, mention.pc, mention.how);
             }
             // Several frames of one stack may refer to it.
             if std::mem::replace(&mut referrer.last, self.sample) == self.sample {
@@ -394,6 +424,17 @@ impl Meetings {
 
     /// Addresses whose users should be looked for: where many wait, first.
     pub(super) fn to_watch(&self) -> Vec<u64> {
+        let mut order = self.watchable();
+        order.truncate(MAX_WATCHED);
+        order.into_iter().map(|(_, address)| address).collect()
+    }
+
+    /// Whether all addresses of interest are watched in the next sample.
+    pub(super) fn watches_all(&self) -> bool {
+        self.watchable().len() <= MAX_WATCHED
+    }
+
+    fn watchable(&self) -> Vec<(u64, u64)> {
         let mut order: Vec<(u64, u64)> = self
             .tallies
             .iter()
@@ -407,8 +448,7 @@ impl Meetings {
             .map(|((_, address), tally)| (tally.waiting(), *address))
             .collect();
         order.sort_unstable_by_key(|(waiting, address)| (std::cmp::Reverse(*waiting), *address));
-        order.truncate(MAX_WATCHED);
-        order.into_iter().map(|(_, address)| address).collect()
+        order
     }
 
     /// The meeting points.

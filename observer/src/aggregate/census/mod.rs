@@ -10,6 +10,7 @@ pub mod rollup;
 mod users;
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use self::meetings::{Meetings, Tracked};
 use crate::model::census::{
@@ -21,6 +22,8 @@ use crate::model::{Cause, Mono};
 const MAX_GROUPS: usize = 4096;
 /// Different stacks that are kept; tasks with further ones are grouped without their stack.
 const MAX_STACKS: usize = 8192;
+/// Shorter sessions say nothing of what never moves (ns).
+const CONCLUSIVE_NS: u64 = 1_000_000_000;
 /// Ids of the last sample that one group keeps.
 const SAMPLE_IDS: usize = 8;
 
@@ -31,8 +34,6 @@ pub struct Spread {
     squares: f64,
     /// The largest value.
     pub max: f64,
-    /// The smallest of the values that were added.
-    pub min: Option<f64>,
     /// The value at the last sample.
     pub last: f64,
 }
@@ -43,7 +44,6 @@ impl Spread {
         self.sum += value;
         self.squares += value * value;
         self.max = self.max.max(value);
-        self.min = Some(self.min.map_or(value, |min| min.min(value)));
     }
 
     /// Mean over `samples`, those without a value included.
@@ -161,6 +161,12 @@ pub struct CensusLedger {
     states: States,
     cost: Cost,
     tracker: CensusTracker,
+    /// All addresses of interest are watched in the next sample.
+    watches_all: bool,
+    /// Samples in which every stack was looked at for each of them.
+    searched: u64,
+    /// Where the program's variables lie.
+    variables: Range<u64>,
     /// Buffers of one sample.
     scratch: Scratch,
 }
@@ -196,6 +202,9 @@ impl CensusLedger {
             self.meetings.task(task, waits, group);
         }
         self.meetings.end(census);
+        self.searched += u64::from(census.searched && self.watches_all);
+        self.watches_all = self.meetings.watches_all();
+        self.variables = census.variables.clone();
         let all = census.tasks.len().max(1) as f64;
         for (group, count) in self.groups.iter_mut().zip(&self.scratch.counts) {
             group.count.last = *count as f64;
@@ -367,6 +376,13 @@ impl CensusLedger {
             (Some(first), Some(last)) => last.since(first),
             _ => 0,
         }
+    }
+
+    /// Whether those who refer to this address are all known, as far as stacks tell: every stack was
+    /// looked at in one and the same sample, the samples are some time apart, and it is no variable of
+    /// the program, which is used without a reference.
+    pub fn conclusive(&self, address: u64) -> bool {
+        self.searched > 0 && self.span_ns() >= CONCLUSIVE_NS && !self.variables.contains(&address)
     }
 
     /// The groups.

@@ -14,8 +14,6 @@ use crate::model::{Cause, Frame, Known, Resource};
 
 /// Meeting points that are shown.
 const MAX_MEETINGS: usize = 64;
-/// Shorter sessions say nothing of what never moves (ns).
-const CONCLUSIVE_NS: u64 = 1_000_000_000;
 /// Places shown of one side.
 const MAX_SITES: usize = 8;
 /// Ids of one group that are shown.
@@ -317,9 +315,8 @@ fn meeting(
         len: tally.len,
         capacity: tally.capacity,
         samples,
-        // One that runs at a sample is not looked at then; nobody ran at all samples if there is one
-        // at which nobody did.
-        conclusive: ledger.states().counts[0].min == Some(0.0) && ledger.span_ns() >= CONCLUSIVE_NS,
+        conclusive: ledger.conclusive(address),
+        doubts: tally.doubts.iter().copied().collect(),
         users_cut: tally.cut || users.len() > MAX_USERS,
         users: users.into_iter().take(MAX_USERS).collect(),
         sides,

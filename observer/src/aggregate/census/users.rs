@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::CensusLedger;
 use super::meetings::{Doing as DoingKey, Tally, Waiter};
 use super::rollup::{Places, meeting_resource};
-use crate::model::census::{Direction, TaskState, Uses, WaitKind};
+use crate::model::census::{Direction, Reference, TaskState, Uses, WaitKind};
 use crate::model::meeting::{Doing, Side, Source, User, UserEvidence};
 use crate::model::names::CensusNames;
 use crate::model::{Frame, Known, Resource};
@@ -80,10 +80,9 @@ pub(super) fn users(
             id: *id,
             direction,
             function,
-            evidence: if referrer.direct {
-                UserEvidence::StackRefers
-            } else {
-                UserEvidence::ObjectRefers
+            evidence: match referrer.how {
+                Reference::Direct => UserEvidence::StackRefers,
+                Reference::Through | Reference::Near => UserEvidence::ObjectRefers,
             },
             seen: referrer.samples,
         });

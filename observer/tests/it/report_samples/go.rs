@@ -411,5 +411,6 @@ fn pile(view: &View) -> Meeting {
         }],
         users_cut: false,
         conclusive: true,
+        doubts: Vec::new(),
     }
 }

@@ -93,6 +93,7 @@ impl GoCensus {
         census.figures.listed = listed;
         let taken = listed.min(MAX_GOROUTINES);
         census.figures.beyond_bound = listed - taken;
+        census.variables = self.process.variables.clone();
         census.slots = self
             .process
             .gomaxprocs
@@ -138,6 +139,8 @@ impl GoCensus {
             self.chunk(memory, chunk, census, &mut torn)?;
         }
         census.figures.torn = torn.len() as u64;
+        let missed = census.figures.torn + census.figures.unreadable + census.figures.beyond_bound;
+        census.searched = missed == 0 && self.refs.whole();
         Ok(())
     }
 
@@ -175,6 +178,10 @@ impl GoCensus {
             let stack =
                 (!frames.is_empty() && !record.stackless).then(|| census.stacks.intern(frames));
             let system = is_system(&mut self.starts, &self.unwinder, record.startpc);
+            let looked_at = record.walk.whole && !record.stackless;
+            if !system && (record.state == TaskState::Running || !looked_at) {
+                self.refs.miss();
+            }
             let mut task = task(record, system);
             task.waits = waits;
             task.stack = stack;

@@ -8,7 +8,7 @@ use super::super::live::u64_at;
 use super::gather::Gather;
 use super::record::Record;
 use super::unwind::FrameView;
-use crate::model::census::{Mention, Uses};
+use crate::model::census::{Mention, Reference, Uses};
 use crate::model::memory::{Memory, ReadError};
 
 /// Addresses that are watched at most.
@@ -19,6 +19,8 @@ const MAX_WORDS: usize = 128;
 const MAX_OBJECTS: usize = 8192;
 /// Bytes of an object that are looked at.
 const OBJECT: usize = 256;
+/// A mutex lies this far into the object that contains it, at most.
+const NEAR: u64 = 1024;
 /// References that one census reports.
 const MAX_MENTIONS: usize = 4096;
 /// Lowest and highest address that can be a pointer.
@@ -42,6 +44,8 @@ pub struct Refs {
     objects: Vec<Object>,
     objects_left: usize,
     mentions_left: usize,
+    /// A bound left something out of this census, or a stack could not be looked at whole.
+    cut: bool,
 }
 
 impl Refs {
@@ -61,6 +65,7 @@ impl Refs {
 
     /// Starts a census.
     pub fn begin(&mut self) {
+        self.cut = false;
         self.objects_left = MAX_OBJECTS;
         self.mentions_left = MAX_MENTIONS;
     }
@@ -82,14 +87,24 @@ impl Refs {
             if word % 8 != 0 || !POINTERS.contains(&word) {
                 continue;
             }
-            if self.watched.binary_search(&word).is_ok() {
-                self.add(task, record, pc, uses, word, true);
-            } else if record.waiting == 0
-                && self.objects_left > 0
-                // The stack itself was looked at already.
-                && !(record.walk.sp..record.stack_hi).contains(&word)
-            {
-                // Those that are parked at a channel are known by that.
+            let next = self.watched.partition_point(|watched| *watched < word);
+            match self.watched.get(next) {
+                Some(&found) if found == word => {
+                    self.add(task, record, (pc, uses), word, Reference::Direct);
+                    continue;
+                }
+                Some(&found) if uses.locks && found - word <= NEAR => {
+                    self.add(task, record, (pc, uses), found, Reference::Near);
+                }
+                _ => {}
+            }
+            // Those that are parked at a channel are known by that; the stack itself was looked at.
+            let elsewhere = !(record.walk.sp..record.stack_hi).contains(&word);
+            if record.waiting == 0 && elsewhere {
+                if self.objects_left == 0 {
+                    self.cut = true;
+                    continue;
+                }
                 self.objects_left -= 1;
                 self.objects.push(Object {
                     task,
@@ -101,19 +116,30 @@ impl Refs {
         }
     }
 
-    fn add(&mut self, task: u32, record: &Record, pc: u64, uses: Uses, address: u64, direct: bool) {
+    fn add(
+        &mut self,
+        task: u32,
+        record: &Record,
+        (pc, uses): (u64, Uses),
+        address: u64,
+        how: Reference,
+    ) {
         let mention = Mention {
             task: record.goid,
             address,
             pc,
             uses,
-            direct,
+            how,
         };
         let known = |(t, m): &(u32, Mention)| {
-            *t == task && m.address == address && (m.pc, m.direct || !direct) == (pc, true)
+            *t == task && m.address == address && m.pc == pc && m.how <= how
         };
         // The newest entries are those of the same task.
-        if self.mentions_left == 0 || self.found.iter().rev().take(16).any(known) {
+        if self.found.iter().rev().take(16).any(known) {
+            return;
+        }
+        if self.mentions_left == 0 {
+            self.cut = true;
             return;
         }
         self.mentions_left -= 1;
@@ -152,11 +178,22 @@ impl Refs {
                 .filter_map(|word| u64_at(word, 0))
                 .find(|word| self.watched.binary_search(word).is_ok());
             if let Some(address) = held {
-                self.add(object.task, record, object.pc, object.uses, address, false);
+                let at = (object.pc, object.uses);
+                self.add(object.task, record, at, address, Reference::Through);
             }
         }
         self.objects = objects;
         Ok(())
+    }
+
+    /// Notes a task whose stack was not looked at from end to end.
+    pub fn miss(&mut self) {
+        self.cut = true;
+    }
+
+    /// Whether nothing that is watched was missed.
+    pub fn whole(&self) -> bool {
+        self.active() && !self.cut
     }
 
     /// The references of tasks that did not change while they were read.
@@ -247,7 +284,13 @@ mod tests {
             refs.emit(&records, &mut out);
             assert_eq!(out.len(), watched.len() * 2, "{out:?}");
         }
-        let known: Vec<_> = out.iter().map(|m| (m.task, m.address, m.direct)).collect();
-        assert_eq!(known, [(7, CHANNEL, true), (8, CHANNEL, false)]);
+        let known: Vec<_> = out.iter().map(|m| (m.task, m.address, m.how)).collect();
+        assert_eq!(
+            known,
+            [
+                (7, CHANNEL, Reference::Direct),
+                (8, CHANNEL, Reference::Through)
+            ]
+        );
     }
 }

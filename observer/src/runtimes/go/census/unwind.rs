@@ -89,6 +89,8 @@ pub struct Walk {
     pub depth: usize,
     /// Bytes of stack that the next step needs, from `sp`; 0: the walk is over.
     pub needs: usize,
+    /// It came to the goroutine's first function.
+    pub whole: bool,
 }
 
 /// One frame, with the bytes from its stack pointer up to its return address, and those above it
@@ -180,6 +182,7 @@ impl Unwinder {
             exact,
             depth: 0,
             needs: if sp == 0 || pc == 0 { 0 } else { 8 },
+            whole: false,
         }
     }
 
@@ -204,6 +207,7 @@ impl Unwinder {
                 return;
             };
             if info.role == Role::Bottom {
+                walk.whole = true;
                 return;
             }
             let from = (walk.sp - base) as usize;

@@ -76,7 +76,7 @@ impl UseTable {
 }
 
 /// By name; the names are those of Go 1.18 to 1.27. `Lock` and `RLock` are inlined into their callers
-/// in most builds, which then call the slow path themselves.
+/// in most builds, which then call the slow path themselves. A function that only unlocks counts too.
 fn meaning(name: &str) -> Option<Uses> {
     let mut uses = Uses::default();
     match name {
@@ -87,7 +87,13 @@ fn meaning(name: &str) -> Option<Uses> {
         | "sync.(*Mutex).lockSlow"
         | "internal/sync.(*Mutex).Lock"
         | "internal/sync.(*Mutex).lockSlow"
+        | "sync.(*Mutex).Unlock"
+        | "sync.(*Mutex).unlockSlow"
+        | "internal/sync.(*Mutex).Unlock"
+        | "internal/sync.(*Mutex).unlockSlow"
         | "sync.(*RWMutex).Lock"
+        | "sync.(*RWMutex).Unlock"
+        | "sync.(*RWMutex).RUnlock"
         | "sync.(*RWMutex).RLock" => uses.locks = true,
         _ => return None,
     }

@@ -8,6 +8,7 @@ pub mod ids;
 pub mod known;
 pub mod meeting;
 pub mod memory;
+pub mod mention;
 pub mod names;
 pub mod ps;
 pub mod resource;

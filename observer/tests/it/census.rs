@@ -235,6 +235,18 @@ fn a_deadlock_is_a_candidate_and_a_busy_holder_is_none() {
         let waiting = point(&rollup, WaitKind::Mutex, address(&busy.ready["a"]));
         assert_eq!(waiting.sides[0].stuck.len(), 2);
         assert!(graph.deadlock_candidates.is_empty(), "{exe}: {graph:#?}");
+        // One who only has the object on the stack that contains the lock holds it.
+        let held = start(exe, &["-mode", "held"]);
+        let (rollup, graph) = observe(&held, 9);
+        for lock in ["a", "b"] {
+            let waiting = point(&rollup, WaitKind::Mutex, address(&held.ready[lock]));
+            assert_eq!(waiting.sides[0].stuck.len(), 1, "{waiting:#?}");
+            assert!(
+                !waiting.users.is_empty(),
+                "a circle, if it were not for the doubt: {waiting:#?}"
+            );
+        }
+        assert!(graph.deadlock_candidates.is_empty(), "{exe}: {graph:#?}");
     }
 }
 

@@ -55,8 +55,9 @@ pub struct Control {
     pub epoch: u32,
     /// Waits of at least this long are sent one by one.
     pub min_ns: u64,
-    /// Copies of user stacks that may still be made in this interval.
-    pub stack_copies: u64,
+    /// Waits that may still be sampled in this slice of time: their kernel stack is taken, and their
+    /// user stack copied where that is asked for.
+    pub samples: u64,
     /// `CONTROL_*` flags.
     pub flags: u64,
 }

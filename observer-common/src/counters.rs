@@ -32,8 +32,8 @@ pub enum Counter {
     StackMapFull = 22,
     /// Kernel stacks not taken: the walk failed.
     KernelStackFailed = 23,
-    /// Stack copies left out: the budget of the interval was used up.
-    StackCopyBudget = 24,
+    /// Waits without stacks of their own: the sampling budget of the moment was used up.
+    NotSampled = 24,
     /// Stack copies left out: no room in the buffer.
     StackCopyLost = 25,
     /// The task could not be read from the thread's memory.

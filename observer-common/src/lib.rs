@@ -11,13 +11,19 @@ pub mod header;
 pub mod kind;
 pub mod task;
 
-/// Raised whenever a layout in this crate changes; a recording or an object of another version is refused.
-pub const ABI_VERSION: u32 = 1;
+/// A plain-integer struct that travels between the kernel and the user side.
+///
+/// # Safety
+/// `repr(C)`, integers only, no implicit padding: every bit pattern is a valid value.
+pub unsafe trait Wire: Copy + 'static {}
 
-/// Implements `aya::Pod` on the user side for plain-integer structs.
+/// Marks plain-integer structs as [`Wire`], and on the user side as `aya::Pod`.
 macro_rules! pod {
     ($($type:ty),+ $(,)?) => {
         $(
+            // SAFETY: the type is `repr(C)`, holds only integers and has no implicit padding
+            // (its size is asserted beside its definition), so every bit pattern is valid.
+            unsafe impl $crate::Wire for $type {}
             #[cfg(feature = "user")]
             // SAFETY: the type is `repr(C)`, holds only integers and has no implicit padding
             // (its size is asserted beside its definition), so every bit pattern is valid.

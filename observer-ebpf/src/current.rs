@@ -143,18 +143,18 @@ fn tokio(target: &TargetConfig, tid: u32, fsbase: u64) -> Task {
     };
     let mut flags = 0;
     let mut entered = 0;
-    if target.flags & TOKIO_HAS_ENTERED != 0 {
-        if let Some(byte) = user::<u8>(fsbase.wrapping_add(target.tokio_entered as u64)) {
-            entered = byte;
-            flags |= TASK_HAS_ENTERED;
-        }
+    if target.flags & TOKIO_HAS_ENTERED != 0
+        && let Some(byte) = user::<u8>(fsbase.wrapping_add(target.tokio_entered as u64))
+    {
+        entered = byte;
+        flags |= TASK_HAS_ENTERED;
     }
-    if target.flags & TOKIO_HAS_BUDGET != 0 {
-        if let Some(tag) = user::<u8>(fsbase.wrapping_add(target.tokio_budget as u64)) {
-            flags |= TASK_HAS_BUDGET;
-            if tag != 0 {
-                flags |= TASK_IN_POLL;
-            }
+    if target.flags & TOKIO_HAS_BUDGET != 0
+        && let Some(tag) = user::<u8>(fsbase.wrapping_add(target.tokio_budget as u64))
+    {
+        flags |= TASK_HAS_BUDGET;
+        if tag != 0 {
+            flags |= TASK_IN_POLL;
         }
     }
     if id == 0 {

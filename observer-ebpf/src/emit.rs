@@ -47,24 +47,43 @@ pub fn header<T>(kind: Kind, tgid: u32, tid: u32, ktime: u64) -> Header {
     }
 }
 
-/// Sends one record. False when there was no room; the caller counts that.
+/// Bytes that may wait in the ring buffer before the reader is woken: it looks by itself ten times a
+/// second, and a wake-up costs the target an interrupt.
+#[cfg(feature = "ring")]
+const WAKE_AT: u64 = 512 * 1024;
+
+/// Whether a record wakes the reader.
 #[cfg(feature = "ring")]
 #[inline(always)]
-pub fn send<T: Copy + 'static, C: EbpfContext>(_ctx: &C, record: &T) -> bool {
+pub fn wake_flags(urgent: bool) -> u64 {
+    use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+    if urgent || RECORDS.query(BPF_RB_AVAIL_DATA as u64) >= WAKE_AT {
+        BPF_RB_FORCE_WAKEUP as u64
+    } else {
+        BPF_RB_NO_WAKEUP as u64
+    }
+}
+
+/// Sends one record; an urgent one wakes the reader at once. False when there was no room; the
+/// caller counts that.
+#[cfg(feature = "ring")]
+#[inline(always)]
+pub fn send<T: Copy + 'static, C: EbpfContext>(_ctx: &C, record: &T, urgent: bool) -> bool {
     match RECORDS.reserve::<T>(0) {
         Some(mut entry) => {
             entry.write(*record);
-            entry.submit(0);
+            entry.submit(wake_flags(urgent));
             true
         }
         None => false,
     }
 }
 
-/// Sends one record. False when there was no room; the caller counts that.
+/// Sends one record; perf buffers wake the reader for each. False when there was no room; the caller
+/// counts that.
 #[cfg(feature = "perf")]
 #[inline(always)]
-pub fn send<T: Copy + 'static, C: EbpfContext>(ctx: &C, record: &T) -> bool {
+pub fn send<T: Copy + 'static, C: EbpfContext>(ctx: &C, record: &T, _urgent: bool) -> bool {
     send_bytes(
         ctx,
         core::ptr::from_ref(record).cast(),

@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use observer_common::config::{Control, TargetConfig};
 
-use crate::maps::{CONTROL, TARGETS};
+use crate::maps::{CONTROL, TARGET_BITS, TARGETS};
 
 /// The settings, when observation is on.
 #[inline(always)]
@@ -19,9 +19,21 @@ pub fn current_ids() -> (u32, u32) {
     ((both >> 32) as u32, both as u32)
 }
 
+/// Whether a process is a target, cheaply.
+#[inline(always)]
+pub fn is_target(tgid: u32) -> bool {
+    match TARGET_BITS.get(tgid >> 6) {
+        Some(bits) => bits >> (tgid & 63) & 1 != 0,
+        None => false,
+    }
+}
+
 /// The settings of a target, `None` for every other process.
 #[inline(always)]
 pub fn target(tgid: u32) -> Option<&'static TargetConfig> {
+    if !is_target(tgid) {
+        return None;
+    }
     // SAFETY: entries are replaced whole by the user side; a torn read yields wrong offsets at
     // worst, and every read through them is checked.
     unsafe { TARGETS.get(tgid) }

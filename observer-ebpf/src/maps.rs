@@ -17,6 +17,12 @@ pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
 #[map]
 pub static TARGETS: HashMap<u32, TargetConfig> = HashMap::with_max_entries(1024, 0);
 
+/// One bit for each process id (up to the kernel's limit of 4 194 304): is it a target? Array
+/// lookups are compiled into the program, so other processes pay next to nothing. Written by the
+/// user side.
+#[map]
+pub static TARGET_BITS: Array<u64> = Array::with_max_entries(65536, 0);
+
 /// Target threads that are off CPU, by thread id. Written at switch-out, removed at switch-in,
 /// swept by the user side. Full: `LostInflightFull`.
 #[map]

@@ -5,7 +5,9 @@ use core::intrinsics::{AtomicOrdering::Relaxed, atomic_xadd};
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST, pt_regs};
 use aya_ebpf::programs::tracing::StackIdContext;
-use observer_common::config::{Control, TARGET_COPY_STACKS, TARGET_NO_FRAME_POINTERS, TargetConfig};
+use observer_common::config::{
+    Control, TARGET_COPY_STACKS, TARGET_NO_FRAME_POINTERS, TargetConfig,
+};
 use observer_common::counters::Counter;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::wait::{
@@ -55,7 +57,6 @@ pub fn blank(tgid: u32, class: u8, now: u64) -> InFlight {
             tgid,
             syscall: NO_SYSCALL,
             user_stack: NO_STACK,
-            kernel_stack: NO_STACK,
             class,
             ..WaitKey::default()
         },
@@ -70,7 +71,7 @@ pub fn blank(tgid: u32, class: u8, now: u64) -> InFlight {
             ..Waker::default()
         },
         flags: 0,
-        pad: 0,
+        kernel_stack: NO_STACK,
     }
 }
 
@@ -101,15 +102,15 @@ pub fn describe(entry: &mut InFlight, regs: Option<pt_regs>, state: u32) {
     }
 }
 
-/// A target thread leaves its CPU.
+/// A target thread leaves its CPU at `now`.
 #[inline(always)]
 pub fn begin<C: StackIdContext>(
     ctx: &C,
-    control: &Control,
-    target: &TargetConfig,
+    (control, target): (&Control, &TargetConfig),
     ids: (u32, u32),
     ready: bool,
     state: u32,
+    now: u64,
 ) {
     let (tgid, tid) = ids;
     count(Counter::Seen);
@@ -117,8 +118,9 @@ pub fn begin<C: StackIdContext>(
         count(Counter::Exited);
         return;
     }
-    let now = emit::now();
-    let Some(entry) = SWITCH_SCRATCH.get_ptr_mut(0) else { return };
+    let Some(entry) = SWITCH_SCRATCH.get_ptr_mut(0) else {
+        return;
+    };
     // SAFETY: points into a per-CPU map value that only sched_switch uses, which runs with
     // interrupts off and so is never interrupted by itself.
     let entry = unsafe { &mut *entry };
@@ -141,12 +143,14 @@ pub fn begin<C: StackIdContext>(
             } else {
                 entry.key.user_ip = entry.user_ip;
             }
-            if target.flags & TARGET_COPY_STACKS != 0 {
-                if crate::probes::copy_user_stack(ctx, control, entry, tid) {
+            if crate::probes::may_sample(target) {
+                entry.kernel_stack = stacks::kernel(ctx, control);
+                if target.flags & TARGET_COPY_STACKS != 0
+                    && crate::probes::copy_user_stack(ctx, control, entry, tid)
+                {
                     entry.flags |= WAIT_STACK_COPIED as u32;
                 }
             }
-            entry.key.kernel_stack = stacks::kernel(ctx, control);
         }
     }
     remember(ctx, tid, entry);
@@ -155,13 +159,17 @@ pub fn begin<C: StackIdContext>(
 /// Puts a thread into the in-flight map.
 #[inline(always)]
 pub fn remember<C: EbpfContext>(ctx: &C, tid: u32, entry: &InFlight) {
-    match INFLIGHT.insert(&tid, entry, BPF_NOEXIST as u64) {
+    match INFLIGHT.insert(tid, entry, BPF_NOEXIST as u64) {
         Ok(()) => {}
         Err(-17) => {
             // The end of this thread's last wait was not seen: that one is lost, this one is not.
             count(Counter::LostEnd);
-            aya_log_ebpf::debug!(ctx, "thread {} left its CPU, but was thought to be off it", tid);
-            if INFLIGHT.insert(&tid, entry, BPF_ANY as u64).is_err() {
+            aya_log_ebpf::debug!(
+                ctx,
+                "thread {} left its CPU, but was thought to be off it",
+                tid
+            );
+            if INFLIGHT.insert(tid, entry, BPF_ANY as u64).is_err() {
                 count(Counter::LostInflightFull);
             }
         }
@@ -169,15 +177,18 @@ pub fn remember<C: EbpfContext>(ctx: &C, tid: u32, entry: &InFlight) {
     }
 }
 
-/// A thread gets a CPU: its wait, if it had one, ends.
+/// A thread gets a CPU, now unless told: its wait, if it had one, ends.
 #[inline(always)]
-pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32) {
-    let Some(entry) = INFLIGHT.get_ptr_mut(&tid) else {
+pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, at: Option<u64>) {
+    let Some(entry) = INFLIGHT.get_ptr_mut(tid) else {
         return;
     };
     // SAFETY: a thread ends its wait on one CPU only, and the entry is removed below.
     let entry = unsafe { &mut *entry };
-    let now = emit::now();
+    let now = match at {
+        Some(at) => at,
+        None => emit::now(),
+    };
     let duration = now.saturating_sub(entry.start);
     let run_queue = if entry.woken != 0 {
         now.saturating_sub(entry.woken)
@@ -197,8 +208,10 @@ pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32) {
             woken: entry.woken,
             args: entry.args,
             waker: entry.waker,
+            kernel_stack: entry.kernel_stack,
+            pad: 0,
         };
-        sent = emit::send(ctx, &record);
+        sent = emit::send(ctx, &record, false);
         if !sent {
             count(Counter::LostRecord);
         }
@@ -211,7 +224,7 @@ pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32) {
         });
     }
     // The entry is there unless the user side removed a dead target's; either way it is gone now.
-    if let Err(error) = INFLIGHT.remove(&tid) {
+    if let Err(error) = INFLIGHT.remove(tid) {
         aya_log_ebpf::debug!(ctx, "thread {} could not be removed: {}", tid, error);
     }
 }
@@ -271,7 +284,7 @@ fn add(slot: *mut WaitSum, duration: u64, run_queue: u64) {
 /// A thread is woken: by whom, and when.
 #[inline(always)]
 pub fn woken<C: StackIdContext>(ctx: &C, control: &Control, tid: u32) {
-    let Some(entry) = INFLIGHT.get_ptr_mut(&tid) else {
+    let Some(entry) = INFLIGHT.get_ptr_mut(tid) else {
         return;
     };
     // SAFETY: the waiter sleeps, so only wakers touch the entry, and the first one wins.

@@ -5,13 +5,18 @@ pub mod census_names;
 pub mod doctor;
 pub mod launch;
 pub mod naming;
+pub mod open_waits;
 pub mod ps;
 pub mod session;
 pub mod stacks;
+pub mod state;
 pub mod target;
+pub mod target_config;
 pub mod view;
+pub mod watch;
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -24,13 +29,14 @@ use crate::export::dto::Report;
 use crate::export::report;
 use crate::export::sink::{Sink, Written};
 use crate::model::Pid;
+use crate::model::transport::Transport;
 use crate::probes::attach::AttachError;
-use crate::probes::object::Transport;
 use crate::probes::spec::Tier;
 use crate::resolve::processes;
 use crate::resolve::symbols::{ModuleSymbolsFactory, Symbolizer, SymbolizerConfig, go_symbols};
 use crate::sys::kernel::KernelFacts;
 use crate::sys::process::ProcessError;
+use crate::sys::usage;
 
 /// Chooses how records travel: `ring` or `perf`. For tests of the fallback.
 const TRANSPORT_VARIABLE: &str = "OBSERVER_TRANSPORT";
@@ -88,6 +94,7 @@ fn start_log(cli: &Cli) {
     let _already = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .without_time()
         .try_init()
@@ -160,7 +167,6 @@ fn options(args: &ReportArgs, verbose: u8) -> Result<Options, UsageError> {
         duration: Some(args.duration),
         interval: args.interval,
         min_ns: args.min_us * 1000,
-        user_stacks: !args.kernel_stacks,
         kernel_stacks: !args.user_stacks,
         tier: Tier::Sched,
         transport,
@@ -184,6 +190,11 @@ fn plugins() -> Vec<ModuleSymbolsFactory> {
 fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let options = options(args, verbose)?;
+    if !usage::in_initial_pid_namespace() {
+        anyhow::bail!(
+            "observer runs in a pid namespace of its own, where the kernel's process ids are not the ones it sees: run it in the host's (docker run --pid=host, Kubernetes hostPID: true)"
+        );
+    }
     let sink = Sink::new(args.output.as_deref());
     sink.check()?;
     let format = report::format(args.format)
@@ -192,7 +203,8 @@ fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
         .enable_all()
         .build()
         .context("the event loop could not be started")?;
-    let facts = KernelFacts::read();
+    // The kernel's type information takes some ten milliseconds to read: beside the targets.
+    let facts = std::thread::spawn(KernelFacts::read);
     let launched = launch::Launched::start(&args.cmd)?;
     let pids: Vec<Pid> = args
         .pids
@@ -207,7 +219,22 @@ fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
         .map(|path| path.display().to_string())
         .collect();
     let processes = processes::select(&pids, &args.comm, &exes)?;
-    let targets: Vec<Target> = processes.into_iter().map(Target::inspect).collect();
+    let own = launched.as_ref().map(|launched| launched.pid);
+    let targets: Vec<Target> = processes
+        .into_iter()
+        .map(|process| {
+            if Some(process.id.pid) == own {
+                Target::before_exec(process)
+            } else {
+                Target::inspect(process)
+            }
+        })
+        .collect();
+    tracing::debug!(ms = started.elapsed().as_millis(), "targets inspected");
+    let facts = facts
+        .join()
+        .map_err(|_| anyhow::anyhow!("reading the kernel's facts failed"))?;
+    tracing::debug!(ms = started.elapsed().as_millis(), "kernel facts read");
     let config = SymbolizerConfig {
         plugins: plugins(),
         ..SymbolizerConfig::default()
@@ -219,7 +246,7 @@ fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
             .iter()
             .map(|t| t.process.id.pid.to_string())
             .collect();
-        let session = Session::start(targets, &facts, options, symbolizer)?;
+        let session = Session::start(targets, own, &facts, options, symbolizer)?;
         if let Some(launched) = launched {
             launched.release()?;
         }

@@ -4,11 +4,13 @@ mod bench;
 mod build_ebpf;
 mod demo;
 mod failure;
+mod go_matrix;
 mod process;
 mod project;
 mod service;
 mod test;
 mod tidy;
+mod tokio_matrix;
 mod ui;
 
 use std::process::ExitCode;
@@ -33,6 +35,16 @@ enum Task {
     Demo(demo::Args),
     /// Measure what observing costs.
     Bench(bench::Args),
+    /// Check the Go readers against Go versions and ways to build.
+    GoMatrix {
+        /// What to narrow it to.
+        narrow: Vec<String>,
+    },
+    /// Check the tokio reader against tokio versions, build profiles and runtime flavours.
+    TokioMatrix {
+        /// Versions (1.40) and profiles (release, fat, ...) to narrow it.
+        narrow: Vec<String>,
+    },
     /// Check the architecture's invariants and the house rules.
     Tidy,
 }
@@ -50,6 +62,8 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&project, &args),
         Task::Demo(args) => demo::run(&project, &args),
         Task::Bench(args) => bench::run(&project, &args),
+        Task::GoMatrix { narrow } => go_matrix::run(&narrow),
+        Task::TokioMatrix { narrow } => tokio_matrix::run(&narrow),
         Task::Tidy => tidy::run(&project),
     };
     match result {

@@ -1,6 +1,6 @@
 //! `cargo xtask tokio-matrix`: the tokio reader against every tokio version, build profile and runtime
 //! flavour that docs/tokio.md promises. Builds the fixture once per version and profile, then lets the
-//! ignored test `tokio_live::matrix` watch each program and print one row.
+//! ignored test `tokio::live_tests::matrix` watch each program and print one row.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -19,8 +19,16 @@ const PROFILES: [&str; 4] = ["release", "fat", "stripped", "frame-pointers"];
 /// When a fixture does not build or a row fails.
 pub fn run(args: &[String]) -> anyhow::Result<()> {
     let chosen = |all: &[&'static str]| -> Vec<&'static str> {
-        let named: Vec<_> = all.iter().copied().filter(|a| args.iter().any(|x| x == a)).collect();
-        if named.is_empty() { all.to_vec() } else { named }
+        let named: Vec<_> = all
+            .iter()
+            .copied()
+            .filter(|a| args.iter().any(|x| x == a))
+            .collect();
+        if named.is_empty() {
+            all.to_vec()
+        } else {
+            named
+        }
     };
     if let Some(unknown) = args
         .iter()
@@ -28,7 +36,9 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     {
         bail!("unknown version or profile {unknown}: versions {VERSIONS:?}, profiles {PROFILES:?}");
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()?;
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| root.join("target"), PathBuf::from)
         .join("tokio-matrix");
@@ -44,7 +54,15 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     let list = target.join("programs");
     std::fs::write(&list, programs)?;
     let status = Command::new(env!("CARGO"))
-        .args(["test", "-q", "-p", "observer", "--lib", "tokio_live::matrix", "--"])
+        .args([
+            "test",
+            "-q",
+            "-p",
+            "observer",
+            "--lib",
+            "tokio::live_tests::matrix",
+            "--",
+        ])
         .args(["--ignored", "--nocapture"])
         .env("OBSERVER_TOKIO_PROGRAMS", &list)
         .current_dir(&root)
@@ -73,7 +91,10 @@ fn write_manifest(root: &Path, target: &Path, version: &str) -> anyhow::Result<P
     let directory = target.join("manifests").join(version);
     std::fs::create_dir_all(&directory)?;
     let path = directory.join("Cargo.toml");
-    let bin = format!("\n[[bin]]\nname = \"tokio-fixture\"\npath = \"{}\"\n", main.display());
+    let bin = format!(
+        "\n[[bin]]\nname = \"tokio-fixture\"\npath = \"{}\"\n",
+        main.display()
+    );
     std::fs::write(&path, text + &bin)?;
     Ok(path)
 }

@@ -25,8 +25,8 @@ pub struct InFlight {
     pub waker: Waker,
     /// `WAIT_*` flags.
     pub flags: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// Id of the kernel stack in the stack map, when it was sampled; else `NO_STACK`.
+    pub kernel_stack: i32,
 }
 
 const _: () = assert!(size_of::<InFlight>() == 56 + 16 + 48 + 24 + 32 + 8);

@@ -2,6 +2,7 @@
 
 use crate::header::Header;
 use crate::pod;
+use crate::task::Task;
 
 /// Bytes of the stack that are copied at most.
 pub const STACK_BYTES: usize = 16384;
@@ -30,11 +31,13 @@ pub struct UserStackHead {
     pub class: u32,
     /// Id of the same stack as walked by frame pointers, or `NO_STACK`.
     pub user_stack: i32,
-    /// Always 0.
-    pub pad: u32,
+    /// Id of the kernel stack, or `NO_STACK`.
+    pub kernel_stack: i32,
+    /// Who waits.
+    pub task: Task,
 }
 
-const _: () = assert!(size_of::<UserStackHead>() == 80);
+const _: () = assert!(size_of::<UserStackHead>() == 96);
 pod!(UserStackHead);
 
 /// The record.
@@ -47,5 +50,5 @@ pub struct UserStackRecord {
     pub bytes: [u8; STACK_BYTES],
 }
 
-const _: () = assert!(size_of::<UserStackRecord>() == 80 + STACK_BYTES);
+const _: () = assert!(size_of::<UserStackRecord>() == 96 + STACK_BYTES);
 pod!(UserStackRecord);

@@ -47,8 +47,6 @@ pub struct WaitKey {
     pub syscall: i32,
     /// Id in the stack map or [`NO_STACK`].
     pub user_stack: i32,
-    /// Id in the stack map or [`NO_STACK`].
-    pub kernel_stack: i32,
     /// `CLASS_*`.
     pub class: u8,
     /// `WAIT_*` flags that matter for grouping (seeded).
@@ -56,7 +54,7 @@ pub struct WaitKey {
     /// 1: the tasks of many rows were folded into this one for want of room.
     pub folded: u8,
     /// Always 0.
-    pub pad: u8,
+    pub pad: [u8; 5],
 }
 
 const _: () = assert!(size_of::<WaitKey>() == 56);
@@ -131,7 +129,7 @@ pub const fn bucket_floor(bucket: usize) -> u64 {
     if bucket == 0 {
         return 0;
     }
-    let log = (bucket + 1) / 2;
+    let log = bucket.div_ceil(2);
     let half = (bucket + 1) % 2;
     ((2 + half as u64) << (log - 1)) << 9
 }
@@ -183,9 +181,13 @@ pub struct WaitRecord {
     pub args: [u64; 6],
     /// Who ended it.
     pub waker: Waker,
+    /// Id of the kernel stack in the stack map, when it was sampled; else [`NO_STACK`].
+    pub kernel_stack: i32,
+    /// Always 0.
+    pub pad: u32,
 }
 
-const _: () = assert!(size_of::<WaitRecord>() == 24 + 56 + 16 + 48 + 32);
+const _: () = assert!(size_of::<WaitRecord>() == 24 + 56 + 16 + 48 + 32 + 8);
 pod!(WaitRecord);
 
 #[cfg(test)]

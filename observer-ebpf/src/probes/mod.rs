@@ -7,4 +7,4 @@ mod switch;
 mod user_stack;
 mod wakeup;
 
-pub use user_stack::copy_user_stack;
+pub use user_stack::{copy_user_stack, may_sample};

@@ -5,7 +5,7 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_EXIST;
 use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint, tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext, TracePointContext};
-use observer_common::config::TargetConfig;
+use observer_common::config::{TARGET_COPY_STACKS, TargetConfig};
 use observer_common::counters::Counter;
 use observer_common::events::process::ProcessRecord;
 use observer_common::kind::Kind;
@@ -59,12 +59,13 @@ fn send<C: EbpfContext>(ctx: &C, kind: Kind, ids: (u32, u32), child: u32) {
         child,
         pad: 0,
     };
-    if !emit::send(ctx, &record) {
+    if !emit::send(ctx, &record, true) {
         emit::count(Counter::LostProcessRecord);
     }
 }
 
-/// The new program is not the one whose offsets we hold: threads only, until the user side knows.
+/// The new program is not the one whose offsets we hold: threads only, with
+/// copied stacks, which suit every program, until the user side knows.
 #[inline(always)]
 fn try_exec<C: EbpfContext>(ctx: &C) {
     let ids = filter::current_ids();
@@ -72,7 +73,11 @@ fn try_exec<C: EbpfContext>(ctx: &C) {
         return;
     }
     // It fails when the user side has just removed the target: then there is nothing to reset.
-    let _ = TARGETS.insert(&ids.0, &TargetConfig::default(), BPF_EXIST as u64);
+    let config = &TargetConfig {
+        flags: TARGET_COPY_STACKS,
+        ..TargetConfig::default()
+    };
+    let _ = TARGETS.insert(ids.0, config, BPF_EXIST as u64);
     aya_log_ebpf::debug!(ctx, "target {} called exec", ids.0);
     send(ctx, Kind::Exec, ids, 0);
 }

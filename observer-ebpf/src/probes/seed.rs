@@ -4,6 +4,7 @@
 use aya_ebpf::bindings::{BPF_NOEXIST, seq_file, task_struct};
 use aya_ebpf::helpers::generated::{bpf_get_task_stack, bpf_seq_write};
 use observer_common::counters::Counter;
+use observer_common::events::inflight::InFlight;
 use observer_common::events::seed::{SEED_FRAMES, Seed};
 use observer_common::events::wait::{CLASS_UNKNOWN, WAIT_SEEDED};
 use observer_common::task::{TASK_THREAD, Task};
@@ -52,14 +53,14 @@ fn try_seed(ctx: *mut TaskIterContext) -> Option<()> {
         return None;
     }
     let now = emit::now();
-    let mut entry = waits::blank(tgid, CLASS_UNKNOWN, now);
+    let entry = &mut waits::blank(tgid, CLASS_UNKNOWN, now);
     entry.key.task = Task {
         id: tid as u64,
         kind: TASK_THREAD,
         ..Task::default()
     };
     entry.flags = WAIT_SEEDED as u32;
-    waits::describe(&mut entry, kernel::user_registers(task), state);
+    waits::describe(entry, kernel::user_registers(task), state);
     let seed = SEED_SCRATCH.get_ptr_mut(0)?;
     // SAFETY: points into a per-CPU map value that only this program uses; a second iterator on the
     // same CPU could only mix up the details of two seeds, and observer runs one.
@@ -95,13 +96,14 @@ fn try_seed(ctx: *mut TaskIterContext) -> Option<()> {
     if full {
         return None;
     }
-    if INFLIGHT.insert(&tid, &entry, BPF_NOEXIST as u64).is_err() {
+    let entry: &InFlight = entry;
+    if INFLIGHT.insert(tid, entry, BPF_NOEXIST as u64).is_err() {
         // It blocked again meanwhile and is known, or there is no room.
         return None;
     }
     // If it ran between the look and the insertion, its end was not seen: take the entry back.
     if kernel::on_cpu(address)? != 0 || kernel::state_of(address)? & TASK_SLEEPS == 0 {
-        let _ = INFLIGHT.remove(&tid);
+        let _ = INFLIGHT.remove(tid);
         return None;
     }
     emit::count(Counter::Seen);

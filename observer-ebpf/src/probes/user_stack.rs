@@ -2,7 +2,9 @@
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::programs::tracing::StackIdContext;
-use observer_common::config::{CONTROL_NO_USER_STACKS, Control};
+use observer_common::config::{
+    CONTROL_NO_USER_STACKS, Control, TARGET_NO_FRAME_POINTERS, TargetConfig,
+};
 use observer_common::counters::Counter;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::user_stack::{
@@ -24,10 +26,6 @@ pub fn copy_user_stack<C: StackIdContext>(
     if control.flags & CONTROL_NO_USER_STACKS != 0 || entry.user_sp == 0 {
         return false;
     }
-    if !take_from_budget() {
-        count(Counter::StackCopyBudget);
-        return false;
-    }
     let head = UserStackHead {
         header: emit::header::<UserStackRecord>(Kind::UserStack, entry.key.tgid, tid, entry.start),
         ip: entry.user_ip,
@@ -38,7 +36,8 @@ pub fn copy_user_stack<C: StackIdContext>(
         syscall: entry.key.syscall,
         class: entry.key.class as u32,
         user_stack: entry.key.user_stack,
-        pad: 0,
+        kernel_stack: entry.kernel_stack,
+        task: entry.key.task,
     };
     let sent = send(ctx, head);
     if !sent {
@@ -47,15 +46,20 @@ pub fn copy_user_stack<C: StackIdContext>(
     sent
 }
 
-/// The budget is a bound, not a count: two CPUs may take the same unit.
+/// Whether this wait may be sampled (kernel stack, copy of the user stack); counted when not. The
+/// budget is a bound, not a count: two CPUs may take the same unit.
 #[inline(always)]
-fn take_from_budget() -> bool {
+pub fn may_sample(target: &TargetConfig) -> bool {
     let Some(control) = CONTROL.get_ptr_mut(0) else {
         return false;
     };
     // SAFETY: points into a map value.
-    let left = unsafe { &mut (*control).stack_copies };
+    let left = unsafe { &mut (*control).samples };
     if *left == 0 {
+        // With frame pointers every wait has its own stack all the same.
+        if target.flags & TARGET_NO_FRAME_POINTERS != 0 {
+            count(Counter::NotSampled);
+        }
         return false;
     }
     *left -= 1;
@@ -93,7 +97,7 @@ fn send<C: StackIdContext>(_ctx: &C, head: UserStackHead) -> bool {
         return false;
     };
     fill(entry.as_mut_ptr(), head);
-    entry.submit(0);
+    entry.submit(emit::wake_flags(false));
     true
 }
 

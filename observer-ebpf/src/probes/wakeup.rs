@@ -1,5 +1,5 @@
-//! Wake-ups. sched_waking runs on the waker's CPU, in its context; sched_wakeup, the fallback, can
-//! run on the woken thread's CPU, where the running thread is not the waker.
+//! Wake-ups. sched_waking runs on the waker's CPU, in its context; sched_wakeup, which others use,
+//! can run on the woken thread's CPU, where the running thread is not the waker.
 //! Hook contract: tp_btf and raw: (struct task_struct *p); tracepoint: field pid.
 
 use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint, tracepoint};
@@ -13,15 +13,19 @@ use crate::{emit, filter, kernel, waits};
 
 #[btf_tracepoint(function = "sched_waking")]
 pub fn sched_waking_btf(ctx: BtfTracePointContext) -> i32 {
-    let tid = kernel::tid_of(ctx.arg::<u64>(0));
-    try_waking(&ctx, tid);
+    let task = ctx.arg::<u64>(0);
+    if kernel::typed_tgid_of(task).is_some_and(filter::is_target) {
+        try_waking(&ctx, kernel::typed_tid_of(task));
+    }
     0
 }
 
 #[raw_tracepoint(tracepoint = "sched_waking")]
 pub fn sched_waking_raw(ctx: RawTracePointContext) -> i32 {
-    let tid = kernel::tid_of(ctx.arg::<u64>(0));
-    try_waking(&ctx, tid);
+    let task = ctx.arg::<u64>(0);
+    if kernel::tgid_of(task).is_some_and(filter::is_target) {
+        try_waking(&ctx, kernel::tid_of(task));
+    }
     0
 }
 

@@ -1,8 +1,6 @@
 //! Merging tallies and reading quantiles off their buckets.
 
-use observer_common::events::wait::{bucket_floor, bucket_of};
-
-use crate::model::event::{BUCKETS, Tally};
+use crate::model::event::{BUCKETS, Tally, bucket_floor, bucket_of};
 
 impl Tally {
     /// Adds one wait.

@@ -38,17 +38,21 @@ pub struct Row {
     pub open_lower_bound: bool,
     /// Waits whose own user stack was unwound, by stack.
     pub unwound: HashMap<StackId, Tally>,
+    /// Kernel stacks that were sampled for its waits, by id in the kernel's stack map, with counts.
+    pub kernel_stacks: HashMap<u32, u64>,
     /// Who ended waits, with counts.
     pub wakers: HashMap<WakerKey, u64>,
     /// Wake-ups by wakers that found no room above.
     pub other_wakers: u64,
 }
 
-/// What a stack sample stands for: waits of one process in one syscall, from one instruction.
+/// What a stack sample stands for: waits of one task in one syscall, from one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SampleKey {
     /// The process.
     pub pid: Pid,
+    /// Who waits.
+    pub identity: Identity,
     /// Why.
     pub class: WaitClass,
     /// File descriptor or futex address.
@@ -59,11 +63,55 @@ pub struct SampleKey {
     pub user_stack: Option<u32>,
 }
 
+impl SampleKey {
+    /// The samples that belong to a row.
+    fn of(key: &WaitKey) -> Self {
+        Self {
+            pid: key.pid,
+            identity: key.identity,
+            class: key.class,
+            subject: key.subject,
+            user_ip: key.user_ip,
+            user_stack: key.user_stack,
+        }
+    }
+
+    /// The same for all tasks of the process.
+    fn of_all_tasks(self) -> Self {
+        Self {
+            identity: Identity::Folded,
+            ..self
+        }
+    }
+}
+
+/// Stacks that were sampled under one key.
+#[derive(Debug, Clone, Default)]
+pub struct Sampled {
+    /// User stacks with counts.
+    pub user: HashMap<StackId, u64>,
+    /// Kernel stacks, by id in the kernel's stack map, with counts.
+    pub kernel: HashMap<u32, u64>,
+}
+
+impl Sampled {
+    fn add(&mut self, user: StackId, kernel: Option<u32>) {
+        if self.user.len() < MAX_STACKS || self.user.contains_key(&user) {
+            *self.user.entry(user).or_default() += 1;
+        }
+        if let Some(kernel) = kernel
+            && (self.kernel.len() < MAX_STACKS || self.kernel.contains_key(&kernel))
+        {
+            *self.kernel.entry(kernel).or_default() += 1;
+        }
+    }
+}
+
 /// The sums of a session.
 #[derive(Debug, Default)]
 pub struct Ledger {
     rows: HashMap<WaitKey, Row>,
-    samples: HashMap<SampleKey, HashMap<StackId, u64>>,
+    samples: HashMap<SampleKey, Sampled>,
 }
 
 impl Ledger {
@@ -82,10 +130,10 @@ impl Ledger {
         waker: Option<WakerKey>,
     ) {
         let row = self.rows.entry(key).or_default();
-        if let Some(stack) = unwound {
-            if row.unwound.len() < MAX_STACKS || row.unwound.contains_key(&stack) {
-                row.unwound.entry(stack).or_default().add(ns, run_queue_ns);
-            }
+        if let Some(stack) = unwound
+            && (row.unwound.len() < MAX_STACKS || row.unwound.contains_key(&stack))
+        {
+            row.unwound.entry(stack).or_default().add(ns, run_queue_ns);
         }
         if let Some(waker) = waker {
             if row.wakers.len() < MAX_WAKERS || row.wakers.contains_key(&waker) {
@@ -110,12 +158,27 @@ impl Ledger {
         }
     }
 
-    /// Counts an unwound stack of a wait that may be too short to be sent by itself.
-    pub fn add_sample(&mut self, key: SampleKey, stack: StackId) {
-        let stacks = self.samples.entry(key).or_default();
-        if stacks.len() < MAX_STACKS || stacks.contains_key(&stack) {
-            *stacks.entry(stack).or_default() += 1;
+    /// Counts the stacks of one wait, which may be too short to be sent by itself.
+    pub fn add_sample(&mut self, key: SampleKey, user: StackId, kernel: Option<u32>) {
+        self.samples.entry(key).or_default().add(user, kernel);
+        self.samples
+            .entry(key.of_all_tasks())
+            .or_default()
+            .add(user, kernel);
+    }
+
+    /// Counts the kernel stack of a wait that has a row.
+    pub fn add_kernel_stack(&mut self, key: WaitKey, kernel: u32) {
+        let stacks = &mut self.rows.entry(key).or_default().kernel_stacks;
+        if stacks.len() < MAX_STACKS || stacks.contains_key(&kernel) {
+            *stacks.entry(kernel).or_default() += 1;
         }
+    }
+
+    /// Drops the waits of a process.
+    pub fn forget(&mut self, pid: Pid) {
+        self.rows.retain(|key, _| key.pid != pid);
+        self.samples.retain(|key, _| key.pid != pid);
     }
 
     /// All rows.
@@ -123,15 +186,21 @@ impl Ledger {
         self.rows.iter()
     }
 
-    /// Stacks that were sampled for waits like this one, with counts.
-    pub fn samples(&self, key: &WaitKey) -> Option<&HashMap<StackId, u64>> {
-        self.samples.get(&SampleKey {
-            pid: key.pid,
-            class: key.class,
-            subject: key.subject,
-            user_ip: key.user_ip,
-            user_stack: key.user_stack,
-        })
+    /// Stacks that were sampled for waits of the same task at the same place.
+    pub fn samples(&self, key: &WaitKey) -> Option<&Sampled> {
+        self.samples.get(&SampleKey::of(key))
+    }
+
+    /// The same for all tasks of the process.
+    pub fn samples_of_all_tasks(&self, key: &WaitKey) -> Option<&Sampled> {
+        self.samples.get(&SampleKey::of(key).of_all_tasks())
+    }
+
+    /// Kernel stacks, by id in the kernel's stack map.
+    pub fn kernel_stacks(&self) -> std::collections::HashSet<u32> {
+        let rows = self.rows.values().flat_map(|row| row.kernel_stacks.keys());
+        let samples = self.samples.values().flat_map(|s| s.kernel.keys());
+        rows.chain(samples).copied().collect()
     }
 
     /// Stacks of wakers, by process and id in the kernel's stack map.

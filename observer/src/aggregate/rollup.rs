@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::ledger::{Ledger, Row, WakerKey};
+use super::describe;
+use super::ledger::{Ledger, Row};
 use crate::model::cause::Cause;
-use crate::model::event::{Identity, Tally, WaitClass, WaitKey, WakerContext};
+use crate::model::event::{Identity, Tally, WaitClass, WaitKey};
 use crate::model::names::{Names, cause_of};
 use crate::model::stacks::StackId;
-use crate::model::task::{Legality, TaskKind, TaskRef};
+use crate::model::task::{Legality, TaskRef};
 use crate::model::view::{Blocking, CauseShare, TaskShare, Unfinished, Waker};
 use crate::model::{Frame, FrameKind, Known, Reason, Resource, syscall};
 
@@ -31,6 +32,9 @@ pub struct Rollup {
     pub tasks_seen: HashMap<usize, u64>,
 }
 
+/// Function, file and line.
+type SiteName = (Option<String>, Option<String>, Option<u32>);
+
 /// What makes two rows one entry.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Place {
@@ -39,7 +43,7 @@ struct Place {
     nr: Option<u32>,
     legality: Legality,
     /// Function and line, or why they are not known.
-    site: Result<(Option<String>, Option<String>, Option<u32>), Reason>,
+    site: Result<SiteName, Reason>,
     kind: Option<&'static str>,
     path: Option<String>,
     peer: Option<String>,
@@ -68,8 +72,8 @@ struct Part {
 }
 
 /// Splits a row by user stack: those that were unwound for its own waits; the rest goes to the stack
-/// that was sampled most for the same syscall, subject and place, or to the one walked by frame
-/// pointers.
+/// that was seen most for the same task at the same place, or to the one walked by frame pointers,
+/// or to the only one that any task of the process was seen with there. Otherwise it is not known.
 fn parts(key: &WaitKey, row: &Row, ledger: &Ledger, names: &dyn Names) -> Vec<Part> {
     let walked = key
         .user_stack
@@ -86,17 +90,14 @@ fn parts(key: &WaitKey, row: &Row, ledger: &Ledger, names: &dyn Names) -> Vec<Pa
     if rest.count == 0 {
         return parts;
     }
-    let usual = ledger
-        .samples(key)
-        .and_then(|samples| samples.iter().max_by_key(|(stack, n)| (**n, **stack)))
-        .map(|(stack, _)| *stack)
-        .or_else(|| {
-            row.unwound
-                .iter()
-                .max_by_key(|(stack, t)| (t.count, **stack))
-                .map(|(stack, _)| *stack)
-        })
-        .or(walked);
+    let own = row
+        .unwound
+        .iter()
+        .map(|(stack, tally)| (*stack, tally.count));
+    let sampled = ledger.samples(key).into_iter().flat_map(|s| &s.user);
+    let usual = most(own.chain(sampled.map(|(stack, n)| (*stack, *n))))
+        .or(walked)
+        .or_else(|| only_one(ledger.samples_of_all_tasks(key)?.user.keys()));
     match parts
         .iter_mut()
         .find(|part| part.user == usual && usual.is_some())
@@ -110,11 +111,35 @@ fn parts(key: &WaitKey, row: &Row, ledger: &Ledger, names: &dyn Names) -> Vec<Pa
     parts
 }
 
+/// The key with the largest count; among equals the first in order.
+fn most<K: Copy + Ord>(counts: impl Iterator<Item = (K, u64)>) -> Option<K> {
+    counts
+        .max_by(|a, b| a.1.cmp(&b.1).then(b.0.cmp(&a.0)))
+        .map(|(key, _)| key)
+}
+
+fn only_one<'a>(mut stacks: impl ExactSizeIterator<Item = &'a StackId>) -> Option<StackId> {
+    (stacks.len() == 1)
+        .then(|| stacks.next().copied())
+        .flatten()
+}
+
+/// The kernel stack to show for a row: the one that was sampled most.
+fn kernel_stack(key: &WaitKey, row: &Row, ledger: &Ledger, names: &dyn Names) -> Option<StackId> {
+    let count = |counts: &HashMap<u32, u64>| most(counts.iter().map(|(id, n)| (*id, *n)));
+    count(&row.kernel_stacks)
+        .or_else(|| count(&ledger.samples(key)?.kernel))
+        .or_else(|| count(&ledger.samples_of_all_tasks(key)?.kernel))
+        .and_then(|id| names.kernel_side_stack(None, id))
+}
+
 fn no_stack_reason(key: &WaitKey) -> Reason {
     if key.seeded {
         Reason::new("the stack of a wait from before the observation could not be read")
     } else if key.user_ip != 0 {
-        Reason::new("no user stack of this wait was copied")
+        Reason::new(
+            "no stack of these waits was sampled, and other tasks wait in the same syscall at several places",
+        )
     } else if matches!(key.class, WaitClass::RunQueue) {
         Reason::new("no stack is taken for threads that are ready to run")
     } else {
@@ -146,7 +171,14 @@ pub fn roll_up(ledger: &Ledger, names: &dyn Names) -> Rollup {
         if row.tally.count == 0 {
             continue;
         }
-        add_row(key, row, ledger, names, target, &mut entries);
+        add_row(
+            key,
+            row,
+            ledger,
+            names,
+            target,
+            (&mut entries, &mut rollup.idle_ns),
+        );
     }
     rollup.tasks_seen = tasks
         .into_iter()
@@ -154,7 +186,7 @@ pub fn roll_up(ledger: &Ledger, names: &dyn Names) -> Rollup {
         .collect();
     rollup.blocking = entries
         .into_iter()
-        .map(|(place, entry)| finish(place, entry, names))
+        .map(|(place, entry)| finish(&place, entry, names))
         .collect();
     rollup.blocking.sort_by(|a, b| {
         b.total_ns
@@ -177,18 +209,20 @@ fn add_row(
     ledger: &Ledger,
     names: &dyn Names,
     target: usize,
-    entries: &mut HashMap<Place, Entry>,
+    (entries, idle_ns): (&mut HashMap<Place, Entry>, &mut u64),
 ) {
     let resource = names.resource(key.pid, key.class, key.subject);
     let cause = cause_of(key.class, resource.as_ref());
-    let kernel = key
-        .kernel_stack
-        .and_then(|id| names.kernel_side_stack(None, id));
+    let kernel = kernel_stack(key, row, ledger, names);
     let nr = match key.class {
         WaitClass::Syscall(nr) => Some(nr),
         _ => None,
     };
     for part in parts(key, row, ledger, names) {
+        if part.user.is_some_and(|stack| rests(stack, names)) {
+            *idle_ns += part.tally.total_ns;
+            continue;
+        }
         let site = match part.user {
             Some(stack) => names.site(stack),
             None => Known::Unknown(no_stack_reason(key)),
@@ -242,33 +276,32 @@ fn add_row(
         }
         // Open waits and wakers are kept per row: they go to the row's first part.
         if part.user == first_user(key, row, ledger, names) {
-            add_shared(entry, row, names);
+            add_shared(entry, row, cause, names);
         }
     }
 }
 
 /// The part that a row's open waits and wakers are shown with: the one with the most time.
-fn first_user(
-    key: &WaitKey,
-    row: &Row,
-    ledger: &Ledger,
-    names: &dyn Names,
-) -> Option<StackId> {
+fn first_user(key: &WaitKey, row: &Row, ledger: &Ledger, names: &dyn Names) -> Option<StackId> {
     row.unwound
         .iter()
         .max_by_key(|(stack, t)| (t.total_ns, **stack))
         .map(|(stack, _)| *stack)
-        .or_else(|| parts(key, row, ledger, names).first().and_then(|part| part.user))
+        .or_else(|| {
+            parts(key, row, ledger, names)
+                .first()
+                .and_then(|part| part.user)
+        })
 }
 
-fn add_shared(entry: &mut Entry, row: &Row, names: &dyn Names) {
+fn add_shared(entry: &mut Entry, row: &Row, cause: Cause, names: &dyn Names) {
     entry.open.count += row.open;
     if row.open > 0 && row.oldest_open_ns >= entry.open.oldest_ns {
         entry.open.oldest_ns = row.oldest_open_ns;
         entry.open.lower_bound = row.open_lower_bound;
     }
     for (waker, count) in &row.wakers {
-        let described = describe_waker(waker, names);
+        let described = describe::waker(waker, cause, names);
         *entry.wakers.entry(described).or_default() += count;
     }
     if row.other_wakers > 0 {
@@ -277,6 +310,15 @@ fn add_shared(entry: &mut Entry, row: &Row, names: &dyn Names) {
             .entry(("other wakers".to_owned(), None))
             .or_default() += row.other_wakers;
     }
+}
+
+/// The goroutine that waits for signals on behalf of package os/signal: it blocks in the kernel for
+/// as long as none comes, by design (Go `src/runtime/sigqueue.go`, signal_recv).
+fn rests(stack: StackId, names: &dyn Names) -> bool {
+    names
+        .frames(stack)
+        .iter()
+        .any(|frame| frame.function.as_deref() == Some("os/signal.signal_recv"))
 }
 
 fn is_dns(stack: Option<StackId>, names: &dyn Names) -> bool {
@@ -307,61 +349,18 @@ fn service_peer(resource: &Resource) -> Option<String> {
 /// What two resources have in common; fields that differ are left out.
 fn common(a: Option<Resource>, b: Option<&Resource>) -> Option<Resource> {
     let (a, b) = (a?, b?);
-    fn same<T: PartialEq + Clone>(a: &Option<T>, b: &Option<T>) -> Option<T> {
-        if a == b { a.clone() } else { None }
+    fn same<T: PartialEq + Clone>(a: Option<&T>, b: Option<&T>) -> Option<T> {
+        if a == b { a.cloned() } else { None }
     }
     Some(Resource {
         kind: a.kind,
-        fd: same(&a.fd, &b.fd),
-        address: same(&a.address, &b.address),
-        local: same(&a.local, &b.local),
-        peer: same(&a.peer, &b.peer),
-        path: same(&a.path, &b.path),
-        state: same(&a.state, &b.state),
+        fd: same(a.fd.as_ref(), b.fd.as_ref()),
+        address: same(a.address.as_ref(), b.address.as_ref()),
+        local: same(a.local.as_ref(), b.local.as_ref()),
+        peer: same(a.peer.as_ref(), b.peer.as_ref()),
+        path: same(a.path.as_ref(), b.path.as_ref()),
+        state: same(a.state.as_ref(), b.state.as_ref()),
     })
-}
-
-/// A task for people: `goroutine 7`.
-pub fn describe_identity(identity: &Identity) -> String {
-    match identity {
-        Identity::Task(task) => match task.kind {
-            TaskKind::Goroutine => format!("goroutine {}", task.id),
-            TaskKind::TokioTask => format!("tokio task {}", task.id),
-            TaskKind::Thread => format!("thread {}", task.id),
-        },
-        Identity::Idle => "an idle runtime thread".to_owned(),
-        Identity::Unreadable | Identity::Mismatch => "an unknown task".to_owned(),
-        Identity::Folded => "other tasks".to_owned(),
-    }
-}
-
-fn describe_waker(waker: &WakerKey, names: &dyn Names) -> (String, Option<String>) {
-    let site = waker
-        .stack
-        .and_then(|id| names.kernel_side_stack(Some(waker.pid), id))
-        .and_then(|stack| names.site(stack).known().and_then(|f| f.function.clone()));
-    let name = || {
-        names
-            .process_name(waker.pid)
-            .unwrap_or_else(|| format!("pid {}", waker.pid))
-    };
-    let who = match (waker.context, &waker.identity) {
-        (WakerContext::Interrupt, _) => "timer, disk or network interrupt".to_owned(),
-        (WakerContext::SoftIrq, Some(identity)) => {
-            format!(
-                "network or timer work on the thread of {}",
-                describe_identity(identity)
-            )
-        }
-        (WakerContext::SoftIrq, None) if waker.pid.0 == 0 => {
-            "network or timer work on an idle CPU".to_owned()
-        }
-        (WakerContext::SoftIrq, None) => format!("network or timer work on a thread of {}", name()),
-        (_, Some(identity)) => describe_identity(identity),
-        (_, None) if waker.pid.0 == 0 => "the kernel, on an idle CPU".to_owned(),
-        (_, None) => name(),
-    };
-    (who, site)
 }
 
 fn legality_evidence(entry: &Entry) -> Option<String> {
@@ -382,7 +381,7 @@ fn legality_evidence(entry: &Entry) -> Option<String> {
     }
 }
 
-fn finish(place: Place, entry: Entry, names: &dyn Names) -> Blocking {
+fn finish(place: &Place, entry: Entry, names: &dyn Names) -> Blocking {
     let legality_evidence = legality_evidence(&entry);
     let mut stack = Vec::new();
     if let Some(((user, kernel), _)) = entry.stack {

@@ -1,12 +1,14 @@
 //! Samples a target's own list of tasks, on a thread of its own, so that records are never held up.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::session::Session;
+use super::target::Target;
 use crate::aggregate::census::CensusLedger;
-use crate::model::{Mono, Pid, Reason};
+use crate::model::{Known, Mono, Pid, Reason};
 use crate::runtimes::TaskCensus;
 use crate::sys::memory::ProcessMemory;
 use crate::sys::usage;
@@ -162,5 +164,69 @@ fn wait(shared: &Shared, until: Instant) {
             .wait_timeout(stop, left)
             .unwrap_or_else(PoisonError::into_inner)
             .0;
+    }
+}
+
+impl Session {
+    /// Starts to sample a target's own list of tasks, when its runtime keeps one.
+    pub(super) fn start_census(&mut self, index: usize) {
+        let Some(target) = self.targets.get(index) else {
+            return;
+        };
+        let pid = target.process.id.pid;
+        // One that was started for this session still is a copy of observer.
+        if self.samplers.contains_key(&pid)
+            || target.ended.is_some()
+            || self.state.launched == Some(pid)
+        {
+            return;
+        }
+        let census = match target.census() {
+            Known::Known(census) => census,
+            Known::Unknown(reason) => {
+                // Said with the target when it is the reason why no task is told apart.
+                tracing::debug!(pid = pid.0, %reason, "no census");
+                return;
+            }
+        };
+        match Sampler::start(pid, census) {
+            Ok(sampler) => drop(self.samplers.insert(pid, sampler)),
+            Err(error) => self.state.notes.push(format!(
+                "the task list of pid {pid} is not read: no thread for it ({error})"
+            )),
+        }
+    }
+
+    /// Another program runs in the process: its addresses mean nothing in the new one.
+    pub(super) fn restart_census(&mut self, pid: Pid) {
+        if self.samplers.remove(&pid).is_some() {
+            self.state.notes.push(format!(
+                "the task list of pid {pid} from before it called exec is left out"
+            ));
+        }
+        if let Some(index) = self.targets.iter().position(|t| t.process.id.pid == pid) {
+            self.start_census(index);
+        }
+    }
+
+    /// Waits for the last samples. What ended early or was left out goes to the notes.
+    pub(super) fn finish_censuses(&mut self, notes: &mut Vec<String>) -> HashMap<Pid, Sampled> {
+        let censuses: HashMap<Pid, Sampled> = std::mem::take(&mut self.samplers)
+            .into_iter()
+            .map(|(pid, sampler)| (pid, sampler.finish()))
+            .collect();
+        for (pid, sampled) in &censuses {
+            let exited = |t: &Target| t.process.id.pid == *pid && t.ended.is_some();
+            match &sampled.ended {
+                Some(reason) if !self.targets.iter().any(exited) => notes.push(format!(
+                    "the task list of pid {pid} was read {} times, and then no more: {reason}",
+                    sampled.ledger.samples()
+                )),
+                _ => {}
+            }
+            let left_out = sampled.ledger.left_out();
+            notes.extend(left_out.iter().map(|text| format!("pid {pid}: {text}")));
+        }
+        censuses
     }
 }

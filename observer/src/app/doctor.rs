@@ -1,9 +1,9 @@
 //! `observer doctor`: tries what a session would do, and says what works, why not, what to do.
 
 use crate::model::doctor::{Check, Diagnosis, Status};
+use crate::model::transport::Transport;
 use crate::model::{Known, Pid, Reason};
 use crate::probes::attach::{Kernel, LoadOptions};
-use crate::probes::object::Transport;
 use crate::probes::plan::{self, Facts};
 use crate::probes::settings;
 use crate::probes::spec::{Need, Tier};
@@ -18,7 +18,11 @@ use super::target::Target;
 /// What is wrong without each capability, for those that matter.
 const CAPABILITIES: &[(Capability, bool, &str)] = &[
     (Capability::Bpf, true, "kernel programs can not be loaded"),
-    (Capability::Perfmon, true, "kernel programs can not be attached"),
+    (
+        Capability::Perfmon,
+        true,
+        "kernel programs can not be attached",
+    ),
     (
         Capability::SysPtrace,
         false,
@@ -29,7 +33,11 @@ const CAPABILITIES: &[(Capability, bool, &str)] = &[
         false,
         "executables of other users may not be readable: no symbols of theirs",
     ),
-    (Capability::Syslog, false, "kernel functions may have no names"),
+    (
+        Capability::Syslog,
+        false,
+        "kernel functions may have no names",
+    ),
 ];
 
 fn check(group: &'static str, name: impl Into<String>, needed: bool) -> Check {
@@ -92,11 +100,20 @@ fn kernel_checks(facts: &KernelFacts) -> Vec<Check> {
             Reason::new("confidentiality mode: the kernel refuses to let programs read its memory"),
             "boot without lockdown=confidentiality",
         ),
-        Known::Known(mode) => Check { found: Some(mode.as_str().to_owned()), ..lockdown },
-        Known::Unknown(reason) => Check { found: Some(reason.to_string()), ..lockdown },
+        Known::Known(mode) => Check {
+            found: Some(mode.as_str().to_owned()),
+            ..lockdown
+        },
+        Known::Unknown(reason) => Check {
+            found: Some(reason.to_string()),
+            ..lockdown
+        },
     });
     let registers = check("kernel", "registers of blocked threads", false);
-    let since_5_15 = facts.version.known().is_some_and(|v| (v.major, v.minor) >= (5, 15));
+    let since_5_15 = facts
+        .version
+        .known()
+        .is_some_and(|v| (v.major, v.minor) >= (5, 15));
     checks.push(if since_5_15 {
         registers
     } else {
@@ -122,11 +139,25 @@ fn kernel_checks(facts: &KernelFacts) -> Vec<Check> {
         let row = check("kernel", name, false);
         checks.push(match known {
             None => row,
-            Some(reason) => {
-                bad(row, Status::Degraded, Reason::with(format!("{lost}: {reason}")), "")
-            }
+            Some(reason) => bad(
+                row,
+                Status::Degraded,
+                Reason::with(format!("{lost}: {reason}")),
+                "",
+            ),
         });
     }
+    let namespace = check("kernel", "pid namespace", true);
+    checks.push(if crate::sys::usage::in_initial_pid_namespace() {
+        namespace
+    } else {
+        bad(
+            namespace,
+            Status::Missing,
+            Reason::new("observer runs in one of its own: the kernel's process ids are other ones"),
+            "run it in the host's: docker run --pid=host, Kubernetes hostPID: true",
+        )
+    });
     let kernel_names = check("kernel", "kernel function names", false);
     checks.push(match facts.sysctls.kptr_restrict.known() {
         Some(level) if *level >= 2 => bad(
@@ -158,16 +189,20 @@ fn capability_checks(facts: &KernelFacts) -> Vec<Check> {
             let row = check("permission", capability.as_str(), *needed);
             let has = set.has(*capability)
                 || (set.has(Capability::SysAdmin)
-                    && matches!(capability, Capability::Bpf | Capability::Perfmon | Capability::Syslog));
+                    && matches!(
+                        capability,
+                        Capability::Bpf | Capability::Perfmon | Capability::Syslog
+                    ));
             if has {
                 row
             } else {
-                let cure = format!(
-                    "run as root, or: setcap {}+ep on the observer executable",
-                    capability.as_str().to_lowercase()
-                );
-                let status = if *needed { Status::Missing } else { Status::Degraded };
-                bad(row, status, Reason::new(lost), &cure)
+                let cure = "run as root, or: setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_syslog+ep observer";
+                let status = if *needed {
+                    Status::Missing
+                } else {
+                    Status::Degraded
+                };
+                bad(row, status, Reason::new(lost), cure)
             }
         })
         .collect()
@@ -176,14 +211,24 @@ fn capability_checks(facts: &KernelFacts) -> Vec<Check> {
 /// Loads and attaches every probe as a session would, and lets go of them again at once.
 fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
     let formats = TracepointFormats::read();
-    let config =
-        settings::kernel_config(facts, formats.as_ref().unwrap_or(&TracepointFormats::default()));
+    let config = settings::kernel_config(
+        facts,
+        formats.as_ref().unwrap_or(&TracepointFormats::default()),
+    );
     let mut checks = Vec::new();
     let mut loaded = None;
     for transport in [Transport::Ring, Transport::Perf] {
         let needed = loaded.is_none();
-        let row = check("probe", format!("record buffer: {}", transport.as_str()), needed);
-        let options = LoadOptions { transport, max_inflight: 1024, log_level: 0 };
+        let row = check(
+            "probe",
+            format!("record buffer: {}", transport.as_str()),
+            needed,
+        );
+        let options = LoadOptions {
+            transport,
+            max_inflight: 1024,
+            log_level: 0,
+        };
         match Kernel::load(&config, options) {
             Ok(kernel) => {
                 checks.push(row);
@@ -203,7 +248,9 @@ fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
             check.needed = false;
         }
     }
-    let Some(mut kernel) = loaded else { return checks };
+    let Some(mut kernel) = loaded else {
+        return checks;
+    };
     let plan = plan::plan(
         Tier::Sched,
         &Facts {
@@ -228,9 +275,10 @@ fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
         let needed = outcome.spec.need == Need::Required;
         let row = check("probe", outcome.spec.name, needed);
         checks.push(match (outcome.attached, outcome.degradation()) {
-            (Some(hook), _) if outcome.failed.is_empty() => {
-                Check { found: Some(hook.mechanism().to_owned()), ..row }
-            }
+            (Some(hook), _) if outcome.failed.is_empty() => Check {
+                found: Some(hook.mechanism().to_owned()),
+                ..row
+            },
             (Some(hook), _) => {
                 let why = outcome
                     .failed
@@ -245,7 +293,11 @@ fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
             }
             (None, why) => bad(
                 row,
-                if needed { Status::Missing } else { Status::Degraded },
+                if needed {
+                    Status::Missing
+                } else {
+                    Status::Degraded
+                },
                 Reason::with(why.unwrap_or_default()),
                 "",
             ),
@@ -261,7 +313,10 @@ fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
 fn target_checks(target: &Target) -> Vec<Check> {
     let mut checks = Vec::new();
     let runtime = check("target", "runtime", false);
-    let version = target.image.as_ref().and_then(|i| i.version().known().cloned());
+    let version = target
+        .image
+        .as_ref()
+        .and_then(|i| i.version().known().cloned());
     checks.push(Check {
         found: Some(match version {
             Some(version) => format!("{} {version}", target.runtime.as_str()),
@@ -271,11 +326,18 @@ fn target_checks(target: &Target) -> Vec<Check> {
     });
     let identity = check("target", "task identity", false);
     checks.push(match (&target.reader, target.runtime) {
-        (Known::Known(_), RuntimeKind::Go) => Check { found: Some("goroutines".to_owned()), ..identity },
-        (Known::Known(_), _) => Check { found: Some("tokio tasks".to_owned()), ..identity },
-        (Known::Unknown(_), RuntimeKind::Native) if target.degraded().is_none() => {
-            Check { found: Some("threads: no runtime with tasks".to_owned()), ..identity }
-        }
+        (Known::Known(_), RuntimeKind::Go) => Check {
+            found: Some("goroutines".to_owned()),
+            ..identity
+        },
+        (Known::Known(_), _) => Check {
+            found: Some("tokio tasks".to_owned()),
+            ..identity
+        },
+        (Known::Unknown(_), RuntimeKind::Native) if target.degraded().is_none() => Check {
+            found: Some("threads: no runtime with tasks".to_owned()),
+            ..identity
+        },
         (Known::Unknown(reason), _) => bad(
             identity,
             Status::Degraded,

@@ -99,8 +99,8 @@ impl Names for SessionNames<'_> {
             .borrow_mut()
             .entry(pid)
             .or_insert_with(|| {
-                let process = crate::sys::process::Process::open(pid).ok()?;
-                Some(format!("{} (pid {pid})", process.comm))
+                let name = crate::sys::usage::process_name(pid)?;
+                Some(format!("{name} (pid {pid})"))
             })
             .clone()
     }

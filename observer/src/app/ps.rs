@@ -40,7 +40,9 @@ fn row(process: Process) -> ProcessRow {
         (Known::Known(TaskReader::Go(_)), _) => (Sees::Goroutines, Vec::new()),
         (Known::Known(TaskReader::Tokio(_)), _) => (Sees::TokioTasks, Vec::new()),
         (_, Known::Unknown(reason)) => (Sees::Threads, vec![reason.clone()]),
-        (Known::Unknown(_), _) if target.runtime == RuntimeKind::Native => (Sees::Threads, Vec::new()),
+        (Known::Unknown(_), _) if target.runtime == RuntimeKind::Native => {
+            (Sees::Threads, Vec::new())
+        }
         (Known::Unknown(reason), _) => (Sees::Threads, vec![reason.clone()]),
     };
     ProcessRow {

@@ -4,40 +4,38 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use observer_common::config::{CONTROL_NO_KERNEL_STACKS, CONTROL_NO_USER_STACKS, Control};
+use observer_common::config::{CONTROL_NO_KERNEL_STACKS, Control};
 use observer_common::counters::COUNTERS;
 
 use super::census::{Sampled, Sampler};
 use super::stacks::Stacks;
+use super::state::State;
 use super::target::Target;
-use crate::aggregate::ledger::{Ledger, SampleKey, WakerKey};
+use super::watch::{forward_kernel_log, sleep_until, watch_exit};
+use crate::aggregate::ledger::Ledger;
 use crate::decode::{self, decode};
 use crate::intake::{BATCH, Source};
-use crate::model::event::{
-    Event, Identity, OpenWait, SeedEvent, UserStackEvent, WaitClass, WaitEvent, WaitKey,
-};
-use crate::model::stacks::StackId;
-use crate::model::syscall::{self, Subject};
-use crate::model::task::TaskKind;
-use crate::model::{Known, Mono, Pid, Tid};
-use crate::probes::attach::{Kernel, LoadOptions, Maps};
-use crate::probes::object::Transport;
+use crate::model::transport::Transport;
+use crate::model::{Known, Mono, Pid};
+use crate::probes::attach::{AttachError, Kernel, LoadOptions, Maps};
 use crate::probes::plan::{self, Facts};
 use crate::probes::settings;
 use crate::probes::spec::Tier;
 use crate::resolve::resources::FdTable;
 use crate::resolve::symbols::SymbolizerHandle;
-use crate::runtimes::reading::TaskRead;
 use crate::sys::kernel::KernelFacts;
 use crate::sys::tracefs::TracepointFormats;
 use crate::sys::usage;
 
-/// Stack copies per interval: a bound on what unwinding may cost (16 KiB and some tens of µs each).
-const STACK_COPIES: u64 = 1000;
-/// Descriptors that are looked up per interval at most.
-const LOOKUPS: usize = 256;
-/// How often a runtime whose structures were not ready is tried again.
-const RETRY: Duration = Duration::from_millis(100);
+/// Waits that are sampled per slice of time: a bound on what stacks may cost (a copy of 16 KiB and
+/// some tens of µs of unwinding each).
+const SAMPLES: u64 = 30;
+/// The slice: short, so that a flood at its beginning does not hide what comes later.
+const SLICE: Duration = Duration::from_millis(100);
+/// Batches drained at a time.
+const BATCHES: usize = 4;
+/// For how long the run time of kernel programs is counted; the rest is extrapolated.
+const COUNTED: Duration = Duration::from_secs(1);
 
 /// What a session is asked to do.
 #[derive(Debug, Clone)]
@@ -48,8 +46,6 @@ pub struct Options {
     pub interval: Duration,
     /// Waits of at least this long are recorded one by one, in nanoseconds.
     pub min_ns: u64,
-    /// Take user stacks.
-    pub user_stacks: bool,
     /// Take kernel stacks.
     pub kernel_stacks: bool,
     /// Which probes run.
@@ -71,14 +67,6 @@ pub enum Ended {
     Interrupted,
     /// All targets have ended.
     Targets,
-}
-
-/// A thread that was blocked before observation, as read from outside.
-#[derive(Debug)]
-struct SeedRead {
-    task: TaskRead,
-    user: Option<u32>,
-    kernel: Option<u32>,
 }
 
 /// All that a session has found, before it is named and rolled up.
@@ -120,44 +108,30 @@ pub struct Observed {
 #[derive(Debug)]
 pub struct Session {
     options: Options,
-    kernel: Kernel,
-    maps: Maps,
+    pub(super) kernel: Kernel,
+    pub(super) maps: Maps,
     source: Source,
-    targets: Vec<Target>,
-    samplers: HashMap<Pid, Sampler>,
-    state: State,
-    _stats: Option<std::os::fd::OwnedFd>,
-}
-
-/// The state that records change: apart from the maps, so that both can be borrowed.
-#[derive(Debug)]
-struct State {
-    ledger: Ledger,
-    stacks: Stacks,
-    fds: FdTable,
-    seeds: HashMap<Tid, SeedRead>,
-    /// The last unwound stack of each thread, until its wait is seen to end.
-    unwound: HashMap<Tid, (Mono, StackId)>,
-    /// Descriptors to look up at the next sweep.
-    wanted: HashSet<(Pid, i32)>,
-    looked_up: usize,
-    epoch: u32,
-    undecoded: u64,
-    summed: u64,
-    notes: Vec<String>,
-    exec_seen: Vec<Pid>,
-    threads_seen: Vec<(Pid, Tid)>,
-    /// Targets whose tasks are read.
-    with_tasks: HashSet<Pid>,
+    pub(super) targets: Vec<Target>,
+    pub(super) samplers: HashMap<Pid, Sampler>,
+    pub(super) state: State,
+    /// While it is held the kernel counts the run time of programs, which itself costs some ten
+    /// nanoseconds per run: so only for the first part of a session.
+    stats: Option<std::os::fd::OwnedFd>,
+    /// Time in and runs of programs, and the time over which they were counted.
+    counted: Option<((u64, u64), Duration)>,
+    /// When waits began to count.
+    started: (Instant, SystemTime),
 }
 
 impl Session {
-    /// Loads and attaches the kernel side and starts observing `targets`.
+    /// Loads and attaches the kernel side and starts observing `targets`. `launched` is the one that
+    /// was started for this session and has not called exec yet: what it does before does not count.
     ///
     /// # Errors
     /// When the kernel side can not be loaded or a required probe can not be attached.
     pub fn start(
         targets: Vec<Target>,
+        launched: Option<Pid>,
         facts: &KernelFacts,
         options: Options,
         symbolizer: SymbolizerHandle,
@@ -168,15 +142,30 @@ impl Session {
             formats.as_ref().unwrap_or(&TracepointFormats::default()),
         );
         let threads: u32 = targets.iter().map(|t| t.threads).sum();
-        let mut kernel = Kernel::load(
-            &config,
-            LoadOptions {
-                transport: options.transport,
-                max_inflight: (threads * 4).clamp(16 * 1024, 1 << 20),
-                log_level: options.kernel_log,
-            },
-        )?;
+        let load = LoadOptions {
+            transport: options.transport,
+            max_inflight: (threads * 4).clamp(16 * 1024, 1 << 20),
+            log_level: options.kernel_log,
+        };
+        let mut options = options;
+        let mut kernel = match Kernel::load(&config, load) {
+            // Kernels before 5.8 have no ring buffer.
+            Err(AttachError::Load(reason)) if options.transport == Transport::Ring => {
+                tracing::debug!(reason, "no ring buffer: trying perf buffers");
+                options.transport = Transport::Perf;
+                Kernel::load(
+                    &config,
+                    LoadOptions {
+                        transport: Transport::Perf,
+                        ..load
+                    },
+                )
+                .map_err(|_| AttachError::Load(reason))?
+            }
+            loaded => loaded?,
+        };
         let mut maps = kernel.take_maps()?;
+        tracing::debug!("kernel programs loaded");
         let source = Source::open(kernel.take_records(), options.transport)?;
         if options.kernel_log > 0 {
             forward_kernel_log(&mut kernel);
@@ -195,6 +184,7 @@ impl Session {
             summed: 0,
             notes: Vec::new(),
             exec_seen: Vec::new(),
+            launched,
             threads_seen: Vec::new(),
             with_tasks: targets
                 .iter()
@@ -204,7 +194,9 @@ impl Session {
         };
         for target in &targets {
             maps.set_target(target.process.id.pid.0, target.config())?;
-            state.stacks.prepare(target.process.id.pid);
+            if launched != Some(target.process.id.pid) {
+                state.stacks.prepare(target.process.id.pid);
+            }
         }
         let plan = plan::plan(
             options.tier,
@@ -250,46 +242,21 @@ impl Session {
             targets,
             samplers: HashMap::new(),
             state,
-            _stats: stats.ok(),
+            stats: stats.ok(),
+            counted: None,
+            started: (Instant::now(), SystemTime::now()),
         };
         session.set_control(true)?;
         session.seed();
+        session.kernel.forget_types();
         for index in 0..session.targets.len() {
             session.start_census(index);
         }
         Ok(session)
     }
 
-    /// Starts to sample a target's own list of tasks, when its runtime keeps one.
-    fn start_census(&mut self, index: usize) {
-        let Some(target) = self.targets.get(index) else {
-            return;
-        };
-        let pid = target.process.id.pid;
-        if self.samplers.contains_key(&pid) || target.ended.is_some() {
-            return;
-        }
-        let census = match target.census() {
-            Known::Known(census) => census,
-            Known::Unknown(reason) => {
-                // Said with the target when it is the reason why no task is told apart.
-                tracing::debug!(pid = pid.0, %reason, "no census");
-                return;
-            }
-        };
-        match Sampler::start(pid, census) {
-            Ok(sampler) => drop(self.samplers.insert(pid, sampler)),
-            Err(error) => self.state.notes.push(format!(
-                "the task list of pid {pid} is not read: no thread for it ({error})"
-            )),
-        }
-    }
-
     fn set_control(&mut self, enabled: bool) -> anyhow::Result<()> {
         let mut flags = 0;
-        if !self.options.user_stacks {
-            flags |= CONTROL_NO_USER_STACKS;
-        }
         if !self.options.kernel_stacks {
             flags |= CONTROL_NO_KERNEL_STACKS;
         }
@@ -297,66 +264,10 @@ impl Session {
             enabled: u32::from(enabled),
             epoch: self.state.epoch,
             min_ns: self.options.min_ns,
-            stack_copies: STACK_COPIES,
+            samples: SAMPLES,
             flags,
         })?;
         Ok(())
-    }
-
-    /// Enters the waits that were under way, and reads who waits there.
-    fn seed(&mut self) {
-        let bytes = match self.kernel.read_seeds() {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => return,
-            Err(reason) => {
-                self.state.notes.push(format!(
-                    "waits that began before the observation are seen only when they end ({reason})"
-                ));
-                return;
-            }
-        };
-        let (seeds, rest) = decode::seed::seeds(&bytes);
-        if rest != 0 {
-            self.state.undecoded += 1;
-        }
-        let classes: HashMap<u32, WaitClass> = self
-            .maps
-            .inflight()
-            .map(|(tid, entry)| (tid, decode::wait::open(Tid(tid), &entry)))
-            .filter(|(_, open)| open.key.seeded)
-            .map(|(tid, open)| (tid, open.key.class))
-            .collect();
-        for seed in seeds {
-            // Without an entry the thread ran on before it could be entered.
-            if let Some(class) = classes.get(&seed.tid.0) {
-                self.read_seed(&seed, *class);
-            }
-        }
-    }
-
-    fn read_seed(&mut self, seed: &SeedEvent, class: WaitClass) {
-        let Some(target) = self
-            .targets
-            .iter_mut()
-            .find(|t| t.process.id.pid == seed.pid)
-        else {
-            return;
-        };
-        target.learn_thread(seed.tid);
-        let task = target.read_seed(seed, class);
-        let user = (seed.ip != 0 && task.identity != Identity::Idle)
-            .then(|| {
-                self.state
-                    .stacks
-                    .read_blocked(target, (seed.ip, seed.sp, seed.bp))
-            })
-            .map(|stack| self.state.stacks.adopt(stack));
-        let kernel = (!seed.kernel_stack.is_empty())
-            .then(|| self.state.stacks.intern(None, &seed.kernel_stack, None))
-            .map(|stack| self.state.stacks.adopt(stack));
-        self.state
-            .seeds
-            .insert(seed.tid, SeedRead { task, user, kernel });
     }
 
     /// Observes until time is over, the user interrupts, or all targets have ended.
@@ -364,7 +275,7 @@ impl Session {
     /// # Errors
     /// When records can not be read any more.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> anyhow::Result<Observed> {
-        let (started, wall) = (Instant::now(), SystemTime::now());
+        let started = self.started.0;
         let (exit_sender, mut exits) = tokio::sync::mpsc::unbounded_channel();
         for target in &self.targets {
             watch_exit(target.process.id.pid, exit_sender.clone());
@@ -376,7 +287,7 @@ impl Session {
             self.options.interval,
         );
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut retry = tokio::time::interval(RETRY);
+        let mut slice = tokio::time::interval(SLICE);
         tokio::pin!(stop);
         let ended = loop {
             tokio::select! {
@@ -389,17 +300,32 @@ impl Session {
                         break Ended::Targets;
                     }
                 }
-                _ = retry.tick() => self.refresh_targets()?,
+                _ = slice.tick() => {
+                    self.drain_all()?;
+                    self.next_slice(started.elapsed())?;
+                }
                 _ = tick.tick() => self.sweep()?,
                 ready = self.source.ready() => {
                     ready?;
-                    while self.drain() == BATCH {
-                        tokio::task::yield_now().await;
-                    }
+                    self.drain_all()?;
                 }
             }
         };
-        self.finish(ended, started, wall)
+        self.finish(ended)
+    }
+
+    /// Drains what is there, up to a bound that lets timers and signals in between.
+    fn drain_all(&mut self) -> anyhow::Result<()> {
+        for _ in 0..BATCHES {
+            if self.drain() < BATCH {
+                break;
+            }
+        }
+        if self.state.exec_seen.is_empty() {
+            Ok(())
+        } else {
+            self.refresh_targets()
+        }
     }
 
     fn drain(&mut self) -> usize {
@@ -411,6 +337,24 @@ impl Session {
                 tracing::debug!(%error, "record not understood");
             }
         })
+    }
+
+    /// A new slice of time: sampling may go on, long waits are looked at.
+    fn next_slice(&mut self, since_start: Duration) -> anyhow::Result<()> {
+        if since_start >= COUNTED {
+            self.count_runs(since_start);
+        }
+        self.set_control(true)?;
+        self.read_long_waits();
+        self.refresh_targets()
+    }
+
+    /// Ends the counting of run time, if it is still going on.
+    fn count_runs(&mut self, since_start: Duration) {
+        if self.stats.is_some() {
+            self.counted = Some((self.kernel.run_stats(), since_start));
+            self.stats = None;
+        }
     }
 
     /// What can not be done while records are drained: exec, new threads' names, late runtimes.
@@ -441,11 +385,7 @@ impl Session {
             self.start_census(index);
         }
         for (pid, sampler) in &self.samplers {
-            for fd in sampler.wanted() {
-                if self.state.looked_up < LOOKUPS && self.state.wanted.insert((*pid, fd)) {
-                    self.state.looked_up += 1;
-                }
-            }
+            self.state.want_descriptors(*pid, sampler.wanted());
         }
         Ok(())
     }
@@ -453,33 +393,34 @@ impl Session {
     fn target_called_exec(&mut self, pid: Pid) -> anyhow::Result<()> {
         // Stacks of the program before are named by its own files.
         self.collect(true);
-        self.state.stacks.name_all_of(pid);
+        if self.state.launched != Some(pid) {
+            self.state.stacks.name_all_of(pid);
+        }
         let Some(target) = self.targets.iter_mut().find(|t| t.process.id.pid == pid) else {
             return Ok(());
         };
+        let was_launched = self.state.launched == Some(pid);
+        if was_launched {
+            self.state.launched = None;
+            self.state.ledger.forget(pid);
+        }
         let Ok(process) = crate::sys::process::Process::open(pid) else {
             return Ok(());
         };
         let before = std::mem::replace(&mut target.process, process);
-        self.state.notes.push(format!(
-            "pid {pid} called exec: {} became {}; waits of both are listed, goroutines or tasks of the new program from then on",
-            before.exe.display(),
-            target.process.exe.display(),
-        ));
-        target.thread_names.clear();
-        target.detect();
-        self.maps.set_target(pid.0, target.config())?;
-        self.state.stacks.prepare(pid);
-        // Its addresses mean nothing in the new program.
-        if let Some(sampler) = self.samplers.remove(&pid) {
-            drop(sampler);
+        if !was_launched {
             self.state.notes.push(format!(
-                "the task list of pid {pid} from before it called exec is left out"
+                "pid {pid} called exec: {} became {}; waits of both are listed, goroutines or tasks of the new program from then on",
+                before.exe.display(),
+                target.process.exe.display(),
             ));
         }
-        if let Some(index) = self.targets.iter().position(|t| t.process.id.pid == pid) {
-            self.start_census(index);
-        }
+        target.thread_names.clear();
+        target.detect();
+        target.count_threads();
+        self.maps.set_target(pid.0, target.config())?;
+        self.state.stacks.prepare(pid);
+        self.restart_census(pid);
         Ok(())
     }
 
@@ -521,27 +462,30 @@ impl Session {
             state.summed += tally.count;
             state.want(&key);
             new_stacks.extend(key.user_stack.map(|id| (Some(key.pid), id)));
-            new_stacks.extend(key.kernel_stack.map(|id| (None, id)));
             state.ledger.add_sum(key, &tally);
         });
         for (pid, id) in new_stacks {
             state.stacks.fetch(pid, id, maps);
+        }
+        for id in state.ledger.kernel_stacks() {
+            state.stacks.fetch(None, id, maps);
         }
         for (pid, fd) in std::mem::take(&mut state.wanted) {
             state.fds.resolve_now(pid, fd);
         }
     }
 
-    fn finish(
-        mut self,
-        ended: Ended,
-        started: Instant,
-        wall: SystemTime,
-    ) -> anyhow::Result<Observed> {
+    fn finish(mut self, ended: Ended) -> anyhow::Result<Observed> {
         for sampler in self.samplers.values() {
             sampler.stop();
         }
-        let bpf = self._stats.is_some().then(|| self.kernel.run_stats());
+        let (started, wall) = self.started;
+        self.count_runs(started.elapsed());
+        // What was counted over the first part stands for the whole.
+        let bpf = self.counted.map(|((ns, runs), over)| {
+            let factor = started.elapsed().as_secs_f64() / over.as_secs_f64().max(0.001);
+            ((ns as f64 * factor) as u64, (runs as f64 * factor) as u64)
+        });
         self.set_control(false)?;
         let now = usage::monotonic_ns();
         let window = (wall, SystemTime::now(), started.elapsed());
@@ -554,36 +498,7 @@ impl Session {
             self.state.stacks.fetch(Some(stack.0), stack.1, &self.maps);
         }
         let mut notes = std::mem::take(&mut self.state.notes);
-        for target in &self.targets {
-            if !target.children.is_empty() {
-                let pids: Vec<String> = target.children.iter().map(Pid::to_string).collect();
-                notes.push(format!(
-                    "pid {} made child processes that were not observed: {}",
-                    target.process.id.pid,
-                    pids.join(", ")
-                ));
-            }
-        }
-        let censuses: HashMap<Pid, Sampled> = std::mem::take(&mut self.samplers)
-            .into_iter()
-            .map(|(pid, sampler)| (pid, sampler.finish()))
-            .collect();
-        for (pid, sampled) in &censuses {
-            let exited = |t: &&Target| t.process.id.pid == *pid && t.ended.is_some();
-            match &sampled.ended {
-                Some(reason) if !self.targets.iter().any(|t| exited(&t)) => notes.push(format!(
-                    "the task list of pid {pid} was read {} times, and then no more: {reason}",
-                    sampled.ledger.samples()
-                )),
-                _ => {}
-            }
-            let left_out = sampled.ledger.left_out();
-            notes.extend(
-                left_out
-                    .into_iter()
-                    .map(|text| format!("pid {pid}: {text}")),
-            );
-        }
+        let censuses = self.finish_censuses(&mut notes);
         Ok(Observed {
             censuses,
             counters: self.maps.counters(),
@@ -595,211 +510,11 @@ impl Session {
             ended,
             bpf,
             notes,
-            object_sha256: self.options.transport.sha256(),
+            object_sha256: crate::probes::object::sha256(self.options.transport),
             targets: self.targets,
             ledger: self.state.ledger,
             stacks: self.state.stacks,
             fds: self.state.fds,
         })
     }
-
-    /// Enters the waits that have not ended. Their number is returned.
-    fn close_open(&mut self, now: Mono) -> u64 {
-        let open: Vec<OpenWait> = self
-            .maps
-            .inflight()
-            .map(|(tid, entry)| decode::wait::open(Tid(tid), &entry))
-            .collect();
-        let mut count = 0;
-        for wait in open {
-            count += 1;
-            let Some(target) = self
-                .targets
-                .iter_mut()
-                .find(|t| t.process.id.pid == wait.key.pid)
-            else {
-                continue;
-            };
-            target.learn_thread(wait.tid);
-            let key = self.state.with_seed(wait.key, Some(wait.tid));
-            let lower_bound = wait.key.seeded;
-            self.state.want(&key);
-            for id in [(Some(key.pid), key.user_stack), (None, key.kernel_stack)] {
-                if let (pid, Some(id)) = id {
-                    self.state.stacks.fetch(pid, id, &self.maps);
-                }
-            }
-            let unwound = match self.state.unwound.get(&wait.tid) {
-                Some((start, stack)) if *start == wait.start => Some(*stack),
-                _ if target.copy_stacks
-                    && wait.ip != 0
-                    && !wait.key.seeded
-                    && target.ended.is_none()
-                    && key.identity != Identity::Idle =>
-                {
-                    Some(
-                        self.state
-                            .stacks
-                            .read_blocked(target, (wait.ip, wait.sp, wait.bp)),
-                    )
-                }
-                _ => None,
-            };
-            self.state
-                .ledger
-                .add_open(key, now.since(wait.start), lower_bound, unwound);
-        }
-        count
-    }
-}
-
-impl State {
-    fn on_event(&mut self, event: &Event<'_>) {
-        match event {
-            Event::Wait(wait) => self.on_wait(wait),
-            Event::UserStack(stack) => self.on_user_stack(stack),
-            Event::Exec { pid } => self.exec_seen.push(*pid),
-            // The process as a whole ends when its pidfd says so; threads may outlive the first.
-            Event::Exit { pid } => tracing::debug!(pid = pid.0, "main thread exited"),
-            Event::Fork { pid, child } => {
-                self.notes_child(*pid, *child);
-            }
-        }
-    }
-
-    fn notes_child(&mut self, pid: Pid, child: Pid) {
-        const MOST: usize = 32;
-        if self.notes.len() < MOST {
-            self.notes.push(format!(
-                "pid {pid} made child process {child}, which was not observed (add it with -p)"
-            ));
-        }
-    }
-
-    fn on_wait(&mut self, wait: &WaitEvent) {
-        let key = self.with_seed(wait.key, Some(wait.tid));
-        self.want(&key);
-        if let Identity::Task(task) = key.identity {
-            if task.kind == TaskKind::Thread {
-                self.threads_seen.push((key.pid, wait.tid));
-            }
-        }
-        let unwound = match self.unwound.get(&wait.tid) {
-            Some((start, stack)) if *start == wait.start => Some(*stack),
-            _ => None,
-        };
-        let ns = wait.end.since(wait.start);
-        let run_queue = wait.woken.map_or(0, |woken| wait.end.since(woken));
-        let waker = wait.waker.as_ref().map(|seen| WakerKey::of(seen));
-        self.ledger.add_details(key, ns, run_queue, unwound, waker);
-    }
-
-    fn on_user_stack(&mut self, event: &UserStackEvent<'_>) {
-        let Some(stack) = self.stacks.unwind(event) else {
-            return;
-        };
-        self.unwound.insert(event.tid, (event.start, stack));
-        self.ledger.add_sample(
-            SampleKey {
-                pid: event.pid,
-                class: event.class,
-                subject: event.subject,
-                user_ip: if event.user_stack.is_none() {
-                    event.ip
-                } else {
-                    0
-                },
-                user_stack: event.user_stack,
-            },
-            stack,
-        );
-    }
-
-    /// Notes a descriptor to look up soon, while it is likely still open.
-    fn want(&mut self, key: &WaitKey) {
-        let WaitClass::Syscall(nr) = key.class else {
-            return;
-        };
-        if self.looked_up >= LOOKUPS || key.identity == Identity::Idle {
-            return;
-        }
-        if let Some(row) = syscall::by_number(nr) {
-            if matches!(row.subject, Subject::Fd(_))
-                && self.wanted.insert((key.pid, key.subject as i32))
-            {
-                self.looked_up += 1;
-            }
-        }
-    }
-
-    /// The key of a wait from before the observation, with the task that was read from outside.
-    /// The kernel side knows such a thread by its id only.
-    fn with_seed(&self, mut key: WaitKey, tid: Option<Tid>) -> WaitKey {
-        if !key.seeded {
-            return key;
-        }
-        let tid = tid.or(match key.identity {
-            Identity::Task(task) => Some(Tid(task.id as u32)),
-            _ => None,
-        });
-        match tid.and_then(|tid| self.seeds.get(&tid)) {
-            Some(seed) => {
-                key.identity = seed.task.identity;
-                key.legality = seed.task.legality;
-                key.go_status = seed.task.go_status;
-                key.user_stack = seed.user;
-                key.kernel_stack = seed.kernel;
-            }
-            // It ended before it could be read: nobody knows which task waited there.
-            None if self.with_tasks.contains(&key.pid) => key.identity = Identity::Unreadable,
-            None => {}
-        }
-        key
-    }
-}
-
-/// Forwards the kernel side's own diagnostics to our log, as they come.
-fn forward_kernel_log(kernel: &mut Kernel) {
-    let logger = match kernel.logger() {
-        Ok(logger) => logger,
-        Err(reason) => {
-            tracing::warn!(%reason, "the kernel side's log can not be read");
-            return;
-        }
-    };
-    tokio::spawn(async move {
-        // SAFETY: the logger owns its ring buffer's descriptor, open until both are dropped.
-        let watched = unsafe {
-            tokio::io::unix::AsyncFd::register_with_interest(logger, tokio::io::Interest::READABLE)
-        };
-        let Ok(mut watched) = watched else { return };
-        while let Ok(mut guard) = watched.readable_mut().await {
-            guard.get_inner_mut().flush();
-            guard.clear_ready();
-        }
-    });
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Reports the exit of a process through the channel, once.
-fn watch_exit(pid: Pid, sender: tokio::sync::mpsc::UnboundedSender<Pid>) {
-    tokio::spawn(async move {
-        if let Ok(fd) = crate::sys::pidfd::open(pid) {
-            // SAFETY: the descriptor is owned and stays open until both are dropped.
-            let watched = unsafe {
-                tokio::io::unix::AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE)
-            };
-            if let Ok(watched) = watched {
-                let _ready = watched.readable().await.is_ok();
-            }
-        }
-        // Nobody listens any more when the session is over: then it does not matter.
-        let _closed = sender.send(pid).is_err();
-    });
 }

@@ -1,7 +1,9 @@
 //! Stacks of a session: fetched from the kernel's map or unwound, kept once, named at the end.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use super::target::Target;
 use crate::model::event::UserStackEvent;
@@ -15,13 +17,23 @@ use crate::resolve::unwind::{Regs, TableCache, Unwinder};
 /// Frames that are unwound at most.
 const MAX_FRAMES: usize = 127;
 
+/// How soon the mappings of a process are read again for an address that is not in them.
+const REFRESH: Duration = Duration::from_millis(50);
+
+/// An unwinder, and when it read the mappings.
+#[derive(Debug)]
+struct Slot {
+    unwinder: Unwinder,
+    fresh: Instant,
+}
+
 /// All stacks of a session.
 #[derive(Debug)]
 pub struct Stacks {
     table: StackTable,
     kernel_side: HashMap<(Option<Pid>, u32), StackId>,
     symbolizer: SymbolizerHandle,
-    unwinders: HashMap<Pid, Unwinder>,
+    unwinders: HashMap<Pid, Slot>,
     tables: TableCache,
     named: HashMap<StackId, Vec<Frame>>,
     adopted: u32,
@@ -91,34 +103,42 @@ impl Stacks {
         self.kernel_side.get(&(pid, id)).copied()
     }
 
+    /// The unwinder of a process, with the code that holds `ip`, if that can be had.
+    fn unwinder(&mut self, pid: Pid, ip: u64) -> Option<&mut Unwinder> {
+        let slot = match self.unwinders.entry(pid) {
+            Entry::Occupied(slot) => slot.into_mut(),
+            Entry::Vacant(slot) => slot.insert(Slot {
+                unwinder: Unwinder::new(pid, &mut self.tables).ok()?,
+                fresh: Instant::now(),
+            }),
+        };
+        // Libraries are mapped after the program has started, and at any time by dlopen.
+        if !slot.unwinder.knows(ip) && slot.fresh.elapsed() > REFRESH {
+            slot.fresh = Instant::now();
+            if let Err(reason) = slot.unwinder.refresh(&mut self.tables) {
+                tracing::debug!(pid = pid.0, %reason, "mappings not read again");
+            }
+        }
+        Some(&mut slot.unwinder)
+    }
+
     /// Unwinds a copied stack.
     pub fn unwind(&mut self, event: &UserStackEvent<'_>) -> Option<StackId> {
-        let unwinder = match self.unwinders.entry(event.pid) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                entry.insert(Unwinder::new(event.pid, &mut self.tables).ok()?)
-            }
-        };
         let regs = Regs {
             ip: event.ip,
             sp: event.sp,
             bp: Some(event.bp),
         };
-        let unwound = unwinder.unwind(regs, event.bytes, MAX_FRAMES);
+        let unwound = self
+            .unwinder(event.pid, event.ip)?
+            .unwind(regs, event.bytes, MAX_FRAMES);
         Some(self.intern(Some(event.pid), &unwound.frames, unwound.truncated))
     }
 
     /// Reads the stack of a thread that is blocked now.
     pub fn read_blocked(&mut self, target: &Target, regs: (u64, u64, u64)) -> StackId {
         let pid = target.process.id.pid;
-        let unwinder = match self.unwinders.entry(pid) {
-            std::collections::hash_map::Entry::Occupied(entry) => Some(entry.into_mut()),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                Unwinder::new(pid, &mut self.tables)
-                    .ok()
-                    .map(|unwinder| entry.insert(unwinder))
-            }
-        };
+        let unwinder = self.unwinder(pid, regs.0);
         let (addresses, cut) = target.blocked_stack(unwinder, regs);
         self.intern(Some(pid), &addresses, cut)
     }
@@ -153,12 +173,12 @@ impl Stacks {
                 .process(pid, &stack.addresses, Addresses::AfterCall),
             None => without_scheduler(self.symbolizer.kernel(&stack.addresses)),
         };
-        if stack.cut.is_some() {
-            if let Some(last) = frames.last_mut() {
-                if last.function.is_none() && last.unknown_reason.is_none() {
-                    last.unknown_reason.clone_from(&stack.cut);
-                }
-            }
+        if stack.cut.is_some()
+            && let Some(last) = frames.last_mut()
+            && last.function.is_none()
+            && last.unknown_reason.is_none()
+        {
+            last.unknown_reason.clone_from(&stack.cut);
         }
         self.named.insert(id, frames);
     }

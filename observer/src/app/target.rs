@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::target_config::target_config;
 use crate::model::event::SeedEvent;
 use crate::model::memory::Memory as _;
-use crate::model::{Known, Pid, Reason, Tid};
-use crate::probes::settings;
+use crate::model::{Known, Reason, Tid};
 use crate::resolve::unwind::has_frame_pointers;
 use crate::runtimes::{NO_RUNTIME, RUNTIMES, RuntimeImage, RuntimeKind, TaskCensus, TaskReader};
 use crate::sys::elf::ElfImage;
@@ -33,8 +33,6 @@ pub struct Target {
     pub ended: Option<String>,
     /// Names of its threads.
     pub thread_names: HashMap<Tid, String>,
-    /// Child processes that it made, which are not observed.
-    pub children: Vec<Pid>,
     /// The runtime was found but its structures were not ready: try again.
     pub retry: bool,
     /// CPU time when observation began.
@@ -46,8 +44,16 @@ pub struct Target {
 impl Target {
     /// Looks at a process: runtime, offsets, frame pointers.
     pub fn inspect(process: Process) -> Self {
+        let mut target = Self::before_exec(process);
+        target.detect();
+        target.count_threads();
+        target
+    }
+
+    /// A process that is about to call exec: what it runs now does not matter.
+    pub fn before_exec(process: Process) -> Self {
         let pid = process.id.pid;
-        let mut target = Self {
+        Self {
             process,
             runtime: RuntimeKind::Native,
             image: None,
@@ -56,14 +62,10 @@ impl Target {
             no_frame_pointers: false,
             ended: None,
             thread_names: HashMap::new(),
-            children: Vec::new(),
             retry: false,
             cpu_at_start: usage::cpu_of(pid),
             threads: 0,
-        };
-        target.detect();
-        target.count_threads();
-        target
+        }
     }
 
     /// Detects the runtime anew (at attach and after exec).
@@ -123,7 +125,7 @@ impl Target {
 
     /// What the kernel side is told about it.
     pub fn config(&self) -> observer_common::config::TargetConfig {
-        settings::target_config(
+        target_config(
             self.reader.known(),
             self.copy_stacks,
             self.no_frame_pointers,
@@ -142,10 +144,11 @@ impl Target {
     /// Remembers the name of a thread while it lives.
     pub fn learn_thread(&mut self, tid: Tid) {
         let pid = self.process.id.pid;
-        if self.ended.is_none() && !self.thread_names.contains_key(&tid) {
-            if let Some(name) = usage::thread_name(pid, tid) {
-                self.thread_names.insert(tid, name);
-            }
+        if self.ended.is_none()
+            && !self.thread_names.contains_key(&tid)
+            && let Some(name) = usage::thread_name(pid, tid)
+        {
+            self.thread_names.insert(tid, name);
         }
     }
 

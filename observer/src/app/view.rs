@@ -176,17 +176,25 @@ fn census_cost(observed: &Observed) -> Option<CensusCost> {
 fn name_stacks(observed: &mut Observed) {
     let mut by_time: std::collections::HashMap<StackId, u64> = std::collections::HashMap::new();
     for (key, row) in observed.ledger.rows() {
-        let ids = [(Some(key.pid), key.user_stack), (None, key.kernel_stack)];
-        for (pid, id) in ids {
-            if let Some(stack) = id.and_then(|id| observed.stacks.kernel_side(pid, id)) {
-                *by_time.entry(stack).or_default() += row.tally.total_ns;
-            }
+        if let Some(id) = key.user_stack
+            && let Some(stack) = observed.stacks.kernel_side(Some(key.pid), id)
+        {
+            *by_time.entry(stack).or_default() += row.tally.total_ns;
         }
         for (stack, tally) in &row.unwound {
             *by_time.entry(*stack).or_default() += tally.total_ns;
         }
-        for (stack, _) in observed.ledger.samples(key).into_iter().flatten() {
+        let samples = [
+            observed.ledger.samples(key),
+            observed.ledger.samples_of_all_tasks(key),
+        ];
+        for stack in samples.into_iter().flatten().flat_map(|s| s.user.keys()) {
             *by_time.entry(*stack).or_default() += 1;
+        }
+    }
+    for id in observed.ledger.kernel_stacks() {
+        if let Some(stack) = observed.stacks.kernel_side(None, id) {
+            by_time.entry(stack).or_default();
         }
     }
     for (pid, id) in observed.ledger.waker_stacks() {
@@ -225,7 +233,6 @@ fn completeness(observed: &Observed, rollup: &rollup::Rollup) -> Completeness {
         ("kernel_stack_unreadable", Counter::KernelStackFailed),
         ("stack_map_collision", Counter::StackCollision),
         ("stack_map_full", Counter::StackMapFull),
-        ("stack_copy_budget", Counter::StackCopyBudget),
         ("stack_copy_buffer_full", Counter::StackCopyLost),
     ] {
         if counter(c) > 0 {
@@ -242,6 +249,7 @@ fn completeness(observed: &Observed, rollup: &rollup::Rollup) -> Completeness {
         ("tasks_folded", counter(Counter::FoldedTasks)),
         ("task_unreadable", counter(Counter::TaskUnreadable)),
         ("task_mismatch", counter(Counter::TaskMismatch)),
+        ("stack_sampled", counter(Counter::NotSampled)),
         (
             "process_record_buffer_full",
             counter(Counter::LostProcessRecord),

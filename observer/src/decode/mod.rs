@@ -1,5 +1,6 @@
 //! Bytes from the kernel side to domain events: pure, distrustful, without allocation.
 
+use observer_common::Wire;
 use observer_common::events::process::ProcessRecord;
 use observer_common::events::user_stack::{STACK_BYTES, UserStackHead, UserStackRecord};
 use observer_common::events::wait::WaitRecord;
@@ -35,14 +36,14 @@ pub enum DecodeError {
 }
 
 /// Reads a plain-integer struct from the front of `bytes`.
-fn read<T: aya::Pod>(bytes: &[u8]) -> Result<T, DecodeError> {
+fn read<T: Wire>(bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.len() < size_of::<T>() {
         return Err(DecodeError::Short {
             want: size_of::<T>(),
             got: bytes.len(),
         });
     }
-    // SAFETY: there are enough bytes, any bytes are a valid `Pod`, and the read is unaligned.
+    // SAFETY: there are enough bytes, any bytes are a valid `Wire`, and the read is unaligned.
     Ok(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
@@ -72,7 +73,9 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
                 bp: head.bp,
                 class: wait::class(head.class as u8, head.syscall),
                 subject: head.subject,
-                user_stack: u32::try_from(head.user_stack).ok(),
+                user_stack: wait::stack(head.user_stack),
+                kernel_stack: wait::stack(head.kernel_stack),
+                identity: wait::identity(&head.task),
                 bytes: rest
                     .get(..len)
                     .ok_or(DecodeError::BadLength { claimed: head.len })?,
@@ -132,7 +135,7 @@ mod tests {
                     bytes[0] = kind;
                     bytes[1] = 0;
                 }
-                let _ = decode(&bytes).is_ok();
+                let _understood = decode(&bytes).is_ok();
             }
         }
     }

@@ -3,7 +3,7 @@
 use observer_common::events::inflight::InFlight;
 use observer_common::events::wait::{
     self as wire, CLASS_KERNEL, CLASS_PAGE_FAULT, CLASS_RUN_QUEUE, CLASS_SYSCALL, WAIT_SEEDED,
-    WAKER_INTERRUPT, WAKER_SOFTIRQ, WAKER_TASK,
+    WAIT_STACK_COPIED, WAKER_INTERRUPT, WAKER_SOFTIRQ, WAKER_TASK,
 };
 use observer_common::task::{
     self, TASK_GOROUTINE, TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_IN_POLL,
@@ -20,7 +20,13 @@ use crate::model::{Mono, Pid, Tid};
 /// `src/runtime/context/runtime.rs`: spawn_blocking and block_in_place leave the runtime).
 const NOT_ENTERED: u8 = 2;
 
-fn identity(task: &task::Task) -> Identity {
+const _: () = assert!(
+    BUCKETS == wire::BUCKETS,
+    "both sides must bucket durations alike"
+);
+
+/// Who was on a thread.
+pub fn identity(task: &task::Task) -> Identity {
     if task.flags & TASK_UNREADABLE != 0 {
         return Identity::Unreadable;
     }
@@ -68,7 +74,8 @@ fn legality(task: &task::Task) -> Legality {
     Legality::InPoll
 }
 
-fn stack(id: i32) -> Option<u32> {
+/// A stack id, unless none was taken.
+pub fn stack(id: i32) -> Option<u32> {
     u32::try_from(id).ok()
 }
 
@@ -104,7 +111,6 @@ pub fn key(wire: &wire::WaitKey) -> WaitKey {
         go_status: (wire.task.kind == TASK_GOROUTINE).then_some(wire.task.detail),
         user_ip: wire.user_ip,
         user_stack: stack(wire.user_stack),
-        kernel_stack: stack(wire.kernel_stack),
         seeded: wire.flags & WAIT_SEEDED != 0,
     }
 }
@@ -153,6 +159,7 @@ pub fn event(record: &wire::WaitRecord) -> WaitEvent {
         woken: mono(record.woken),
         args: record.args,
         waker: waker(&record.waker),
+        kernel_stack: stack(record.kernel_stack),
     }
 }
 
@@ -169,5 +176,26 @@ pub fn open(tid: Tid, wire: &InFlight) -> OpenWait {
         ip: wire.user_ip,
         sp: wire.user_sp,
         bp: wire.user_bp,
+        kernel_stack: stack(wire.kernel_stack),
+        copied: wire.flags & u32::from(WAIT_STACK_COPIED) != 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::{bucket_floor, bucket_of};
+
+    #[test]
+    fn both_sides_bucket_durations_alike() {
+        for bucket in 0..BUCKETS {
+            assert_eq!(bucket_floor(bucket), wire::bucket_floor(bucket));
+        }
+        for shift in 0..63 {
+            for extra in [0_u64, 1, 511, 12_345] {
+                let ns = (1_u64 << shift) + extra;
+                assert_eq!(bucket_of(ns), wire::bucket_of(ns), "{ns} ns");
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ pub mod ring;
 
 use aya::maps::Map;
 
-use crate::probes::object::Transport;
+use crate::model::transport::Transport;
 
 /// Records handed over per wake-up at most, so that a flood can not starve timers and signals.
 pub const BATCH: usize = 4096;

@@ -84,7 +84,7 @@ impl PerfSource {
             let mut here = 0;
             let flow = buffer.get_mut().try_fold((), |(), event| {
                 match event {
-                    PerfEvent::Sample { head, tail } if tail.is_empty() => each(head),
+                    PerfEvent::Sample { head, tail: [] } => each(head),
                     PerfEvent::Sample { head, tail } => {
                         joined.clear();
                         joined.extend_from_slice(head);

@@ -1,4 +1,4 @@
-//! One vocabulary of blocking causes for all runtimes (product.md, "The report").
+//! One vocabulary of blocking causes for all runtimes.
 
 macro_rules! causes {
     ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {

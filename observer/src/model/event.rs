@@ -53,8 +53,6 @@ pub struct WaitKey {
     pub user_ip: u64,
     /// Id of the user stack in the kernel's stack map.
     pub user_stack: Option<u32>,
-    /// Id of the kernel stack in the kernel's stack map.
-    pub kernel_stack: Option<u32>,
     /// It was under way when observation began: its length is a lower bound.
     pub seeded: bool,
 }
@@ -104,6 +102,8 @@ pub struct WaitEvent {
     pub args: [u64; 6],
     /// Who woke it, if that was seen.
     pub waker: Option<WakerSeen>,
+    /// Id of the kernel stack in the kernel's stack map, when it was sampled.
+    pub kernel_stack: Option<u32>,
 }
 
 /// Registers and a piece of a user stack.
@@ -127,6 +127,10 @@ pub struct UserStackEvent<'a> {
     pub subject: u64,
     /// Id of the same stack as walked by frame pointers.
     pub user_stack: Option<u32>,
+    /// Id of the kernel stack.
+    pub kernel_stack: Option<u32>,
+    /// Who waits.
+    pub identity: Identity,
     /// The stack from `sp` up.
     pub bytes: &'a [u8],
 }
@@ -176,6 +180,10 @@ pub struct OpenWait {
     pub sp: u64,
     /// User frame pointer.
     pub bp: u64,
+    /// Id of the kernel stack, when it was sampled.
+    pub kernel_stack: Option<u32>,
+    /// A copy of its user stack was sent.
+    pub copied: bool,
 }
 
 /// A thread that was blocked when observation began.
@@ -199,8 +207,29 @@ pub struct SeedEvent {
     pub kernel_stack: Vec<u64>,
 }
 
-/// Number of buckets of a [`Tally`].
-pub const BUCKETS: usize = observer_common::events::wait::BUCKETS;
+/// Number of buckets of a [`Tally`]: two per octave from 1.024 µs up; the first holds what is
+/// shorter, the last is open.
+pub const BUCKETS: usize = 56;
+
+/// The bucket of a duration.
+pub fn bucket_of(ns: u64) -> usize {
+    let units = ns >> 9;
+    if units < 2 {
+        return 0;
+    }
+    let log = units.ilog2() as usize;
+    let half = (units >> (log - 1)) & 1;
+    (log * 2 + half as usize - 1).min(BUCKETS - 1)
+}
+
+/// The smallest duration of a bucket, in nanoseconds.
+pub fn bucket_floor(bucket: usize) -> u64 {
+    if bucket == 0 {
+        return 0;
+    }
+    let half = (bucket + 1) % 2;
+    ((2 + half as u64) << (bucket.div_ceil(2) - 1)) << 9
+}
 
 /// Sums over waits.
 #[derive(Debug, Clone, Copy)]

@@ -17,6 +17,7 @@ pub mod stacks;
 pub mod syscall;
 pub mod task;
 pub mod time;
+pub mod transport;
 pub mod view;
 
 pub use cause::Cause;

@@ -10,12 +10,13 @@ use observer_common::counters::COUNTERS;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::wait::{WaitKey, WaitSum};
 
-use super::object::Transport;
+use super::object;
 use super::outcome::Outcome;
 use super::plan::Planned;
 use super::settings;
 use super::spec::{Hook, Need};
 use crate::model::Reason;
+use crate::model::transport::Transport;
 
 /// Why nothing can be observed.
 #[derive(Debug, thiserror::Error)]
@@ -53,10 +54,10 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            if matches!(io.raw_os_error(), Some(libc::EPERM | libc::EACCES)) {
-                return true;
-            }
+        if let Some(io) = error.downcast_ref::<std::io::Error>()
+            && matches!(io.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+        {
+            return true;
         }
         cause = error.source();
     }
@@ -103,7 +104,7 @@ impl Kernel {
             .override_global("KERNEL", facts, true)
             .override_global("AYA_LOG_LEVEL", &options.log_level, false)
             .map_max_entries("INFLIGHT", options.max_inflight)
-            .load(options.transport.object())
+            .load(object::object(options.transport))
             .map_err(|error| {
                 if is_permission(&error) {
                     AttachError::Permission(chain(&error))
@@ -231,6 +232,11 @@ impl Kernel {
         Ok(Some(bytes))
     }
 
+    /// Lets go of the kernel's type information (some 20 MiB) once everything is attached.
+    pub fn forget_types(&mut self) {
+        self.btf = None;
+    }
+
     /// Takes the map that carries records.
     pub fn take_records(&mut self) -> Option<aya::maps::Map> {
         self.ebpf.take_map("RECORDS")
@@ -279,6 +285,7 @@ impl Kernel {
         Ok(Maps {
             control: self.array("CONTROL")?,
             targets: self.hash("TARGETS")?,
+            target_bits: self.array("TARGET_BITS")?,
             inflight: self.hash("INFLIGHT")?,
             waits: self.hash("WAITS")?,
             stacks: StackTraceMap::try_from(stacks)
@@ -320,6 +327,7 @@ impl std::fmt::Debug for Maps {
 pub struct Maps {
     control: Array<MapData, Control>,
     targets: HashMap<MapData, u32, TargetConfig>,
+    target_bits: Array<MapData, u64>,
     inflight: HashMap<MapData, u32, InFlight>,
     waits: HashMap<MapData, WaitKey, WaitSum>,
     stacks: StackTraceMap<MapData>,
@@ -344,11 +352,24 @@ impl Maps {
     pub fn set_target(&mut self, tgid: u32, config: TargetConfig) -> Result<(), AttachError> {
         self.targets
             .insert(tgid, config, 0)
-            .map_err(|e| AttachError::Map("TARGETS", format!("no room for another target: {e}")))
+            .map_err(|e| AttachError::Map("TARGETS", format!("no room for another target: {e}")))?;
+        self.set_bit(tgid, true)
+    }
+
+    /// Marks a process in the bitmap that filters before anything else.
+    fn set_bit(&mut self, tgid: u32, on: bool) -> Result<(), AttachError> {
+        let failed = |e: aya::maps::MapError| AttachError::Map("TARGET_BITS", chain(&e));
+        let (index, bit) = (tgid >> 6, 1_u64 << (tgid & 63));
+        let bits = self.target_bits.get(&index, 0).map_err(failed)?;
+        let bits = if on { bits | bit } else { bits & !bit };
+        self.target_bits.set(index, bits, 0).map_err(failed)
     }
 
     /// Removes a target; it may be gone already.
     pub fn remove_target(&mut self, tgid: u32) {
+        if let Err(error) = self.set_bit(tgid, false) {
+            tracing::debug!(tgid, %error, "target was not in the bitmap");
+        }
         if let Err(error) = self.targets.remove(&tgid) {
             tracing::debug!(tgid, %error, "target was not in the table");
         }
@@ -357,6 +378,13 @@ impl Maps {
     /// Waits that have not ended.
     pub fn inflight(&self) -> impl Iterator<Item = (u32, InFlight)> {
         self.inflight.iter().filter_map(Result::ok)
+    }
+
+    /// Whether a thread is still in the wait that began at `start`.
+    pub fn still_waits(&self, tid: u32, start: u64) -> bool {
+        self.inflight
+            .get(&tid, 0)
+            .is_ok_and(|entry| entry.start == start && entry.woken == 0)
     }
 
     /// Forgets the open wait of a thread that no longer exists.

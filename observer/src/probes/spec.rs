@@ -155,11 +155,11 @@ pub const PROBES: &[ProbeSpec] = &[
     ),
     sched!(
         "sched_process_exec",
-        Need::Optional("a target that calls exec is noticed late")
+        Need::Optional("it is not noticed when a target calls exec")
     ),
     sched!(
         "sched_process_exit",
-        Need::Optional("the end of a target is noticed late")
+        Need::Optional("the end of a main thread is not logged")
     ),
     sched_typed!(
         "sched_process_fork",
@@ -171,7 +171,7 @@ pub const PROBES: &[ProbeSpec] = &[
             program: "seed_tasks",
             over: "task",
         }],
-        need: Need::Optional("waits that began before observation are seen only when they end"),
+        need: Need::Optional("waits that began before the observation are not seen"),
         tier: Tier::Sched,
     },
 ];

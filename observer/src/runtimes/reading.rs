@@ -111,9 +111,8 @@ pub fn task_of(
                 };
             }
             let legality = match (entered, id) {
-                (None, 0) => Legality::NoRule,
+                (None | Some(NOT_ENTERED), 0) => Legality::NoRule,
                 (None, _) => Legality::Unknown,
-                (Some(NOT_ENTERED), 0) => Legality::NoRule,
                 (Some(NOT_ENTERED), _) => Legality::MayBlock,
                 (Some(_), 0) if in_poll == Some(false) => Legality::Unknown,
                 (Some(_), _) => Legality::InPoll,
@@ -140,7 +139,7 @@ pub fn task_of(
 pub fn walk_frame_pointers(memory: &dyn Memory, ip: u64, bp: u64, limit: usize) -> Vec<u64> {
     let mut addresses = vec![ip];
     let mut frame = bp;
-    while addresses.len() < limit && frame != 0 && frame % 8 == 0 {
+    while addresses.len() < limit && frame != 0 && frame.is_multiple_of(8) {
         let mut words = [0_u8; 16];
         if memory.read(frame, &mut words).is_err() {
             break;

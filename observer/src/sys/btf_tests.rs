@@ -163,7 +163,7 @@ fn cut_or_changed_type_information_never_panics() {
         let rounds = if whole.len() > 1 << 20 { 8 } else { 3000 };
         let mut bytes = whole.clone();
         for round in 0..rounds {
-            for _ in 0..1 + round % 8 {
+            for _ in 0..=(round % 8) {
                 seed ^= seed << 13;
                 seed ^= seed >> 7;
                 seed ^= seed << 17;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 use object::elf::FileHeader64;
 use object::read::elf::ElfFile64;
 use object::{Endianness, Object, ObjectSection, ObjectSegment};
@@ -61,6 +61,26 @@ impl ElfImage {
         // raise SIGBUS, which executables in use do not do (the kernel answers ETXTBSY to writers).
         let data = unsafe { Mmap::map(&file) }.map_err(io)?;
         let image = Self { path: name, data };
+        image.parse()?;
+        Ok(image)
+    }
+
+    /// An image of bytes that are no file: a test's, a fuzzer's, a part of another process's memory.
+    ///
+    /// # Errors
+    /// When they are not a 64-bit ELF file, or there is no memory for a copy.
+    pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self, ElfError> {
+        let io = |source| ElfError::Io {
+            path: name.to_owned(),
+            source,
+        };
+        // An empty mapping is an error of its own kind; such bytes are no ELF file either way.
+        let mut copy = MmapMut::map_anon(bytes.len().max(1)).map_err(io)?;
+        copy[..bytes.len()].copy_from_slice(bytes);
+        let image = Self {
+            path: name.to_owned(),
+            data: copy.make_read_only().map_err(io)?,
+        };
         image.parse()?;
         Ok(image)
     }

@@ -46,6 +46,12 @@ pub fn thread_name(pid: Pid, tid: crate::model::Tid) -> Option<String> {
     Some(text.trim_end().to_owned())
 }
 
+/// The command name of any process, kernel threads included; `None` when it is gone.
+pub fn process_name(pid: Pid) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(text.trim_end().to_owned())
+}
+
 /// CPUs online.
 pub fn cpus() -> u32 {
     std::thread::available_parallelism().map_or(1, |n| n.get() as u32)
@@ -71,6 +77,14 @@ pub fn thread_cpu() -> Option<Duration> {
     // SAFETY: `time` is a valid place for the result.
     let done = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } == 0;
     done.then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
+/// Whether this process sees pids as the kernel itself does: false in a container with a pid
+/// namespace of its own, where the kernel side's ids are other ones (Linux
+/// `include/uapi/linux/nsfs.h`, PID_NS_INIT_INO).
+pub fn in_initial_pid_namespace() -> bool {
+    const INITIAL: &str = "pid:[4026531836]";
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == INITIAL)
 }
 
 /// Whether two processes share a pid namespace; unknown counts as no.

@@ -45,11 +45,11 @@ pub fn run(project: &Project, args: &Args) -> Result<Vec<Row>> {
     };
     let mut times: Vec<Row> = targets
         .iter()
-        .map(|(name, _)| row("exec to observing", name, "ms"))
+        .map(|(name, _)| row(&format!("{name}, start"), "sched", "ms"))
         .collect();
     let mut sizes: Vec<Row> = targets
         .iter()
-        .map(|(name, _)| row("peak memory", name, "MB"))
+        .map(|(name, _)| row(&format!("{name}, memory"), "sched", "MB peak"))
         .collect();
     for round in 1..=args.rounds {
         let step = Step::start(format!("round {round} of {}", args.rounds));

@@ -44,7 +44,7 @@ impl Outcome {
         let mut lines = vec![
             format!("{}: {} rounds; {}", self.name, self.rounds, machine()),
             format!(
-                "{:<18} {:<14} {:>10} {:<14} {:>8} {:>17}",
+                "{:<21} {:<14} {:>10} {:<14} {:>8} {:>17}",
                 "case", "condition", "median", "unit", "ratio", "ratio's range"
             ),
         ];

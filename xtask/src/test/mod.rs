@@ -126,6 +126,9 @@ impl Session<'_> {
 
 /// Prints the summary; its last line is the count.
 fn conclude(results: &Results, require_all: bool) -> Result<()> {
+    for (tool, reason) in results.tools() {
+        ui::print(format!("no test, run by hand: {tool}: {reason}"));
+    }
     for (test, reason) in results.skipped() {
         ui::print(format!("skipped: {test}: {reason}"));
     }

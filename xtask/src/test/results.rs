@@ -11,7 +11,8 @@ pub struct Results {
     failed: usize,
     failures: Vec<String>,
     skipped: BTreeMap<String, String>,
-    ignored: usize,
+    put_away: usize,
+    tools: BTreeMap<String, String>,
     runs: usize,
 }
 
@@ -33,13 +34,14 @@ impl Results {
                 self.failures.push(name.to_owned());
             } else if let Some(reason) = outcome.strip_prefix("ignored") {
                 let reason = reason.trim_start_matches([',', ' ']);
-                let reason = if reason.is_empty() {
-                    "ignored by its author"
+                // Without a reason it is a test that somebody has put away.
+                if reason.is_empty() {
+                    self.put_away += 1;
+                    self.skipped
+                        .insert(name.to_owned(), "ignored without a reason".to_owned());
                 } else {
-                    reason
-                };
-                self.ignored += 1;
-                self.skipped.insert(name.to_owned(), reason.to_owned());
+                    self.tools.insert(name.to_owned(), reason.to_owned());
+                }
             }
         }
     }
@@ -85,12 +87,19 @@ impl Results {
             .map(|(name, reason)| (name.as_str(), reason.as_str()))
     }
 
+    /// Tools and measurements that are written as ignored tests, with their reason: no tests.
+    pub fn tools(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.tools
+            .iter()
+            .map(|(name, reason)| (name.as_str(), reason.as_str()))
+    }
+
     /// The one line. A test that skips itself returns, so that libtest has counted it as passed.
     pub fn line(&self) -> String {
         let skipped = self.skipped.len();
         let passed = self
             .passed
-            .saturating_sub(skipped.saturating_sub(self.ignored));
+            .saturating_sub(skipped.saturating_sub(self.put_away));
         format!("{passed} passed, {} failed, {skipped} skipped", self.failed)
     }
 
@@ -118,13 +127,14 @@ mod tests {
     #[test]
     fn every_kind_of_line_is_counted() {
         let mut results = Results::default();
-        let output = "running 4 tests\n\
+        let output = "running 5 tests\n\
             test a ... ok\n\
             test b::c ... FAILED\n\
-            test d ... ignored, needs the moon\n\
+            test d ... ignored\n\
+            test f ... ignored, measures\n\
             test e ... ok\n\
             SKIP e: go is not installed\n\
-            test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.01s\n\
+            test result: FAILED. 2 passed; 1 failed; 2 ignored; 0 measured; 3 filtered out; finished in 0.01s\n\
             test result: ok. 10 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
         for line in output.lines() {
             results.add_line(line);
@@ -133,11 +143,15 @@ mod tests {
         results.add_skip_log("e: go is not installed\n");
         results.check("tidy", Ok(()));
         assert_eq!(results.line(), "12 passed, 1 failed, 2 skipped");
+        assert_eq!(results.tools().collect::<Vec<_>>(), [("f", "measures")]);
         assert_eq!(results.runs(), 2);
         assert_eq!(results.failures().collect::<Vec<_>>(), ["b::c"]);
         assert_eq!(
             results.skipped().collect::<Vec<_>>(),
-            [("d", "needs the moon"), ("e", "go is not installed")]
+            [
+                ("d", "ignored without a reason"),
+                ("e", "go is not installed")
+            ]
         );
     }
 }

@@ -76,7 +76,9 @@ fn test_declarations(content: &str) -> impl Iterator<Item = (&str, Option<&str>)
             if let Some(value) = line.strip_prefix("#[path = \"") {
                 path = value.strip_suffix("\"]");
             } else if !line.starts_with("#[") {
-                return Some((line.strip_prefix("mod ")?.strip_suffix(';')?, path));
+                let (visibility, name) = line.split_once("mod ")?;
+                let is_module = visibility.is_empty() || visibility.starts_with("pub");
+                return is_module.then_some((name.strip_suffix(';')?, path));
             }
         }
         None
@@ -208,7 +210,7 @@ mod tests {
 
     #[test]
     fn modules_for_tests_are_found() {
-        let content = "#[cfg(test)]\nmod live;\nmod a;\n#[cfg(test)]\n#[path = \"b.rs\"]\nmod b;\n#[cfg(test)]\nmod c {}";
+        let content = "#[cfg(test)]\npub(crate) mod live;\nmod a;\n#[cfg(test)]\n#[path = \"b.rs\"]\nmod b;\n#[cfg(test)]\nmod c {}";
         assert_eq!(
             test_declarations(content).collect::<Vec<_>>(),
             [("live", None), ("b", Some("b.rs"))]

@@ -259,7 +259,7 @@ fn damaged_files_cost_their_own_symbols_only() {
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     for round in 0..300 {
         let mut bytes = whole.clone();
-        for _ in 0..1 + round % 40 {
+        for _ in 0..=(round % 40) {
             seed ^= seed << 13;
             seed ^= seed >> 7;
             seed ^= seed << 17;

@@ -3,6 +3,7 @@
 //! frame pointers. What cannot be unwound ends the stack and says why: a frame is never guessed.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
@@ -13,13 +14,14 @@ use object::elf::{PF_X, PT_LOAD};
 use object::read::elf::ProgramHeader as _;
 
 use crate::model::{Pid, Reason};
+use crate::sys::elf::ElfImage;
 use crate::sys::modules::{Backing, CodeMapping, code_mappings};
 
 mod frame_pointers;
 mod tables;
 
 #[cfg(test)]
-mod unwind_live;
+mod live_tests;
 
 pub use frame_pointers::has_frame_pointers;
 pub use tables::TableCache;
@@ -123,15 +125,45 @@ impl Unwinder {
     /// # Errors
     /// When the process is gone or may not be read.
     pub fn new(pid: Pid, tables: &mut TableCache) -> Result<Self, Reason> {
-        let mut unwinder = Self {
+        let mut unwinder = Self::empty(pid);
+        unwinder.refresh(tables)?;
+        Ok(unwinder)
+    }
+
+    /// Unwinds in one file, mapped as its own headers ask: for tests, and stacks of recordings.
+    ///
+    /// # Errors
+    /// When the file has no unwind tables.
+    pub fn of_file(image: ElfImage) -> Result<Self, Reason> {
+        let image = Arc::new(image);
+        let tables = Arc::new(Tables::read(Arc::clone(&image))?);
+        let mut unwinder = Self::empty(Pid(0));
+        let elf = image
+            .parse()
+            .map_err(|_| Reason::new("the file is damaged"))?;
+        for segment in elf.elf_program_headers().iter().take(MAX_MODULES) {
+            let is_code = segment.p_flags(Endianness::Little) & PF_X != 0;
+            if segment.p_type(Endianness::Little) != PT_LOAD || !is_code {
+                continue;
+            }
+            let (offset, size) = segment.file_range(Endianness::Little);
+            let start = segment.p_vaddr(Endianness::Little);
+            let end = start.saturating_add(size);
+            let module = unwinder.add(Arc::clone(&tables), start..end, offset);
+            unwinder.ranges.push(CodeRange { start, end, module });
+        }
+        unwinder.ranges.sort_by_key(|r| r.start);
+        Ok(unwinder)
+    }
+
+    fn empty(pid: Pid) -> Self {
+        Self {
             pid,
             ranges: Vec::new(),
             framehop: UnwinderX86_64::new(),
             cache: CacheX86_64::new(),
             rules: HashMap::new(),
-        };
-        unwinder.refresh(tables)?;
-        Ok(unwinder)
+        }
     }
 
     /// Looks again: after `dlopen`, when [`Unwinder::knows`] says no to an address of a stack.
@@ -175,6 +207,16 @@ impl Unwinder {
             }
         }
         let tables = tables.tables(self.pid, mapping)?;
+        self.add(tables, mapping.start..mapping.end, mapping.offset)
+    }
+
+    /// Adds the file's bytes from `offset` on, mapped at `range`.
+    fn add(
+        &mut self,
+        tables: Arc<Tables>,
+        range: Range<u64>,
+        offset: u64,
+    ) -> Result<Loaded, Reason> {
         let elf = tables
             .image
             .parse()
@@ -189,16 +231,16 @@ impl Unwinder {
             .filter(|p| p.p_type(Endianness::Little) == PT_LOAD)
             .filter(|p| p.p_flags(Endianness::Little) & PF_X != 0)
             .find_map(|segment| {
-                let (offset, size) = segment.file_range(Endianness::Little);
-                let inside = (page(offset)..offset.saturating_add(size)).contains(&mapping.offset);
+                let (first, size) = segment.file_range(Endianness::Little);
+                let inside = (page(first)..first.saturating_add(size)).contains(&offset);
                 let address = segment.p_vaddr(Endianness::Little);
-                inside.then(|| address.wrapping_sub(offset).wrapping_add(mapping.offset))
+                inside.then(|| address.wrapping_sub(first).wrapping_add(offset))
             })
             .ok_or_else(|| Reason::new("a mapping does not fit the segments of its file"))?;
-        let bias = mapping.start.wrapping_sub(address);
+        let bias = range.start.wrapping_sub(address);
         let info = Sections(Arc::clone(&tables));
         // framehop counts from the module's base in 32 bits. A biased base is always below its code.
-        let module = Module::new(String::new(), mapping.start..mapping.end, bias, info);
+        let module = Module::new(String::new(), range, bias, info);
         self.framehop.add_module(module);
         drop(elf);
         Ok(Loaded { tables, bias })
@@ -238,12 +280,11 @@ impl Unwinder {
                 .framehop
                 .unwind_frame(at, &mut registers, &mut self.cache, &mut read)
             {
-                Ok(None) => return out,
+                Ok(None) | Err(framehop::Error::ReturnAddressIsNull) => return out,
                 Ok(Some(next)) => match FrameAddress::from_return_address(next) {
                     Some(next) => at = next,
                     None => return out,
                 },
-                Err(framehop::Error::ReturnAddressIsNull) => return out,
                 Err(_) => {
                     out.truncated = Some(if outside {
                         Reason::new("the stack is deeper than the piece that was copied")

@@ -68,6 +68,9 @@ impl Tables {
         let header = part(header).ok_or_else(damaged)?;
         let frames = part(frames).ok_or_else(damaged)?;
         drop(elf);
+        if !entries_are_in_frames(&header, frames.0) {
+            return Err(damaged());
+        }
         Ok(Self {
             header,
             frames,
@@ -94,6 +97,31 @@ pub(super) fn locate(elf: &Elf<'_>) -> Option<(u64, u64)> {
         .checked_add(4)?
         .checked_add_signed(i64::from(pointer))?;
     Some((header, frames))
+}
+
+/// Whether every entry of the table points behind the start of `.eh_frame`: gimli 0.33 subtracts the
+/// two without a check (`EhHdrTable::pointer_to_offset`).
+fn entries_are_in_frames(header: &(u64, Part), frames: u64) -> bool {
+    let count = header
+        .1
+        .get(8..12)
+        .and_then(<[u8]>::first_chunk)
+        .map_or(0, |c| u32::from_le_bytes(*c));
+    header
+        .1
+        .get(12..)
+        .unwrap_or_default()
+        .chunks_exact(8)
+        .take(count as usize)
+        .all(|entry| {
+            let fde = entry[4..]
+                .first_chunk()
+                .map_or(0, |b| i32::from_le_bytes(*b));
+            header
+                .0
+                .checked_add_signed(i64::from(fde))
+                .is_some_and(|address| address >= frames)
+        })
 }
 
 /// Tables by file.

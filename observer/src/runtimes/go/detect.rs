@@ -12,6 +12,7 @@ use super::live::{Anchors, Check, load_bias};
 use super::offsets::{self, GoOffsets};
 use super::symbols::GoSymbols;
 use super::tls::{self, Tls};
+use super::waitreason;
 use crate::model::memory::Memory;
 use crate::model::{Known, Reason};
 use crate::runtimes::{Runtime, RuntimeImage, RuntimeKind, TaskCensus, TaskReader};
@@ -156,6 +157,9 @@ impl GoImage {
         };
         let mut evidence = self.evidence();
         evidence.extend([source, checked]);
+        if !waitreason::knows(version.minor) {
+            evidence.push(format!("wait reasons of Go {} are not known", version.text));
+        }
         Ok(GoProcess {
             symbols: parts.symbols.clone(),
             minor: version.minor,

@@ -10,9 +10,12 @@ use super::census::record::{self, Decoded};
 use super::census::unwind::Unwinder;
 use super::census::waits::Waits;
 use super::decode;
+use super::detect::GoImage;
+use super::fixture::{build, go};
 use super::offsets::{self, by_minor};
 use super::pclntab::Pclntab;
 use super::symbols::GoSymbols;
+use crate::runtimes::RuntimeImage;
 use crate::sys::elf::ElfImage;
 
 /// xorshift64.
@@ -103,7 +106,7 @@ pub(crate) fn exercise(data: &[u8]) {
         let _ = f.inline_tree().map(|_| f.inlined_at(data, pc));
     }
     let _ = table.by_name("main.b").map(|f| f.entry);
-    let _ = table.function(usize::MAX).is_none();
+    assert!(table.function(usize::MAX).is_none());
 }
 
 #[test]
@@ -199,4 +202,58 @@ fn garbage_goroutines_are_survived() {
             let _ = Unwinder::new(symbols.clone(), 0).start(records[0].sp, records[0].pc);
         }
     }
+}
+
+/// Headers, section table, module data and function table damaged, one byte or word at a time.
+#[test]
+fn live_damaged_executables_are_survived() {
+    let Some(go) = go() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let exe = dir.path().join("crowd");
+    build(
+        &go,
+        "crowd",
+        &["-buildmode=pie", "-ldflags=-s -w"],
+        false,
+        &exe,
+    );
+    let good = std::fs::read(&exe).unwrap();
+    let mut random = Random(0x5eed_0005);
+    let (mut opened, mut detected) = (0, 0);
+    for round in 0..300 {
+        let mut bytes = good.clone();
+        for _ in 0..=random.below(4) {
+            // The ELF header, program headers and section headers are where most can go wrong.
+            let at = match random.below(3) {
+                0 => random.below(1024),
+                1 => bytes.len() - 1 - random.below(2048),
+                _ => random.below(bytes.len()),
+            };
+            let end = (at + 8).min(bytes.len());
+            let word = match random.below(3) {
+                0 => u64::MAX - random.below(64) as u64,
+                1 => random.next() >> random.below(64),
+                _ => 0,
+            };
+            bytes[at..end].copy_from_slice(&word.to_le_bytes()[..end - at]);
+        }
+        if round % 10 == 0 {
+            bytes.truncate(random.below(bytes.len()));
+        }
+        let path = dir.path().join("damaged");
+        std::fs::write(&path, &bytes).unwrap();
+        let Ok(image) = ElfImage::open(&path) else {
+            continue;
+        };
+        opened += 1;
+        if let Some(go) = GoImage::detect(&image) {
+            detected += 1;
+            let _ = (go.version(), go.evidence());
+            if let Ok(symbols) = go.symbols() {
+                let _ = symbols.lookup(symbols.tables().text() + random.below(1 << 20) as u64);
+            }
+        }
+        let _found = image.parse().map(|elf| super::dwarf::offsets(&elf).is_ok());
+    }
+    println!("300 damaged executables: {opened} opened, {detected} taken for Go");
 }

@@ -97,7 +97,11 @@ pub fn read_allgs(memory: &dyn Memory, address: u64) -> Result<(u64, u64), Reaso
             "the list of goroutines is empty: the runtime has not started yet",
         ));
     }
-    if len > capacity || len > MAX_LISTED || array % 8 != 0 {
+    if len > capacity
+        || len > MAX_LISTED
+        || !array.is_multiple_of(8)
+        || array.checked_add(8 * len).is_none()
+    {
         return Err(Reason::new(
             "the list of goroutines is not where it was expected",
         ));
@@ -146,7 +150,9 @@ impl Check<'_> {
         let unreadable = |e: ReadError| Reason::with(format!("a goroutine could not be read: {e}"));
         let mut threads = 0;
         if let Some(g0) = self.g0 {
-            let m0 = memory.read_u64(g0 + u64::from(o.g_m)).map_err(unreadable)?;
+            let m0 = memory
+                .read_u64(g0.wrapping_add(u64::from(o.g_m)))
+                .map_err(unreadable)?;
             let fits = m0 != 0
                 && memory.read_u64(m0.wrapping_add(M_G0)) == Ok(g0)
                 && memory

@@ -22,6 +22,8 @@ pub use census::GoCensus;
 pub use detect::{Go, GoImage, GoProcess};
 pub use symbols::{GoFrame, GoInlined, GoSymbols};
 #[cfg(test)]
+mod fixture;
+#[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
 mod live_tests;

@@ -69,13 +69,13 @@ impl Tables {
         let module = module_data(elf, address, variables.module);
         let header_text = Pclntab::header_text(data).filter(|&t| is_code(elf, t));
         let text = module
-            .and_then(|m| word_at(elf, m + MODULE_TEXT))
+            .and_then(|m| word_at(elf, m.wrapping_add(MODULE_TEXT)))
             .filter(|&t| is_code(elf, t))
             .or(header_text)
             .ok_or(Reason::new("the start of the Go code could not be found"))?;
         let gofunc = module
             .zip(minor.and_then(gofunc_offset))
-            .and_then(|(m, offset)| word_at(elf, m + offset));
+            .and_then(|(m, offset)| word_at(elf, m.wrapping_add(offset)));
         Ok(Self {
             range,
             text,
@@ -130,10 +130,12 @@ fn locate(elf: &Elf<'_>, file: &[u8]) -> Option<(u64, Range<usize>, &'static str
                     .any(|m| data[at..at + 4] == m.to_le_bytes())
                 && Pclntab::parse(&data[at..], Some(0)).is_ok_and(|t| !t.is_empty())
         })?;
-        let start = usize::try_from(segment.file_range().0).ok()? + at;
-        let end = start + (data.len() - at);
+        let start = usize::try_from(segment.file_range().0)
+            .ok()?
+            .checked_add(at)?;
+        let end = start.checked_add(data.len() - at)?;
         Some((
-            segment.address() + at as u64,
+            segment.address().wrapping_add(at as u64),
             start..end,
             "function table by its magic number",
         ))
@@ -169,7 +171,8 @@ fn variables(elf: &Elf<'_>) -> Variables {
 fn module_data(elf: &Elf<'_>, pclntab: u64, symbol: Option<u64>) -> Option<u64> {
     let points_back = |address: &u64| {
         word_at(elf, *address) == Some(pclntab)
-            && word_at(elf, address + MODULE_TEXT).is_some_and(|text| is_code(elf, text))
+            && word_at(elf, address.wrapping_add(MODULE_TEXT))
+                .is_some_and(|text| is_code(elf, text))
     };
     elf.section_by_name(".go.module")
         .map(|s| s.address())
@@ -194,7 +197,7 @@ fn scan<'a>(elf: &'a Elf<'a>, word: u64) -> impl Iterator<Item = u64> + 'a {
                 .chunks_exact(8)
                 .enumerate()
                 .filter(move |(_, chunk)| *chunk == needle)
-                .map(move |(i, _)| address + 8 * i as u64)
+                .map(move |(i, _)| address.wrapping_add(8 * i as u64))
         })
 }
 

@@ -254,6 +254,11 @@ fn texts(minor: u32) -> &'static [&'static str] {
     }
 }
 
+/// Whether the numbers of Go 1.`minor` are known.
+pub fn knows(minor: u32) -> bool {
+    !texts(minor).is_empty()
+}
+
 /// The meaning of `g.waitreason` in Go 1.`minor`; `None` for numbers that the version lacks.
 pub fn lookup(minor: u32, number: u8) -> Option<WaitReason> {
     let text = *texts(minor).get(usize::from(number))?;

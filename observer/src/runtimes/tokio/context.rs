@@ -14,7 +14,7 @@ use crate::sys::elf::Elf;
 use super::detect::TokioVersion;
 use super::disasm::{IdVote, NoVote, find_small_fields, vote_for_id};
 use super::dwarf::{ContextLayout, context_layout};
-use super::pointers::{CodePointers, CodeRanges};
+use super::pointers::{CodePointers, CodeRanges, is_shared_object};
 use super::vtables::Vtable;
 
 /// More symbols named like tokio's static than any program has copies.
@@ -97,6 +97,10 @@ pub(super) fn context_facts(
             Reason::new("tokio before 1.22 does not keep the current task's id in the thread");
         return ContextFacts::unknown(reason, evidence);
     }
+    if is_shared_object(elf) {
+        let reason = Reason::new("tokio is in a shared object, whose thread-locals are dynamic");
+        return ContextFacts::unknown(reason, evidence);
+    }
     let Some(block) = TlsBlock::read(elf) else {
         let reason = Reason::new("the executable has no thread-local storage of its own");
         return ContextFacts::unknown(reason, evidence);
@@ -133,7 +137,7 @@ pub(super) fn context_facts(
     let sources = [from_dwarf, from_code, from_table];
     let mut known = sources.iter().flatten();
     let Some(first) = known.next() else {
-        return ContextFacts::unknown(no_source_reason(elf, &vote), evidence);
+        return ContextFacts::unknown(no_source_reason(&vote), evidence);
     };
     // The table comes last: it was measured with one compiler, so alone it must be confirmed live,
     // and where code or debug information speaks it has no say.
@@ -306,15 +310,12 @@ fn describe_vote(vote: &Result<IdVote, NoVote>) -> String {
     }
 }
 
-fn no_source_reason(elf: &Elf<'_>, vote: &Result<IdVote, NoVote>) -> Reason {
+fn no_source_reason(vote: &Result<IdVote, NoVote>) -> Reason {
     match vote {
         Err(NoVote::Ambiguous(_)) => Reason::new(
             "the code names several candidates for tokio's task id (several tokio copies?)",
         ),
         Err(NoVote::NoPolls) => Reason::new("no tokio task type found in the executable"),
-        _ if elf.elf_header().e_entry.get(Endianness::Little) == 0 => {
-            Reason::new("tokio is in a shared object: its thread-locals are dynamic")
-        }
         _ => Reason::new("tokio's thread-local CONTEXT was not found in the executable"),
     }
 }

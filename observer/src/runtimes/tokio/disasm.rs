@@ -229,8 +229,7 @@ pub(super) fn find_small_fields(elf: &Elf<'_>, code: &CodeRanges) -> SmallFields
             let Some(body) = bytes.get(first..done) else {
                 continue;
             };
-            if !sets_a_byte_to_two(body) && memmem::find(body, &FULL_BUDGET.to_le_bytes()).is_none()
-            {
+            if !resets_a_byte(body) && !fills_a_budget(body) {
                 continue;
             }
             let summary = summarize(elf, &range, left);
@@ -271,14 +270,35 @@ fn is_thread_local_access(bytes: &[u8]) -> bool {
     known && (opcode == 0x0f || modrm >> 6 != 3)
 }
 
-/// Whether code may hold `movb $2, memory` (opcode C6 /0, immediate 2): a cheap filter before decoding.
-fn sets_a_byte_to_two(body: &[u8]) -> bool {
+/// Whether code may compare a byte with 2 and then set it to 2: a cheap filter before decoding.
+fn resets_a_byte(body: &[u8]) -> bool {
     memchr_iter(0xc6, body).any(|at| {
-        // ModRM, SIB, displacement of 0, 1 or 4 bytes, then the immediate.
-        body.get(at + 1)
-            .is_some_and(|modrm| modrm & 0x38 == 0 && modrm >> 6 != 3)
-            && body
-                .get(at + 2..)
-                .is_some_and(|rest| rest.iter().take(6).any(|&b| b == 2))
+        // `movb $2, memory` is C6 /0: ModRM, SIB, displacement of 0, 1 or 4 bytes, the immediate.
+        let Some(&modrm) = body.get(at + 1) else {
+            return false;
+        };
+        let sib = usize::from(modrm & 7 == 4);
+        let displacement = match (modrm >> 6, modrm & 7) {
+            (0, 4) if body.get(at + 2).is_some_and(|sib| sib & 7 == 5) => 4,
+            (0, 5) | (3, _) => return false,
+            (0, _) => 0,
+            (1, _) => 1,
+            _ => 4,
+        };
+        let immediate = at + 2 + sib + displacement;
+        if modrm & 0x38 != 0 || body.get(immediate) != Some(&2) {
+            return false;
+        }
+        // Shortly before it, an immediate 2 after `cmp al`, after `cmp reg` or after a displacement.
+        let last = body[immediate - 1];
+        body[at.saturating_sub(32)..at]
+            .windows(2)
+            .any(|w| w[1] == 2 && (w[0] == 0x3c || w[0] >= 0xf8 || w[0] == last))
     })
+}
+
+/// Whether code may set a word to `Some(128)`: 66, perhaps 64 and REX, C7, and the value at the end.
+fn fills_a_budget(body: &[u8]) -> bool {
+    memmem::find_iter(body, &FULL_BUDGET.to_le_bytes())
+        .any(|at| body[at.saturating_sub(9)..at].contains(&0xc7))
 }

@@ -1,6 +1,8 @@
 //! The layout of tokio's thread-local `CONTEXT` from debug information, when the program has it.
 //! Only tokio's own compilation units are read, and of those a bounded number of entries.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use gimli::{
     AttributeValue, DebuggingInformationEntry, Dwarf, EndianSlice, LittleEndian, Operation, Unit,
 };
@@ -60,6 +62,71 @@ pub(super) fn context_layout(elf: &Elf<'_>) -> Option<ContextLayout> {
         found = Found::default();
     }
     None
+}
+
+/// The type arguments of the functions that start at `polls`, from names such as
+/// `poll<app::handler::{async_fn_env#0}, alloc::sync::Arc<..Handle>>`.
+pub(super) fn poll_arguments(elf: &Elf<'_>, polls: &BTreeSet<u64>) -> BTreeMap<u64, String> {
+    let mut found = BTreeMap::new();
+    if section(elf, ".debug_info").is_none_or(|s| s.1.is_empty()) {
+        return found;
+    }
+    let load = |id: gimli::SectionId| -> Result<_, gimli::Error> {
+        Ok(section(elf, id.name()).map(|s| s.1).unwrap_or_default())
+    };
+    let Ok(sections) = gimli::DwarfSections::load(load) else {
+        return found;
+    };
+    let dwarf = sections.borrow(|bytes| EndianSlice::new(bytes, LittleEndian));
+    let mut budget = MAX_ENTRIES;
+    let mut headers = dwarf.units();
+    while let Ok(Some(header)) = headers.next() {
+        let Ok(unit) = dwarf.unit(header) else {
+            continue;
+        };
+        let mut entries = unit.entries();
+        while let Ok(Some(entry)) = entries.next_dfs() {
+            budget -= 1;
+            if budget == 0 || found.len() == polls.len() {
+                return found;
+            }
+            if entry.tag() != gimli::DW_TAG_subprogram {
+                continue;
+            }
+            let start = entry
+                .attr_value(gimli::DW_AT_low_pc)
+                .and_then(|v| dwarf.attr_address(&unit, v).ok().flatten());
+            let Some(start) = start.filter(|start| polls.contains(start)) else {
+                continue;
+            };
+            let named = entry.attr_value(gimli::DW_AT_name).is_some();
+            let origin = if named {
+                None
+            } else {
+                origin_entry(&unit, entry)
+            };
+            let text = name(&dwarf, &unit, origin.as_ref().unwrap_or(entry))
+                .and_then(|name| String::from_utf8(name).ok());
+            let arguments = text
+                .as_deref()
+                .and_then(|text| text.strip_prefix("poll<")?.strip_suffix('>'));
+            if let Some(arguments) = arguments {
+                found.insert(start, arguments.to_owned());
+            }
+        }
+    }
+    found
+}
+
+/// The declaration that a function's entry completes.
+fn origin_entry<'a>(unit: &Unit<Slice<'a>>, entry: &Entry<'a>) -> Option<Entry<'a>> {
+    let value = entry
+        .attr_value(gimli::DW_AT_specification)
+        .or_else(|| entry.attr_value(gimli::DW_AT_abstract_origin))?;
+    match value {
+        AttributeValue::UnitRef(offset) => unit.entry(offset).ok(),
+        _ => None,
+    }
 }
 
 /// rustc names a unit `<crate root>/@/<crate>.<hash>-cgu.N`.
@@ -140,12 +207,15 @@ fn name(dwarf: &Dwarf<Slice<'_>>, unit: &Unit<Slice<'_>>, entry: &Entry<'_>) -> 
     Some(dwarf.attr_string(unit, value).ok()?.slice().to_vec())
 }
 
-/// The members of a structure: name, offset, size of the type.
+/// Name, offset, size of the type.
+type Member = (Vec<u8>, u64, Option<u64>);
+
+/// The members of a structure.
 fn members(
     dwarf: &Dwarf<Slice<'_>>,
     unit: &Unit<Slice<'_>>,
     entry: &Entry<'_>,
-) -> gimli::Result<Vec<(Vec<u8>, u64, Option<u64>)>> {
+) -> gimli::Result<Vec<Member>> {
     let mut tree = unit.entries_tree(Some(entry.offset()))?;
     let mut children = tree.root()?.children();
     let mut found = Vec::new();

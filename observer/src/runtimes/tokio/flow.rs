@@ -32,6 +32,17 @@ enum Value {
 
 type Registers = [Value; 16];
 
+/// An 8-byte load of a thread-local.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    /// The thread-local.
+    at: i64,
+    /// The instruction's number.
+    when: usize,
+    /// Registers that hold the value or something computed from it, a bit each.
+    derived: u16,
+}
+
 /// What was seen in one function. Offsets are bytes from the thread pointer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Summary {
@@ -90,8 +101,10 @@ struct Pass {
     switch_state: Registers,
     /// The instruction before ended the flow.
     cut: bool,
-    /// Recent 8-byte loads: (offset, into, instruction).
-    loads: Vec<(i64, Register, usize)>,
+    /// The instruction before was a call.
+    after_call: bool,
+    /// Recent 8-byte loads.
+    loads: Vec<Load>,
     /// Recent byte loads: (offset, into, instruction).
     byte_loads: Vec<(i64, Register, usize)>,
     /// The byte last compared with 2.
@@ -101,6 +114,7 @@ struct Pass {
 impl Pass {
     fn step(&mut self, i: &Instruction, range: &Range<u64>) {
         self.enter(i.ip());
+        self.derive(i);
         self.match_patterns(i);
         match i.flow_control() {
             FlowControl::ConditionalBranch => self.carry(i.near_branch_target(), range),
@@ -132,6 +146,7 @@ impl Pass {
                     self.out.callees.push(Callee::Through(at));
                 }
                 self.forget_caller_saved();
+                self.after_call = true;
             }
             _ => self.write(i),
         }
@@ -140,9 +155,12 @@ impl Pass {
     /// Joins the state that branches carried here.
     fn enter(&mut self, ip: u64) {
         let carried = self.states.remove(&ip);
+        let after_call = std::mem::take(&mut self.after_call);
         match (std::mem::take(&mut self.cut), carried) {
             (true, Some(state)) => self.registers = state,
             (true, None) => self.registers = self.switch_state,
+            // What falls through here is perhaps nothing: a panic does not return.
+            (false, Some(state)) if after_call => self.registers = state,
             (false, Some(state)) => join(&mut self.registers, &state),
             (false, None) => {}
         }
@@ -209,24 +227,31 @@ impl Pass {
         match i.code() {
             Code::Mov_r64_rm64 if i.op1_kind() == OpKind::Memory => {
                 if let Some(at) = self.thread_local(i) {
-                    keep(&mut self.loads, (at, i.op0_register(), now));
+                    self.loads.retain(|l| now - l.when <= NEAR);
+                    self.loads.push(Load {
+                        at,
+                        when: now,
+                        derived: bit(i.op0_register()),
+                    });
                 }
             }
             Code::Mov_rm64_r64 if i.op0_kind() == OpKind::Memory => {
                 if let Some(at) = self.thread_local(i) {
                     let source = i.op1_register();
-                    if self
-                        .loads
-                        .iter()
-                        .any(|l| l.0 == at && l.1 != source && now - l.2 <= NEAR)
-                    {
+                    let replaces = |l: &Load| {
+                        l.at == at && l.derived & bit(source) == 0 && now - l.when <= NEAR
+                    };
+                    if self.loads.iter().any(replaces) {
                         self.out.swaps.push(at);
                     }
                 }
             }
             Code::Mov_rm64_imm32 if i.immediate32to64() == 1 => {
                 if let Some(at) = self.thread_local(i)
-                    && self.loads.iter().any(|l| l.0 == at && now - l.2 <= NEAR)
+                    && self
+                        .loads
+                        .iter()
+                        .any(|l| l.at == at && now - l.when <= NEAR)
                 {
                     self.out.tag_swaps.push(at);
                 }
@@ -262,6 +287,32 @@ impl Pass {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Follows which registers hold something computed from a recent load: a counter that is loaded,
+    /// added to and stored is no replacement.
+    fn derive(&mut self, i: &Instruction) {
+        if self.loads.is_empty() || i.op0_kind() != OpKind::Register {
+            return;
+        }
+        let target = bit(i.op0_register());
+        let mut read = bit(i.memory_base()) | bit(i.memory_index());
+        for operand in 1..i.op_count() {
+            if i.op_kind(operand) == OpKind::Register {
+                read |= bit(i.op_register(operand));
+            }
+        }
+        let overwrites = matches!(
+            i.mnemonic(),
+            Mnemonic::Mov | Mnemonic::Lea | Mnemonic::Movzx | Mnemonic::Pop
+        );
+        for load in &mut self.loads {
+            if load.derived & read != 0 {
+                load.derived |= target;
+            } else if overwrites {
+                load.derived &= !target;
+            }
         }
     }
 
@@ -342,13 +393,10 @@ impl Pass {
     }
 }
 
-/// Joins what two paths know. A register that only one of them knows keeps that value: the other path
-/// is often the one after a call that never returns (a panic). Where both know, they must agree.
+/// Joins what two paths know: what they do not agree on is not known.
 fn join(own: &mut Registers, other: &Registers) {
-    for (own, &other) in own.iter_mut().zip(other) {
-        if *own == Value::Unknown {
-            *own = other;
-        } else if other != Value::Unknown && *own != other {
+    for (own, other) in own.iter_mut().zip(other) {
+        if own != other {
             *own = Value::Unknown;
         }
     }
@@ -373,6 +421,11 @@ fn add(a: Value, b: Value) -> Value {
 fn slot(register: Register) -> Option<usize> {
     let full = register.full_register();
     full.is_gpr64().then(|| full.number())
+}
+
+/// A register's bit in a set; none for what is no general register.
+fn bit(register: Register) -> u16 {
+    slot(register).map_or(0, |s| 1 << s)
 }
 
 /// The address of a rip-relative memory operand.

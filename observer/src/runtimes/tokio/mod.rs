@@ -5,22 +5,28 @@ mod context;
 mod detect;
 mod disasm;
 mod dwarf;
+mod example;
 mod flow;
 mod functions;
 mod live;
 mod names;
 mod pointers;
+mod shared;
 mod targets;
 mod task;
 mod threads;
 mod vtables;
 
 #[cfg(test)]
-pub(crate) mod tokio_live;
+mod damage;
+#[cfg(test)]
+pub(crate) mod live_tests;
 
 pub use detect::{Presence, TokioVersion, presence};
+pub use example::example_program;
 pub use live::{TaskNow, read_task};
 pub use names::{SchedulerKind, TaskType};
+pub use shared::{SharedTokio, shared_objects};
 pub use targets::{PollTarget, PollTargets};
 pub use task::{SpawnLocation, id_of, spawn_location, vtable_of};
 pub use threads::{ThreadBase, thread_bases};

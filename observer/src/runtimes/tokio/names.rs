@@ -1,6 +1,6 @@
 //! What a task type is called. The name is the future's type, from (in this order) the poll's own
 //! symbol in v0 mangling, the `drop_in_place` that dealloc or shutdown calls (legacy mangling names
-//! generic arguments only there), the future's own code that the poll calls. What cannot be named
+//! generic arguments only there), the future's own code that the poll calls, debug information. What cannot be named
 //! keeps a stable label and says why.
 
 use std::collections::{BTreeSet, HashMap};
@@ -10,6 +10,7 @@ use object::{Object as _, ObjectSymbol as _, ObjectSymbolTable as _, SymbolKind}
 use crate::model::Known;
 use crate::sys::elf::Elf;
 
+use super::dwarf::poll_arguments;
 use super::flow::{Callee, summarize};
 use super::functions::Functions;
 use super::pointers::CodePointers;
@@ -118,7 +119,7 @@ pub(super) fn task_types(
                 .insert(vtable.poll);
         }
     }
-    vtables
+    let mut types: Vec<TaskType> = vtables
         .iter()
         .zip(&claims)
         .map(|(vtable, claims)| {
@@ -145,7 +146,36 @@ pub(super) fn task_types(
             }
             found
         })
-        .collect()
+        .collect();
+    name_by_debug_information(elf, vtables, &polls, &mut types);
+    types
+}
+
+/// Names what is still unnamed: debug information tells merged functions no better than symbols do,
+/// so only polls of one type are looked up.
+fn name_by_debug_information(
+    elf: &Elf<'_>,
+    vtables: &[Vtable],
+    polls: &HashMap<u64, usize>,
+    types: &mut [TaskType],
+) {
+    let wanted: BTreeSet<u64> = vtables
+        .iter()
+        .zip(types.iter())
+        .filter(|(v, t)| t.name.known().is_none() && polls.get(&v.poll) == Some(&1))
+        .map(|(v, _)| v.poll)
+        .collect();
+    if wanted.is_empty() {
+        return;
+    }
+    let arguments = poll_arguments(elf, &wanted);
+    for (vtable, found) in vtables.iter().zip(types) {
+        if let (Some(arguments), None) = (arguments.get(&vtable.poll), found.name.known()) {
+            let scheduler = found.scheduler;
+            *found = named(vtable, arguments, "debug information");
+            found.scheduler = found.scheduler.or(scheduler);
+        }
+    }
 }
 
 /// What the functions of one vtable say. Each may stand for several types.
@@ -399,9 +429,13 @@ fn named(vtable: &Vtable, arguments: &str, source: &'static str) -> TaskType {
     let blocking = future
         .split_once("blocking::task::BlockingTask<")
         .and_then(|(_, rest)| balanced(rest));
-    let is_worker = future.contains("multi_thread::worker::Launch")
-        || future.contains("multi_thread::worker::run")
-        || future.contains("thread_pool::worker::Launch");
+    // What the pool runs to be a worker: `Launch::launch`, and the successor in `block_in_place`.
+    let worker = [
+        "tokio::runtime::scheduler::multi_thread::worker::",
+        "tokio::runtime::thread_pool::worker::",
+    ];
+    let is_worker =
+        blocking.is_some_and(|future| worker.iter().any(|path| future.starts_with(path)));
     let mut name = blocking.unwrap_or(future).to_owned();
     if name.len() > MAX_NAME {
         let end = (0..=MAX_NAME)

@@ -4,13 +4,15 @@
 //! Layouts: System V gABI (`Elf64_Dyn`, `Elf64_Rela`, `Elf64_Relr`), psABI x86-64 relocation types.
 
 use object::Endianness;
-use object::elf::{ET_EXEC, PF_X, PT_DYNAMIC, PT_LOAD};
+use object::elf::{ET_DYN, ET_EXEC, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD};
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 
 use crate::sys::elf::{Elf, bytes_at};
 
 /// More code pointers than any real program has (a 40 MB one has some 300 000).
 const MAX_POINTERS: usize = 4 << 20;
+/// `DF_1_PIE`: an executable that is position-independent (Solaris and GNU extension).
+const DF_1_PIE: u64 = 0x0800_0000;
 /// `R_X86_64_RELATIVE`: base + addend.
 const RELATIVE: u32 = 8;
 
@@ -134,11 +136,23 @@ impl CodePointers {
     }
 }
 
-/// The entries of PT_DYNAMIC that locate relocations: (address, size) pairs.
+/// Whether a file is a library: position-independent, without an interpreter, and not marked as an
+/// executable (`DF_1_PIE`, which static ones carry).
+pub(super) fn is_shared_object(elf: &Elf<'_>) -> bool {
+    let has_interpreter = elf
+        .elf_program_headers()
+        .iter()
+        .any(|p| p.p_type(Endianness::Little) == PT_INTERP);
+    let marked = DynamicTable::read(elf).is_some_and(|table| table.flags_1 & DF_1_PIE != 0);
+    elf.elf_header().e_type(Endianness::Little) == ET_DYN && !has_interpreter && !marked
+}
+
+/// The entries of PT_DYNAMIC that are used here. Relocations are (address, size).
 #[derive(Debug, Default)]
 struct DynamicTable {
     rela: (u64, u64),
     relr: (u64, u64),
+    flags_1: u64,
 }
 
 impl DynamicTable {
@@ -157,6 +171,7 @@ impl DynamicTable {
                 8 => table.rela.1 = value,
                 35 => table.relr.1 = value,
                 36 => table.relr.0 = value,
+                0x6fff_fffb => table.flags_1 = value,
                 _ => {}
             }
         }

@@ -62,7 +62,7 @@ fn a_truncated_executable() {
     fs::write(&exe, without_sections(&whole)).expect("write");
     fs::set_permissions(&exe, Permissions::from_mode(0o755)).expect("chmod");
     let target = Running::start(Command::new(&exe).arg("300"));
-    let report = observer::report(target.pid(), 1, &[]);
+    let report = observer::report(target.pid(), 1.0, &[]);
     let found = shares(&report, "thread", target.pid().into());
     assert!(
         !found.is_empty(),

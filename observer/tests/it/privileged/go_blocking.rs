@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::support::observer::{command, finish};
 use crate::support::report::{check_completeness, functions, list};
 use crate::support::require::{Need, require};
-use crate::support::truth::{Program, check_function, check_time};
+use crate::support::truth::{Program, WATCHED, check_function, check_time};
 
 /// Functions of the Go runtime in which its threads wait for work.
 const IDLE: &[&str] = &[
@@ -38,11 +38,11 @@ enum Transport {
 
 /// Observes the fixture for most of its life and compares.
 fn check(fixture: &str, transport: Transport) {
-    let program = Program::start(fixture, 8, &[]);
+    let program = Program::start(fixture, &[]);
     let mut observer = command(&[
         "report",
         "-d",
-        "6",
+        &WATCHED.to_string(),
         "-f",
         "json",
         "-p",
@@ -51,8 +51,8 @@ fn check(fixture: &str, transport: Transport) {
     if matches!(transport, Transport::Perf) {
         observer.env("OBSERVER_TRANSPORT", "perf");
     }
-    let report = finish(&mut observer, Duration::from_secs(6)).report();
-    let (truths, ran) = program.finish();
+    let report = finish(&mut observer, Duration::from_secs_f64(WATCHED)).report();
+    let truths = program.finish();
 
     assert_eq!(
         report["targets"][0]["runtime"]["kind"], "go",
@@ -68,7 +68,7 @@ fn check(fixture: &str, transport: Transport) {
         "the fixture has no blocker: {truths:#?}"
     );
     for truth in blocking {
-        let entry = check_time(&report, "goroutine", truth, ran);
+        let entry = check_time(&report, "goroutine", truth);
         check_function(entry, function_of(&truth.name));
     }
     for entry in list(&report, "blocking") {

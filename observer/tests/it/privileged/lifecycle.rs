@@ -21,7 +21,7 @@ fn a_target_that_exits_ends_the_session_with_a_report() {
     require!(Need::Privilege);
     let target = Running::start(Command::new("sleep").arg("2"));
     let before = Instant::now();
-    let report = observer::report(target.pid(), 60, &[]);
+    let report = observer::report(target.pid(), 60.0, &[]);
     assert!(
         before.elapsed() < 20 * SECOND,
         "the session went on without its target"
@@ -42,7 +42,7 @@ fn a_target_that_exits_ends_the_session_with_a_report() {
 fn a_target_that_becomes_another_program_is_followed() {
     require!(Need::Privilege);
     let target = Running::start(Command::new("sh").args(["-c", "sleep 2; exec sleep 300"]));
-    let report = observer::report(target.pid(), 4, &[]);
+    let report = observer::report(target.pid(), 4.0, &[]);
     let sleeping = shares(&report, "thread", target.pid().into());
     assert!(
         sleeping

@@ -3,14 +3,14 @@
 use crate::support::observer;
 use crate::support::report::check_completeness;
 use crate::support::require::{Need, require};
-use crate::support::truth::{Program, check_function, check_time};
+use crate::support::truth::{Program, WATCHED, check_function, check_time};
 
 #[test]
 fn every_blocked_thread_is_named() {
     require!(Need::Privilege, Need::Fixture("native/threads"));
-    let program = Program::start("native/threads", 8, &[]);
-    let report = observer::report(program.process.pid(), 6, &[]);
-    let (truths, ran) = program.finish();
+    let program = Program::start("native/threads", &[]);
+    let report = observer::report(program.process.pid(), WATCHED, &[]);
+    let truths = program.finish();
 
     assert_eq!(
         report["targets"][0]["runtime"]["kind"], "native",
@@ -21,7 +21,7 @@ fn every_blocked_thread_is_named() {
         .iter()
         .filter(|truth| !matches!(&*truth.syscall, "" | "none"))
     {
-        let entry = check_time(&report, "thread", truth, ran);
+        let entry = check_time(&report, "thread", truth);
         check_function(entry, &truth.function);
     }
     check_completeness(&report);

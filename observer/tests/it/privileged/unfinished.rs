@@ -15,7 +15,7 @@ fn a_wait_older_than_the_session_shows_with_a_lower_bound_of_its_age() {
     let target = Running::start(Command::new("sleep").arg("300"));
     thread::sleep(Duration::from_millis(500));
 
-    let report = observer::report(target.pid(), 2, &[]);
+    let report = observer::report(target.pid(), 2.0, &[]);
 
     let window = number(&report["window"], "duration_ns");
     let found = shares(&report, "thread", target.pid().into());

@@ -106,10 +106,10 @@ pub fn finish(command: &mut Command, observing: Duration) -> Finished {
 
 /// Observes a process for some seconds and gives the report.
 #[track_caller]
-pub fn report(pid: u32, seconds: u32, more: &[&str]) -> Value {
+pub fn report(pid: u32, seconds: f64, more: &[&str]) -> Value {
     let (pid, duration) = (pid.to_string(), seconds.to_string());
     let args = [&["report", "-p", &pid, "-d", &duration, "-f", "json"], more].concat();
-    run(&args, Duration::from_secs(seconds.into())).report()
+    run(&args, Duration::from_secs_f64(seconds)).report()
 }
 
 /// Starts an observer in the background and waits until it observes.

@@ -27,8 +27,8 @@ const REASONS: &[(&str, &str)] = &[
     ),
     ("stack_map_full", "the kernel's table of stacks was full"),
     (
-        "stack_copy_budget",
-        "the budget for copying stacks was used up",
+        "stack_sampled",
+        "their user stack is that of other waits in the same syscall, on the same resource, from the same instruction",
     ),
     (
         "stack_copy_buffer_full",

@@ -14,7 +14,9 @@ use super::detect::GoProcess;
 use super::live::{MAX_GOID, read_allgs, u64_at};
 use crate::model::Reason;
 use crate::model::Tid;
-use crate::model::census::{Census, CensusTask, TaskState, fingerprint};
+use crate::model::census::{
+    Census, CensusTask, Direction, StackId, Stacks, TaskState, WaitKind, WaitsOn,
+};
 use crate::model::memory::{Memory, ReadError};
 use crate::model::time::Mono;
 use crate::runtimes::TaskCensus;
@@ -40,6 +42,8 @@ const NEXT_WINDOW: u64 = 8192;
 const MAX_WINDOWS: usize = 8;
 /// One frame may need at most this many bytes.
 const MAX_FRAME: usize = 256 << 10;
+/// Different stacks of parked goroutines that are remembered.
+const MAX_PARKED_STACKS: usize = 1 << 15;
 /// More Ps than any machine allows.
 const MAX_PROCS: u32 = 1 << 16;
 /// Start functions that are remembered.
@@ -58,6 +62,25 @@ pub struct GoCensus {
     frames: Vec<u64>,
     /// Whether a start function belongs to the runtime.
     starts: AddressMap<bool>,
+    /// What the last census found on the stacks of goroutines that were parked, by `g`: one that
+    /// has not run since has the same stack.
+    parked: AddressMap<Parked>,
+    next_parked: AddressMap<Parked>,
+    parked_stacks: Stacks,
+}
+
+/// What was found on a parked goroutine's stack.
+#[derive(Debug, Clone, Copy)]
+struct Parked {
+    goid: u64,
+    occasion: u64,
+    stack: StackId,
+    owner: Option<(WaitKind, Option<Direction>)>,
+    found: Option<WaitsOn>,
+    /// It was walked to its end.
+    whole: bool,
+    /// What was looked for on it, see [`Refs::watch_number`].
+    watch: u64,
 }
 
 impl GoCensus {
@@ -73,6 +96,9 @@ impl GoCensus {
             records: Vec::new(),
             frames: Vec::new(),
             starts: AddressMap::default(),
+            parked: AddressMap::default(),
+            next_parked: AddressMap::default(),
+            parked_stacks: Stacks::default(),
         }
     }
 
@@ -101,10 +127,16 @@ impl GoCensus {
             .filter(|n| (1..=MAX_PROCS).contains(n));
         self.waits.begin();
         self.refs.begin();
+        self.next_parked.clear();
+        if self.parked_stacks.len() > MAX_PARKED_STACKS {
+            self.parked_stacks = Stacks::default();
+            self.parked.clear();
+        }
         self.gather.bytes = 0;
         let mut pointers = std::mem::take(&mut self.pointers);
         let outcome = self.take_all(memory, array, taken as usize, &mut pointers, &mut census);
         self.pointers = pointers;
+        std::mem::swap(&mut self.parked, &mut self.next_parked);
         outcome.map_err(|e| Reason::with(format!("the goroutines could not be read: {e}")))?;
         census.figures.bytes_read = self.gather.bytes + 24 + 8 * taken;
         census.figures.duration_ns =
@@ -182,6 +214,18 @@ impl GoCensus {
             if !system && (record.state == TaskState::Running || !looked_at) {
                 self.refs.miss();
             }
+            if record.state == TaskState::Waiting && record.walk.depth > 0 {
+                let parked = Parked {
+                    goid: record.goid,
+                    occasion: record.occasion(),
+                    stack: self.parked_stacks.intern(frames),
+                    owner: record.owner,
+                    found: record.found,
+                    whole: record.walk.whole,
+                    watch: self.refs.watch_number(),
+                };
+                self.next_parked.insert(record.g, parked);
+            }
             let mut task = task(record, system);
             task.waits = waits;
             task.stack = stack;
@@ -224,8 +268,24 @@ impl GoCensus {
         if self.frames.len() < self.records.len() * MAX_DEPTH {
             self.frames.resize(self.records.len() * MAX_DEPTH, 0);
         }
-        for record in &mut self.records {
-            if record.sp != 0 {
+        for (index, record) in self.records.iter_mut().enumerate() {
+            if record.sp == 0 {
+                continue;
+            }
+            let known = self.parked.get(&record.g).filter(|p| {
+                record.state == TaskState::Waiting
+                    && (p.goid, p.occasion) == (record.goid, record.occasion())
+                    && (!self.refs.active() || p.watch == self.refs.watch_number())
+            });
+            if let Some(known) = known {
+                let stack = self.parked_stacks.get(known.stack);
+                self.frames[index * MAX_DEPTH..][..stack.len()].copy_from_slice(stack);
+                record.walk.depth = stack.len();
+                record.owner = known.owner;
+                record.found = known.found;
+                record.walk.whole = known.whole;
+                self.refs.known(index as u32, record.g);
+            } else {
                 record.walk = self.unwinder.start(record.sp, record.pc);
             }
         }
@@ -345,15 +405,6 @@ fn is_system(starts: &mut AddressMap<bool>, unwinder: &Unwinder, start: u64) -> 
 
 fn task(r: &Record, system: bool) -> CensusTask {
     let reason = r.reason.filter(|_| r.state == TaskState::Waiting);
-    let occasion = [
-        r.state as u64,
-        reason.map_or(0, |r| r.text.as_ptr() as u64),
-        u64::from(r.tracking),
-        // Relative: the stack may be moved while its owner waits.
-        r.stack_hi.wrapping_sub(r.sp),
-        r.pc,
-        r.waiting,
-    ];
     CensusTask {
         id: r.goid,
         state: r.state,
@@ -368,7 +419,7 @@ fn task(r: &Record, system: bool) -> CensusTask {
         created_at: Some(r.gopc).filter(|&pc| pc != 0).map(|pc| pc - 1),
         entry: Some(r.startpc).filter(|&pc| pc != 0),
         stack: None,
-        occasion: fingerprint(occasion.into_iter()),
+        occasion: r.occasion(),
         age: None,
         waits: 0..0,
     }

@@ -4,7 +4,7 @@ use super::super::live::{STATUS_MASK, u32_at, u64_at};
 use super::super::offsets::GoOffsets;
 use super::super::waitreason::{self, WaitReason};
 use super::unwind::Walk;
-use crate::model::census::{TaskState, WaitKind, WaitsOn};
+use crate::model::census::{Direction, TaskState, WaitKind, WaitsOn, fingerprint};
 
 /// One goroutine on its way into the census.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ pub struct Record {
     /// The walk over its stack.
     pub walk: Walk,
     /// Whom a semaphore belongs to, by the stack.
-    pub owner: Option<WaitKind>,
+    pub owner: Option<(WaitKind, Option<Direction>)>,
     /// What it waits on, when that is one thing other than a channel.
     pub found: Option<WaitsOn>,
     /// The thread that runs it.
@@ -135,6 +135,20 @@ fn decode_all(g: u64, bytes: &[u8], o: &GoOffsets, minor: u32) -> Option<Decoded
 }
 
 impl Record {
+    /// The same as long as the goroutine has not run.
+    pub fn occasion(&self) -> u64 {
+        let words = [
+            self.state as u64,
+            self.reason.map_or(0, |r| r.text.as_ptr() as u64),
+            u64::from(self.tracking),
+            // Relative: the stack may be moved while its owner waits.
+            self.stack_hi.wrapping_sub(self.sp),
+            self.pc,
+            self.waiting,
+        ];
+        fingerprint(words.into_iter())
+    }
+
     /// Whether `later`, the same entry read again, is still in the same wait.
     pub fn unchanged(&self, later: &Self) -> bool {
         let key = |r: &Self| {

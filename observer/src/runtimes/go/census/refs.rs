@@ -7,8 +7,8 @@
 use super::super::live::u64_at;
 use super::gather::Gather;
 use super::record::Record;
-use super::unwind::FrameView;
-use crate::model::census::{Mention, Reference, Uses};
+use super::unwind::{AddressMap, FrameView};
+use crate::model::census::{Mention, Reference, TaskState, Uses};
 use crate::model::memory::{Memory, ReadError};
 
 /// Addresses that are watched at most.
@@ -44,6 +44,11 @@ pub struct Refs {
     objects: Vec<Object>,
     objects_left: usize,
     mentions_left: usize,
+    /// What parked goroutines referred to in the last census, by `g`, and in this one.
+    kept: AddressMap<Vec<Mention>>,
+    next_kept: AddressMap<Vec<Mention>>,
+    /// Changes with what is watched.
+    number: u64,
     /// A bound left something out of this census, or a stack could not be looked at whole.
     cut: bool,
 }
@@ -51,11 +56,31 @@ pub struct Refs {
 impl Refs {
     /// Sets what is watched.
     pub fn watch(&mut self, addresses: &[u64]) {
-        self.watched.clear();
-        self.watched
-            .extend(addresses.iter().take(MAX_WATCHED).copied());
-        self.watched.sort_unstable();
-        self.watched.dedup();
+        let mut watched: Vec<u64> = addresses.iter().take(MAX_WATCHED).copied().collect();
+        watched.sort_unstable();
+        watched.dedup();
+        if watched != self.watched {
+            self.watched = watched;
+            self.number += 1;
+        }
+    }
+
+    /// Changes whenever something else is watched: what was found on a stack that has not changed
+    /// since holds as long as this is the same.
+    pub fn watch_number(&self) -> u64 {
+        self.number
+    }
+
+    /// Takes over what the parked goroutine at `g` referred to in the last census.
+    pub fn known(&mut self, task: u32, g: u64) {
+        for mention in self.kept.get(&g).into_iter().flatten() {
+            if self.mentions_left == 0 {
+                self.cut = true;
+                return;
+            }
+            self.mentions_left -= 1;
+            self.found.push((task, *mention));
+        }
     }
 
     /// Whether anything is watched.
@@ -66,6 +91,8 @@ impl Refs {
     /// Starts a census.
     pub fn begin(&mut self) {
         self.cut = false;
+        std::mem::swap(&mut self.kept, &mut self.next_kept);
+        self.next_kept.clear();
         self.objects_left = MAX_OBJECTS;
         self.mentions_left = MAX_MENTIONS;
     }
@@ -197,14 +224,16 @@ impl Refs {
     }
 
     /// The references of tasks that did not change while they were read.
-    pub fn emit(&self, records: &[Record], out: &mut Vec<Mention>) {
-        let sound = |task: u32| records.get(task as usize).is_some_and(|r| !r.torn);
-        out.extend(
-            self.found
-                .iter()
-                .filter(|(task, _)| sound(*task))
-                .map(|(_, mention)| *mention),
-        );
+    pub fn emit(&mut self, records: &[Record], out: &mut Vec<Mention>) {
+        for (task, mention) in &self.found {
+            let Some(record) = records.get(*task as usize).filter(|r| !r.torn) else {
+                continue;
+            };
+            out.push(*mention);
+            if record.state == TaskState::Waiting {
+                self.next_kept.entry(record.g).or_default().push(*mention);
+            }
+        }
     }
 }
 
@@ -213,7 +242,6 @@ mod tests {
     use super::super::fake::Bytes;
     use super::super::unwind::{Role, Walk};
     use super::*;
-    use crate::model::census::TaskState;
 
     const CHANNEL: u64 = 0xc0_0000_1000;
     const OBJECT_AT: u64 = 0xc0_0000_2000;

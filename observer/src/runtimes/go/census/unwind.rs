@@ -9,7 +9,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::super::live::u64_at;
 use super::super::symbols::GoSymbols;
 use super::uses::UseTable;
-use crate::model::census::{Uses, WaitKind};
+use crate::model::census::{Direction, Uses, WaitKind};
 
 /// Frames of one stack.
 pub const MAX_DEPTH: usize = 64;
@@ -38,7 +38,7 @@ pub enum Role {
     /// Holds the condition variable.
     CondWait,
     /// Says whom a semaphore belongs to.
-    Owner(WaitKind),
+    Owner(WaitKind, Option<Direction>),
 }
 
 /// What is known of the frame of one instruction.
@@ -266,11 +266,12 @@ fn role_of(name: &str) -> Role {
         "runtime.semacquire1" => Role::SemAcquire,
         "runtime.netpollblock" | "internal/poll.runtime_pollWait" => Role::PollWait,
         "sync.(*Cond).Wait" => Role::CondWait,
-        "sync.(*WaitGroup).Wait" => Role::Owner(WaitKind::WaitGroup),
+        "sync.(*WaitGroup).Wait" => Role::Owner(WaitKind::WaitGroup, None),
         "sync.(*Mutex).lockSlow" | "internal/sync.(*Mutex).lockSlow" => {
-            Role::Owner(WaitKind::Mutex)
+            Role::Owner(WaitKind::Mutex, None)
         }
-        "sync.(*RWMutex).RLock" | "sync.(*RWMutex).Lock" => Role::Owner(WaitKind::RwMutex),
+        "sync.(*RWMutex).RLock" => Role::Owner(WaitKind::RwMutex, Some(Direction::Receive)),
+        "sync.(*RWMutex).Lock" => Role::Owner(WaitKind::RwMutex, Some(Direction::Send)),
         _ => Role::Plain,
     }
 }

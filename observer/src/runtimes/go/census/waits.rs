@@ -1,6 +1,8 @@
 //! What parked goroutines wait on: channels by their sudogs, semaphores, conditions and descriptors
 //! by words on the parked stack that prove themselves, sleeps by their timer.
 
+use std::collections::hash_map::Entry;
+
 use super::super::live::u64_at;
 use super::super::offsets::{GoOffsets, HCHAN_QCOUNT, POLL_FD, SUDOG_ELEM, SUDOG_G};
 use super::gather::Gather;
@@ -89,8 +91,8 @@ impl Waits {
     /// Looks at a frame of the task with this index.
     pub fn visit(&mut self, task: u32, record: &mut Record, frame: &FrameView<'_>) {
         match frame.role {
-            Role::Owner(kind) => {
-                record.owner.get_or_insert(kind);
+            Role::Owner(kind, direction) => {
+                record.owner.get_or_insert((kind, direction));
                 return;
             }
             Role::SemAcquire | Role::PollWait | Role::CondWait => {}
@@ -106,7 +108,7 @@ impl Waits {
             let slot = slot as u32;
             let word = u64_at(word, 0).unwrap_or(0);
             if hint.is_some_and(|h| h & (1 << slot) == 0)
-                || word % 8 != 0
+                || !word.is_multiple_of(8)
                 || !POINTERS.contains(&word)
             {
                 continue;
@@ -170,7 +172,7 @@ impl Waits {
             };
             match self.proven.last_mut() {
                 Some((task, pc, slots)) if (*task, *pc) == (candidate.task, candidate.pc) => {
-                    *slots |= slot
+                    *slots |= slot;
                 }
                 _ => self.proven.push((candidate.task, candidate.pc, slot)),
             }
@@ -264,8 +266,8 @@ impl Waits {
         self.pending.clear();
         gather.clear();
         for queued in &self.queued {
-            if !self.channels.contains_key(&queued.channel) {
-                self.channels.insert(queued.channel, None);
+            if let Entry::Vacant(entry) = self.channels.entry(queued.channel) {
+                entry.insert(None);
                 let number = gather.add(queued.channel, o.hchan_recvq as usize + 32);
                 self.pending.push((number as u32, queued.channel));
             }
@@ -376,12 +378,12 @@ fn owner_of(record: &Record, semaphore: u64) -> Option<WaitsOn> {
         return None;
     }
     let reason = record.reason?;
-    let kind = match reason.waits_on? {
+    let (kind, direction) = match reason.waits_on? {
         // `semacquire` says nothing: before Go 1.20 (wait groups: 1.24) it stands for all of them.
-        WaitKind::Semaphore => record.owner.unwrap_or(WaitKind::Semaphore),
-        kind => kind,
+        WaitKind::Semaphore => record.owner.unwrap_or((WaitKind::Semaphore, None)),
+        kind => (kind, reason.direction),
     };
-    let offset = match (kind, reason.direction) {
+    let offset = match (kind, direction) {
         (WaitKind::Mutex, _) => MUTEX_SEMA,
         (WaitKind::RwMutex, Some(Direction::Receive)) => RW_READER,
         (WaitKind::RwMutex, Some(Direction::Send)) => RW_WRITER,
@@ -391,7 +393,7 @@ fn owner_of(record: &Record, semaphore: u64) -> Option<WaitsOn> {
     };
     Some(WaitsOn {
         address: semaphore.checked_sub(offset),
-        direction: reason.direction,
+        direction,
         ..WaitsOn::new(kind)
     })
 }

@@ -187,8 +187,8 @@ pub(super) fn watch(program: &Path, args: &[&str]) -> BTreeSet<String> {
             let syscall = name_of(before.unwrap().syscall);
             let task = task.unwrap_or_else(|e| panic!("{tid} in {syscall}: {e}"));
             // A worker that waits in its driver or for work is in no poll; our tasks are.
-            if task.entered == Some(1) && ["epoll_wait", "futex"].contains(&syscall) {
-                let ours = task.id.is_some_and(|id| fixture.tasks.contains_key(&id));
+            if let (Some(id), Some(1), "epoll_wait" | "futex") = (task.id, task.entered, syscall) {
+                let ours = fixture.tasks.contains_key(&id);
                 assert!(task.in_poll != Some(!ours), "{tid} in {syscall}: {task:?}");
             }
             let known = task.id.and_then(|id| fixture.tasks.get(&id));
@@ -278,4 +278,51 @@ fn matrix() {
         }
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// Prints what is found in the files of `OBSERVER_ELF` (separated by `:`), and how long it takes.
+#[test]
+#[ignore = "a tool: OBSERVER_ELF=path:path cargo test inspect -- --ignored --nocapture"]
+fn inspect() {
+    let paths = std::env::var_os("OBSERVER_ELF").expect("OBSERVER_ELF");
+    for path in std::env::split_paths(&paths) {
+        let elf = ElfImage::open(&path).unwrap();
+        let start = Instant::now();
+        let found = super::presence(elf.bytes());
+        println!(
+            "{}: presence in {:?}: {found:?}",
+            path.display(),
+            start.elapsed()
+        );
+        let start = Instant::now();
+        let Some(image) = TokioImage::read(&elf) else {
+            println!("  no tokio, in {:?}", start.elapsed());
+            continue;
+        };
+        println!("  read in {:?}", start.elapsed());
+        for line in image.evidence() {
+            println!("  {line}");
+        }
+        println!("  {:?}", image.reader());
+        let start = Instant::now();
+        let types = image.task_types(&elf);
+        println!("  named in {:?}", start.elapsed());
+        for t in types.iter().take(40) {
+            println!(
+                "    {} {:?} {:?} {}",
+                t.label(),
+                t.scheduler,
+                t.name.reason(),
+                t.source
+            );
+        }
+        let start = Instant::now();
+        let targets = image.poll_targets(&elf);
+        println!(
+            "  {} targets, refused {:?}, in {:?}",
+            targets.targets.len(),
+            targets.refused,
+            start.elapsed()
+        );
+    }
 }

@@ -39,7 +39,10 @@ fn native(name: &str, flags: &[&str]) -> PathBuf {
     let directory = target_dir().join("fixtures/native");
     std::fs::create_dir_all(&directory).unwrap();
     let program = directory.join(name);
-    let own = directory.join(format!("{name}.{}", std::process::id()));
+    // Tests run side by side: each compiles for itself, the last one's program stays.
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let turn = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let own = directory.join(format!("{name}-{}-{turn}", std::process::id()));
     let status = Command::new("rustc")
         .args(["--edition", "2021", "-O", "-C", "opt-level=3"])
         .args(flags)
@@ -186,7 +189,7 @@ fn frame_pointers_are_judged_by_the_tables() {
 
 #[test]
 fn tokio_tasks_are_unwound_to_the_function_that_blocks() {
-    let program = crate::runtimes::tokio::tokio_live::build("release");
+    let program = crate::runtimes::tokio::live_tests::build("release");
     let judged = has_frame_pointers(&Arc::new(ElfImage::open(&program).unwrap()));
     assert_eq!(judged, Known::Known(false));
     let wanted = ["blocking_fsync", "blocking_read"];
@@ -252,7 +255,7 @@ fn a_stack_with_all_registers_is_whole() {
     assert_eq!(
         names
             .iter()
-            .filter(|n| n.ends_with("unwind_live::middle"))
+            .filter(|n| n.ends_with("live_tests::middle"))
             .count(),
         6,
         "{names:?}"
@@ -268,4 +271,68 @@ fn a_stack_with_all_registers_is_whole() {
         50,
     );
     assert!(short.truncated.is_some());
+}
+
+/// Damaged tables and stacks of any bytes: no panic, and no more frames than asked for.
+#[test]
+fn damaged_tables_never_panic_and_stay_bounded() {
+    let original = std::fs::read(native("threads", &[])).unwrap();
+    let image = ElfImage::from_bytes("x", &original).unwrap();
+    let (header, frames) = super::tables::locate(&image.parse().unwrap()).unwrap();
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = move || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random
+    };
+    let stack: Vec<u8> = (0..4096).map(|_| next() as u8).collect();
+    let mut unwound = 0;
+    for round in 0..300 {
+        let mut bytes = original.clone();
+        // The file's headers, the table's header, the frames: each is damaged in turn.
+        let (start, length) = [(0, 1024), (header, 4096), (frames, 40_000)][round % 3];
+        for _ in 0..=round % 40 {
+            let at = (start + next() % length) as usize % bytes.len();
+            bytes[at] = next() as u8;
+        }
+        if round % 10 == 9 {
+            let cut = next() as usize % bytes.len();
+            bytes.truncate(cut);
+        }
+        let Ok(image) = ElfImage::from_bytes("damaged", &bytes) else {
+            continue;
+        };
+        let image = Arc::new(image);
+        drop(has_frame_pointers(&image));
+        let Ok(image) = ElfImage::from_bytes("damaged", &bytes) else {
+            continue;
+        };
+        let Ok(mut unwinder) = Unwinder::of_file(image) else {
+            continue;
+        };
+        let Some((low, high)) = unwinder.ranges.first().map(|r| (r.start, r.end)) else {
+            continue;
+        };
+        for _ in 0..20 {
+            let ip = low + next() % (high - low).max(1);
+            // Return addresses into the code, or the stack would end at once.
+            let mut stack = stack.clone();
+            for slot in stack.chunks_exact_mut(8).step_by(2) {
+                slot.copy_from_slice(&(low + next() % (high - low).max(1)).to_le_bytes());
+            }
+            let regs = Regs {
+                ip,
+                sp: 0x7fff_0000,
+                bp: Some(0x7fff_0000 + next() % 4096),
+            };
+            let out = unwinder.unwind(regs, &stack, 64);
+            assert!(out.frames.len() <= 64);
+            unwound += out.frames.len();
+        }
+    }
+    assert!(
+        unwound > 1000,
+        "the damage left nothing to unwind: {unwound}"
+    );
 }

@@ -1,0 +1,17 @@
+//! Any bytes as the code of tokio's polls: a well-formed small program whose code is the input.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use observer::model::Known;
+use observer::runtimes::tokio::{TokioImage, example_program};
+
+fuzz_target!(|code: &[u8]| {
+    let program = example_program(code);
+    let Some(image) = TokioImage::from_bytes(&program) else {
+        panic!("the frame of the example is not recognised");
+    };
+    // Whatever the code says, an id outside the program's own thread-locals is refused.
+    if let Known::Known(reader) = image.reader() {
+        assert!((-0x100..=-8).contains(&reader.id_offset), "{reader:?}");
+    }
+});

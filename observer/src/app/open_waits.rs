@@ -1,0 +1,161 @@
+//! Waits that reach over an end of the window: under way when it began, or not ended when it did.
+
+use std::collections::HashMap;
+
+use super::session::Session;
+use super::state::SeedRead;
+use crate::decode;
+use crate::model::event::{Identity, OpenWait, SeedEvent, WaitClass};
+use crate::model::{Mono, Tid};
+use crate::sys::usage;
+
+impl Session {
+    /// Enters the waits that were under way, and reads who waits there.
+    pub(super) fn seed(&mut self) {
+        let bytes = match self.kernel.read_seeds() {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return,
+            Err(reason) => {
+                self.state.notes.push(format!(
+                    "waits that began before the observation are seen only when they end ({reason})"
+                ));
+                return;
+            }
+        };
+        let (seeds, rest) = decode::seed::seeds(&bytes);
+        if rest != 0 {
+            self.state.undecoded += 1;
+        }
+        let classes: HashMap<u32, WaitClass> = self
+            .maps
+            .inflight()
+            .map(|(tid, entry)| (tid, decode::wait::open(Tid(tid), &entry)))
+            .filter(|(_, open)| open.key.seeded)
+            .map(|(tid, open)| (tid, open.key.class))
+            .collect();
+        for seed in seeds {
+            // Without an entry the thread ran on before it could be entered.
+            if let Some(class) = classes.get(&seed.tid.0) {
+                self.read_seed(&seed, *class);
+            }
+        }
+    }
+
+    fn read_seed(&mut self, seed: &SeedEvent, class: WaitClass) {
+        let Some(target) = self
+            .targets
+            .iter_mut()
+            .find(|t| t.process.id.pid == seed.pid)
+        else {
+            return;
+        };
+        target.learn_thread(seed.tid);
+        let task = target.read_seed(seed, class);
+        let user = (seed.ip != 0 && task.identity != Identity::Idle)
+            .then(|| {
+                self.state
+                    .stacks
+                    .read_blocked(target, (seed.ip, seed.sp, seed.bp))
+            })
+            .map(|stack| self.state.stacks.adopt(stack));
+        let kernel = (!seed.kernel_stack.is_empty())
+            .then(|| self.state.stacks.intern(None, &seed.kernel_stack, None))
+            .map(|stack| self.state.stacks.adopt(stack));
+        self.state
+            .seeds
+            .insert(seed.tid, SeedRead { task, user, kernel });
+    }
+
+    /// Enters the waits that have not ended. Their number is returned.
+    pub(super) fn close_open(&mut self, now: Mono) -> u64 {
+        let open: Vec<OpenWait> = self
+            .maps
+            .inflight()
+            .map(|(tid, entry)| decode::wait::open(Tid(tid), &entry))
+            .collect();
+        let mut count = 0;
+        for wait in open {
+            count += 1;
+            let Some(target) = self
+                .targets
+                .iter_mut()
+                .find(|t| t.process.id.pid == wait.key.pid)
+            else {
+                continue;
+            };
+            target.learn_thread(wait.tid);
+            let key = self.state.with_seed(wait.key, Some(wait.tid));
+            let lower_bound = wait.key.seeded;
+            self.state.want(&key);
+            if let Some(id) = key.user_stack {
+                self.state.stacks.fetch(Some(key.pid), id, &self.maps);
+            }
+            let seed = self.state.seeds.get(&wait.tid).filter(|_| wait.key.seeded);
+            if let Some(kernel) = wait.kernel_stack.or(seed.and_then(|seed| seed.kernel)) {
+                self.state.ledger.add_kernel_stack(key, kernel);
+            }
+            let unwound = match self.state.unwound.get(&wait.tid) {
+                Some((start, stack)) if *start == wait.start => Some(*stack),
+                _ if target.copy_stacks
+                    && wait.ip != 0
+                    && !wait.key.seeded
+                    && target.ended.is_none()
+                    && key.identity != Identity::Idle =>
+                {
+                    Some(
+                        self.state
+                            .stacks
+                            .read_blocked(target, (wait.ip, wait.sp, wait.bp)),
+                    )
+                }
+                _ => None,
+            };
+            self.state
+                .ledger
+                .add_open(key, now.since(wait.start), lower_bound, unwound);
+        }
+        count
+    }
+
+    /// Reads the stacks of waits that have lasted for a while and whose stack was not copied when
+    /// they began: long waits are few and matter most, so none of them depends on sampling.
+    pub(super) fn read_long_waits(&mut self) {
+        const LONG: u64 = 10_000_000;
+        const MOST: usize = 64;
+        let now = Mono(usage::monotonic_ns());
+        let waits: Vec<OpenWait> = self
+            .maps
+            .inflight()
+            .map(|(tid, entry)| decode::wait::open(Tid(tid), &entry))
+            .filter(|wait| {
+                !wait.copied
+                    && !wait.key.seeded
+                    && wait.ip != 0
+                    && wait.woken.is_none()
+                    && wait.key.identity != Identity::Idle
+                    && now.since(wait.start) > LONG
+                    && self
+                        .state
+                        .unwound
+                        .get(&wait.tid)
+                        .is_none_or(|(at, _)| *at != wait.start)
+            })
+            .take(MOST)
+            .collect();
+        for wait in waits {
+            let target = self
+                .targets
+                .iter()
+                .find(|t| t.process.id.pid == wait.key.pid && t.copy_stacks && t.ended.is_none());
+            let Some(target) = target else { continue };
+            let stack = self
+                .state
+                .stacks
+                .read_blocked(target, (wait.ip, wait.sp, wait.bp));
+            // Only if it is still the same wait was it that wait's stack.
+            if self.maps.still_waits(wait.tid.0, wait.start.0) {
+                self.state.unwound.insert(wait.tid, (wait.start, stack));
+            }
+        }
+    }
+}

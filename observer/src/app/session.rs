@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use observer_common::config::{CONTROL_NO_KERNEL_STACKS, Control};
 use observer_common::counters::COUNTERS;
 
+use super::census::{Sampled, Sampler};
 use super::stacks::Stacks;
 use super::state::State;
 use super::target::Target;
@@ -85,6 +86,8 @@ pub struct Observed {
     pub lost_records: u64,
     /// See `lost_records`.
     pub undecoded: u64,
+    /// What the targets' own lists of tasks said.
+    pub censuses: HashMap<Pid, Sampled>,
     /// Waits that had not ended.
     pub unfinished: u64,
     /// Waits in the sums.
@@ -109,6 +112,7 @@ pub struct Session {
     pub(super) maps: Maps,
     source: Source,
     pub(super) targets: Vec<Target>,
+    pub(super) samplers: HashMap<Pid, Sampler>,
     pub(super) state: State,
     /// While it is held the kernel counts the run time of programs, which itself costs some ten
     /// nanoseconds per run: so only for the first part of a session.
@@ -236,6 +240,7 @@ impl Session {
             maps,
             source,
             targets,
+            samplers: HashMap::new(),
             state,
             stats: stats.ok(),
             counted: None,
@@ -244,6 +249,9 @@ impl Session {
         session.set_control(true)?;
         session.seed();
         session.kernel.forget_types();
+        for index in 0..session.targets.len() {
+            session.start_census(index);
+        }
         Ok(session)
     }
 
@@ -359,16 +367,25 @@ impl Session {
         for pid in std::mem::take(&mut self.state.exec_seen) {
             self.target_called_exec(pid)?;
         }
-        for target in self
+        let mut ready = Vec::new();
+        for (index, target) in self
             .targets
             .iter_mut()
-            .filter(|t| t.retry && t.ended.is_none())
+            .enumerate()
+            .filter(|(_, t)| t.retry && t.ended.is_none())
         {
             target.read_runtime();
             if target.reader.known().is_some() {
                 self.maps
                     .set_target(target.process.id.pid.0, target.config())?;
+                ready.push(index);
             }
+        }
+        for index in ready {
+            self.start_census(index);
+        }
+        for (pid, sampler) in &self.samplers {
+            self.state.want_descriptors(*pid, sampler.wanted());
         }
         Ok(())
     }
@@ -403,6 +420,7 @@ impl Session {
         target.count_threads();
         self.maps.set_target(pid.0, target.config())?;
         self.state.stacks.prepare(pid);
+        self.restart_census(pid);
         Ok(())
     }
 
@@ -458,6 +476,9 @@ impl Session {
     }
 
     fn finish(mut self, ended: Ended) -> anyhow::Result<Observed> {
+        for sampler in self.samplers.values() {
+            sampler.stop();
+        }
         let (started, wall) = self.started;
         self.count_runs(started.elapsed());
         // What was counted over the first part stands for the whole.
@@ -476,9 +497,11 @@ impl Session {
         for stack in self.state.ledger.waker_stacks() {
             self.state.stacks.fetch(Some(stack.0), stack.1, &self.maps);
         }
-        let notes = std::mem::take(&mut self.state.notes);
+        let mut notes = std::mem::take(&mut self.state.notes);
+        let censuses = self.finish_censuses(&mut notes);
         self.state.stacks.forget_unwinders();
         Ok(Observed {
+            censuses,
             counters: self.maps.counters(),
             lost_records: self.source.lost(),
             undecoded: self.state.undecoded,

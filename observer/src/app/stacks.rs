@@ -62,6 +62,11 @@ impl Stacks {
         self.unwinders.remove(&pid);
     }
 
+    /// Who names addresses.
+    pub fn symbolizer(&self) -> &SymbolizerHandle {
+        &self.symbolizer
+    }
+
     /// Keeps a stack.
     pub fn intern(&mut self, pid: Option<Pid>, addresses: &[u64], cut: Option<Reason>) -> StackId {
         self.table.intern(RawStack {

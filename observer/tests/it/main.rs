@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod census;
 mod privileged;
 mod report;
 mod report_samples;

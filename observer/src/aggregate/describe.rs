@@ -18,7 +18,9 @@ pub fn identity(identity: &Identity) -> String {
             TaskKind::Thread => format!("thread {}", task.id),
         },
         Identity::Idle => "an idle runtime thread".to_owned(),
-        Identity::Unreadable | Identity::Mismatch => "an unknown task".to_owned(),
+        Identity::Unreadable | Identity::Mismatch | Identity::Missed => {
+            "an unknown task".to_owned()
+        }
         Identity::Folded => "other tasks".to_owned(),
     }
 }

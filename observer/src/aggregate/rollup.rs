@@ -161,6 +161,11 @@ pub fn roll_up(ledger: &Ledger, names: &dyn Names) -> Rollup {
                 rollup.idle_ns += row.tally.total_ns;
                 continue;
             }
+            // Perhaps nobody was blocked there; it was short, or it could have been read.
+            Identity::Missed => {
+                rollup.unattributed_ns += row.tally.total_ns;
+                continue;
+            }
             Identity::Unreadable | Identity::Mismatch | Identity::Folded => {
                 rollup.unattributed_ns += row.tally.total_ns;
             }

@@ -61,9 +61,12 @@ impl Session {
         let kernel = (!seed.kernel_stack.is_empty())
             .then(|| self.state.stacks.intern(None, &seed.kernel_stack, None))
             .map(|stack| self.state.stacks.adopt(stack));
-        self.state
-            .seeds
-            .insert(seed.tid, SeedRead { task, user, kernel });
+        // If it has run on meanwhile, what was read may be of something else.
+        if self.maps.still_waits(seed.tid.0, seed.at.0) {
+            self.state
+                .seeds
+                .insert(seed.tid, SeedRead { task, user, kernel });
+        }
     }
 
     /// Enters the waits that have not ended. Their number is returned.
@@ -96,18 +99,6 @@ impl Session {
             }
             let unwound = match self.state.unwound.get(&wait.tid) {
                 Some((start, stack)) if *start == wait.start => Some(*stack),
-                _ if target.copy_stacks
-                    && wait.ip != 0
-                    && !wait.key.seeded
-                    && target.ended.is_none()
-                    && key.identity != Identity::Idle =>
-                {
-                    Some(
-                        self.state
-                            .stacks
-                            .read_blocked(target, (wait.ip, wait.sp, wait.bp)),
-                    )
-                }
                 _ => None,
             };
             self.state
@@ -122,6 +113,12 @@ impl Session {
     pub(super) fn read_long_waits(&mut self) {
         const LONG: u64 = 10_000_000;
         const MOST: usize = 64;
+        self.read_open_waits(LONG, MOST);
+    }
+
+    /// Reads the stacks of waits that are older than `age_ns`, of `most` at most. The kernel side must
+    /// still be at work: it tells whether a thread has run on meanwhile.
+    pub(super) fn read_open_waits(&mut self, age_ns: u64, most: usize) {
         let now = Mono(usage::monotonic_ns());
         let waits: Vec<OpenWait> = self
             .maps
@@ -133,14 +130,14 @@ impl Session {
                     && wait.ip != 0
                     && wait.woken.is_none()
                     && wait.key.identity != Identity::Idle
-                    && now.since(wait.start) > LONG
+                    && now.since(wait.start) > age_ns
                     && self
                         .state
                         .unwound
                         .get(&wait.tid)
                         .is_none_or(|(at, _)| *at != wait.start)
             })
-            .take(MOST)
+            .take(most)
             .collect();
         for wait in waits {
             let target = self

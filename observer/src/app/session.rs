@@ -37,6 +37,9 @@ const BATCHES: usize = 4;
 /// For how long the run time of kernel programs is counted; the rest is extrapolated.
 const COUNTED: Duration = Duration::from_secs(1);
 
+/// Waits that have not ended at the end and whose stacks are read then, at most.
+const OPEN_STACKS: usize = 4096;
+
 /// What a session is asked to do.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -486,6 +489,7 @@ impl Session {
             let factor = started.elapsed().as_secs_f64() / over.as_secs_f64().max(0.001);
             ((ns as f64 * factor) as u64, (runs as f64 * factor) as u64)
         });
+        self.read_open_waits(0, OPEN_STACKS);
         self.set_control(false)?;
         let now = usage::monotonic_ns();
         let window = (wall, SystemTime::now(), started.elapsed());

@@ -160,8 +160,7 @@ impl State {
                 key.go_status = seed.task.go_status;
                 key.user_stack = seed.user;
             }
-            // It ended before it could be read: nobody knows which task waited there.
-            None if self.with_tasks.contains(&key.pid) => key.identity = Identity::Unreadable,
+            None if self.with_tasks.contains(&key.pid) => key.identity = Identity::Missed,
             None => {}
         }
         key

@@ -15,6 +15,8 @@ pub enum Identity {
     Unreadable,
     /// The runtime's structures did not check out (Go: `m.procid` is not the thread's id).
     Mismatch,
+    /// It waited before the observation and ran on before it could be read: a task, or nobody.
+    Missed,
     /// Several tasks, folded together because the kernel's table was full.
     Folded,
 }

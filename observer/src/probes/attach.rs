@@ -384,7 +384,7 @@ impl Maps {
     pub fn still_waits(&self, tid: u32, start: u64) -> bool {
         self.inflight
             .get(&tid, 0)
-            .is_ok_and(|entry| entry.start == start && entry.woken == 0)
+            .is_ok_and(|entry| entry.start == start)
     }
 
     /// Forgets the open wait of a thread that no longer exists.

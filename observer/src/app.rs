@@ -4,6 +4,7 @@ pub mod census;
 pub mod census_names;
 pub mod doctor;
 pub mod launch;
+pub mod lifecycle;
 pub mod naming;
 pub mod open_waits;
 pub mod ps;

@@ -179,9 +179,10 @@ fn two_locks_taken_crosswise_are_a_candidate() {
 
 #[test]
 fn whatever_may_still_move_is_no_candidate() {
-    let changes: [(&str, fn(&mut Vec<Meeting>)); 10] = [
+    type Change = fn(&mut Vec<Meeting>);
+    let changes: [(&str, Change); 10] = [
         ("somebody may hold an object with it", |m| {
-            m[0].doubts.push(9)
+            m[0].doubts.push(9);
         }),
         ("it moved in between", |m| m[0].sides[0].stuck.clear()),
         ("it was not there in all samples", |m| m[1].sides[0].max = 2),
@@ -190,7 +191,7 @@ fn whatever_may_still_move_is_no_candidate() {
         }),
         ("not all users were kept", |m| m[0].users_cut = true),
         ("a running task was never looked at", |m| {
-            m[0].conclusive = false
+            m[0].conclusive = false;
         }),
         ("too few samples", |m| m[1].samples = 3),
         ("nobody is known to hold it", |m| m[1].users.clear()),

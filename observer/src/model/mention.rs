@@ -48,6 +48,7 @@ impl Uses {
     }
 
     /// Both.
+    #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
             receives: self.receives || other.receives,

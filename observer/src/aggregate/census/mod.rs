@@ -174,6 +174,10 @@ pub struct CensusLedger {
 #[derive(Debug, Default)]
 struct Scratch {
     counts: Vec<u64>,
+    #[expect(
+        clippy::option_option,
+        reason = "not looked at yet, looked at in vain, found"
+    )]
     stacks: Vec<Option<Option<u32>>>,
 }
 

@@ -134,7 +134,7 @@ fn check_texts(report: &Value, pile: &Pile) {
 fn five_thousand_handlers_lead_to_the_slow_server() {
     require!(Need::Privilege, Need::Fixture("go/pile_up"));
     let pile = start("go/pile_up", "5000");
-    let report = observer::report(pile.program.pid(), 5, &[]);
+    let report = observer::report(pile.program.pid(), 5.0, &[]);
     let point = check_channel(&report, &pile, 5000.0);
     check_consumers(point, &pile);
     check_texts(&report, &pile);

@@ -107,7 +107,6 @@ impl Walk<'_, '_> {
             let other = &self.edges[next];
             let below = match (is_wait, other.kind.as_str()) {
                 // Who else waits for the same thing, and who uses it; where a socket leads to.
-                (true, "waits") => other.to == edge.to,
                 (true, "connects") => other.from == edge.to,
                 (true, _) => other.to == edge.to,
                 (false, "waits") => other.from == edge.from,

@@ -111,7 +111,7 @@ impl Refs {
         let (pc, uses) = (frame.pc, frame.uses);
         for word in frame.bytes.chunks_exact(8).take(MAX_WORDS) {
             let word = u64_at(word, 0).unwrap_or(0);
-            if word % 8 != 0 || !POINTERS.contains(&word) {
+            if !word.is_multiple_of(8) || !POINTERS.contains(&word) {
                 continue;
             }
             let next = self.watched.partition_point(|watched| *watched < word);

@@ -15,7 +15,7 @@ fn a_convoy_names_what_its_holder_waits_for() {
     require!(Need::Privilege, Need::Fixture("go/locks"));
     let program = Running::start(Command::new(fixture("go/locks")).args(["-handlers", "40"]));
     let ready = program.event("ready", START);
-    let report = observer::report(program.pid(), 4, &[]);
+    let report = observer::report(program.pid(), 4.0, &[]);
     let point = &report["meeting_points"][0];
     assert_eq!(
         (&point["kind"], &point["address"]),
@@ -38,7 +38,7 @@ fn a_deadlock_is_the_headline() {
     require!(Need::Privilege, Need::Fixture("go/locks"));
     let program = Running::start(Command::new(fixture("go/locks")).args(["-mode", "crossed"]));
     program.event("ready", START);
-    let report = observer::report(program.pid(), 3, &[]);
+    let report = observer::report(program.pid(), 3.0, &[]);
     let verdict = report["verdict"].as_str().unwrap_or_default();
     assert!(
         verdict.starts_with("Deadlock candidate: goroutine "),

@@ -154,7 +154,7 @@ fn five_thousand_handlers_lead_to_the_slow_server() {
 fn a_stripped_program_tells_the_same() {
     require!(Need::Privilege, Need::Fixture("go/pile_up-stripped"));
     let pile = start("go/pile_up-stripped", "200");
-    let report = observer::report(pile.program.pid(), 3, &[]);
+    let report = observer::report(pile.program.pid(), 3.0, &[]);
     let point = check_channel(&report, &pile, 200.0);
     check_consumers(point, &pile);
     check_texts(&report, &pile);
@@ -170,7 +170,7 @@ fn the_chain_goes_on_into_the_server_when_it_is_a_target_too() {
     require!(Need::Privilege, Need::Fixture("go/pile_up"));
     let pile = start("go/pile_up", "200");
     let server = pile.server.pid().to_string();
-    let report = observer::report(pile.program.pid(), 3, &["-p", &server]);
+    let report = observer::report(pile.program.pid(), 3.0, &["-p", &server]);
     check_consumers(check_channel(&report, &pile, 200.0), &pile);
     let verdict = report["verdict"].as_str().unwrap_or_default();
     let name = format!("pile_up (pid {server})");

@@ -321,4 +321,40 @@ mod tests {
             ]
         );
     }
+
+    #[test]
+    fn what_a_parked_stack_refers_to_holds_until_something_else_is_watched() {
+        let mut parked = record(7, 0);
+        (parked.g, parked.state) = (0xabc, TaskState::Waiting);
+        let records = [parked];
+        let uses = Uses {
+            locks: true,
+            ..Uses::default()
+        };
+        let near = frame(&[CHANNEL - 64]);
+        let view = FrameView {
+            role: Role::Plain,
+            pc: 0x40_1000,
+            uses,
+            bytes: &near,
+        };
+        let mut refs = Refs::default();
+        refs.watch(&[CHANNEL]);
+        let number = refs.watch_number();
+        for round in 0..3 {
+            refs.watch(&[CHANNEL]);
+            refs.begin();
+            refs.clear();
+            match round {
+                0 => refs.visit(0, &records[0], &view),
+                _ => refs.known(0, 0xabc),
+            }
+            let mut out = Vec::new();
+            refs.emit(&records, &mut out);
+            assert_eq!((out.len(), out[0].how), (1, Reference::Near), "{round}");
+            assert_eq!(refs.watch_number(), number);
+        }
+        refs.watch(&[CHANNEL + 8]);
+        assert_ne!(refs.watch_number(), number);
+    }
 }

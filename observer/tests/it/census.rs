@@ -114,7 +114,7 @@ fn address(text: &Value) -> u64 {
     u64::from_str_radix(text.trim_start_matches("0x"), 16).expect("hex")
 }
 
-fn point<'a>(rollup: &'a CensusRollup, kind: WaitKind, address: u64) -> &'a Meeting {
+fn point(rollup: &CensusRollup, kind: WaitKind, address: u64) -> &Meeting {
     let found = rollup
         .meetings
         .iter()
@@ -297,7 +297,9 @@ fn measure_sampling() {
             ledger.add(&mut taken);
             let folded = wall.elapsed();
             census.watch(&ledger.to_watch());
-            let cpu = usage::thread_cpu().zip(cpu).map(|(now, then)| now - then);
+            let cpu = usage::thread_cpu()
+                .zip(cpu)
+                .map(|(now, then)| now.saturating_sub(then));
             println!(
                 "{count}: read {took:?}, with folding {folded:?}, CPU {cpu:?}, watched {}, {:?}",
                 ledger.to_watch().len(),

@@ -19,7 +19,7 @@ const SECOND: Duration = Duration::from_secs(1);
 #[test]
 fn a_target_that_exits_ends_the_session_with_a_report() {
     require!(Need::Privilege);
-    let target = Running::start(Command::new("sleep").arg("2"));
+    let target = Running::start(Command::new("sleep").arg("4"));
     let before = Instant::now();
     let report = observer::report(target.pid(), 60.0, &[]);
     assert!(

@@ -1,7 +1,10 @@
 //! The composition root: the only place that knows every stage, and wires them for each command.
 
+pub mod census;
+pub mod census_names;
 pub mod doctor;
 pub mod launch;
+pub mod lifecycle;
 pub mod naming;
 pub mod open_waits;
 pub mod ps;

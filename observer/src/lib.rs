@@ -7,6 +7,7 @@
 pub mod aggregate;
 pub mod app;
 pub mod cli;
+pub mod correlate;
 pub mod decode;
 pub mod export;
 pub mod intake;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use observer_common::config::{CONTROL_NO_KERNEL_STACKS, Control};
 use observer_common::counters::COUNTERS;
 
+use super::census::{Sampled, Sampler};
 use super::stacks::Stacks;
 use super::state::State;
 use super::target::Target;
@@ -88,6 +89,8 @@ pub struct Observed {
     pub lost_records: u64,
     /// See `lost_records`.
     pub undecoded: u64,
+    /// What the targets' own lists of tasks said.
+    pub censuses: HashMap<Pid, Sampled>,
     /// Waits that had not ended.
     pub unfinished: u64,
     /// Waits in the sums.
@@ -112,6 +115,7 @@ pub struct Session {
     pub(super) maps: Maps,
     source: Source,
     pub(super) targets: Vec<Target>,
+    pub(super) samplers: HashMap<Pid, Sampler>,
     pub(super) state: State,
     /// While it is held the kernel counts the run time of programs, which itself costs some ten
     /// nanoseconds per run: so only for the first part of a session.
@@ -239,6 +243,7 @@ impl Session {
             maps,
             source,
             targets,
+            samplers: HashMap::new(),
             state,
             stats: stats.ok(),
             counted: None,
@@ -247,6 +252,9 @@ impl Session {
         session.set_control(true)?;
         session.seed();
         session.kernel.forget_types();
+        for index in 0..session.targets.len() {
+            session.start_census(index);
+        }
         Ok(session)
     }
 
@@ -352,71 +360,6 @@ impl Session {
         }
     }
 
-    /// What can not be done while records are drained: exec, new threads' names, late runtimes.
-    fn refresh_targets(&mut self) -> anyhow::Result<()> {
-        for (pid, tid) in std::mem::take(&mut self.state.threads_seen) {
-            if let Some(target) = self.targets.iter_mut().find(|t| t.process.id.pid == pid) {
-                target.learn_thread(tid);
-            }
-        }
-        for pid in std::mem::take(&mut self.state.exec_seen) {
-            self.target_called_exec(pid)?;
-        }
-        for target in self
-            .targets
-            .iter_mut()
-            .filter(|t| t.retry && t.ended.is_none())
-        {
-            target.read_runtime();
-            if target.reader.known().is_some() {
-                self.maps
-                    .set_target(target.process.id.pid.0, target.config())?;
-            }
-        }
-        Ok(())
-    }
-
-    fn target_called_exec(&mut self, pid: Pid) -> anyhow::Result<()> {
-        // Stacks of the program before are named by its own files.
-        self.collect(true);
-        if self.state.launched != Some(pid) {
-            self.state.stacks.name_all_of(pid);
-        }
-        let Some(target) = self.targets.iter_mut().find(|t| t.process.id.pid == pid) else {
-            return Ok(());
-        };
-        let was_launched = self.state.launched == Some(pid);
-        if was_launched {
-            self.state.launched = None;
-            self.state.ledger.forget(pid);
-        }
-        let Ok(process) = crate::sys::process::Process::open(pid) else {
-            return Ok(());
-        };
-        let before = std::mem::replace(&mut target.process, process);
-        if !was_launched {
-            self.state.notes.push(format!(
-                "pid {pid} called exec: {} became {}; waits of both are listed, goroutines or tasks of the new program from then on",
-                before.exe.display(),
-                target.process.exe.display(),
-            ));
-        }
-        target.thread_names.clear();
-        target.detect();
-        target.count_threads();
-        self.maps.set_target(pid.0, target.config())?;
-        self.state.stacks.prepare(pid);
-        Ok(())
-    }
-
-    fn target_ended(&mut self, pid: Pid) {
-        let Some(target) = self.targets.iter_mut().find(|t| t.process.id.pid == pid) else {
-            return;
-        };
-        target.ended = Some("the process exited during the observation".to_owned());
-        tracing::info!(pid = pid.0, "target exited");
-    }
-
     /// Takes closed generations out of the kernel and opens a new one.
     fn sweep(&mut self) -> anyhow::Result<()> {
         self.state.epoch += 1;
@@ -433,7 +376,7 @@ impl Session {
 
     /// Moves sums to the ledger: those of generations that programs can no longer be adding to, or
     /// all of them.
-    fn collect(&mut self, all: bool) {
+    pub(super) fn collect(&mut self, all: bool) {
         let before = if all {
             u32::MAX
         } else {
@@ -461,6 +404,9 @@ impl Session {
     }
 
     fn finish(mut self, ended: Ended) -> anyhow::Result<Observed> {
+        for sampler in self.samplers.values() {
+            sampler.stop();
+        }
         let (started, wall) = self.started;
         self.count_runs(started.elapsed());
         // What was counted over the first part stands for the whole.
@@ -480,8 +426,11 @@ impl Session {
         for stack in self.state.ledger.waker_stacks() {
             self.state.stacks.fetch(Some(stack.0), stack.1, &self.maps);
         }
-        let notes = std::mem::take(&mut self.state.notes);
+        let mut notes = std::mem::take(&mut self.state.notes);
+        let censuses = self.finish_censuses(&mut notes);
+        self.state.stacks.forget_unwinders();
         Ok(Observed {
+            censuses,
             counters: self.maps.counters(),
             lost_records: self.source.lost(),
             undecoded: self.state.undecoded,

@@ -62,6 +62,11 @@ impl Stacks {
         self.unwinders.remove(&pid);
     }
 
+    /// Who names addresses.
+    pub fn symbolizer(&self) -> &SymbolizerHandle {
+        &self.symbolizer
+    }
+
     /// Keeps a stack.
     pub fn intern(&mut self, pid: Option<Pid>, addresses: &[u64], cut: Option<Reason>) -> StackId {
         self.table.intern(RawStack {
@@ -138,6 +143,12 @@ impl Stacks {
         self.intern(Some(pid), &addresses, cut)
     }
 
+    /// Lets go of unwinding tables and the files behind them: nothing is unwound any more.
+    pub fn forget_unwinders(&mut self) {
+        self.unwinders.clear();
+        self.tables = TableCache::default();
+    }
+
     /// Names all stacks of a process now, because its files are about to change.
     pub fn name_all_of(&mut self, pid: Pid) {
         let ids: Vec<StackId> = self
@@ -175,6 +186,7 @@ impl Stacks {
         {
             last.unknown_reason.clone_from(&stack.cut);
         }
+        qualify_inlined(&mut frames);
         self.named.insert(id, frames);
     }
 
@@ -215,4 +227,65 @@ fn without_scheduler(mut frames: Vec<Frame>) -> Vec<Frame> {
         frames.drain(..=last);
     }
     frames
+}
+
+/// Debug information names an inlined closure `{closure#0}` and nothing more; the function that it
+/// was inlined into is the last frame of the same address, and tells whose closure it is.
+fn qualify_inlined(frames: &mut [Frame]) {
+    for at in 0..frames.len() {
+        let bare = frames[at].function.as_deref();
+        let Some(bare) = bare.filter(|name| name.starts_with('{')) else {
+            continue;
+        };
+        let owner = frames[at + 1..]
+            .iter()
+            .take_while(|frame| frame.address == frames[at].address)
+            .filter_map(|frame| frame.function.as_deref())
+            .filter(|name| !name.starts_with('{'))
+            .last();
+        if let Some(owner) = owner {
+            frames[at].function = Some(format!("{owner}::{bare}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::FrameKind;
+
+    #[test]
+    fn an_inlined_closure_is_named_after_the_function_it_lies_in() {
+        let frame = |address, name: &str| Frame {
+            address,
+            function: Some(name.to_owned()),
+            file: None,
+            line: None,
+            module: None,
+            kind: FrameKind::User,
+            unknown_reason: None,
+        };
+        let mut frames = vec![
+            frame(1, "{closure#0}"),
+            frame(1, "time<()>"),
+            frame(1, "app::save"),
+            frame(2, "{async_fn#0}"),
+            frame(3, "app::main"),
+        ];
+        qualify_inlined(&mut frames);
+        let names: Vec<_> = frames
+            .iter()
+            .filter_map(|f| f.function.as_deref())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "app::save::{closure#0}",
+                "time<()>",
+                "app::save",
+                "{async_fn#0}",
+                "app::main"
+            ]
+        );
+    }
 }

@@ -134,6 +134,15 @@ impl State {
         }
     }
 
+    /// Notes descriptors that tasks wait on by their runtime's own list.
+    pub fn want_descriptors(&mut self, pid: Pid, fds: Vec<i32>) {
+        for fd in fds {
+            if self.looked_up < LOOKUPS && self.wanted.insert((pid, fd)) {
+                self.looked_up += 1;
+            }
+        }
+    }
+
     /// The key of a wait from before the observation, with the task that was read from outside.
     /// The kernel side knows such a thread by its id only.
     pub fn with_seed(&self, mut key: WaitKey, tid: Option<Tid>) -> WaitKey {

@@ -8,7 +8,7 @@ use crate::model::event::SeedEvent;
 use crate::model::memory::Memory as _;
 use crate::model::{Known, Reason, Tid};
 use crate::resolve::unwind::has_frame_pointers;
-use crate::runtimes::{NO_RUNTIME, RUNTIMES, RuntimeImage, RuntimeKind, TaskReader};
+use crate::runtimes::{NO_RUNTIME, RUNTIMES, RuntimeImage, RuntimeKind, TaskCensus, TaskReader};
 use crate::sys::elf::ElfImage;
 use crate::sys::memory::ProcessMemory;
 use crate::sys::process::Process;
@@ -113,6 +113,14 @@ impl Target {
     /// Its memory.
     pub fn memory(&self) -> ProcessMemory {
         ProcessMemory::new(self.process.id.pid)
+    }
+
+    /// What lists its tasks, or why nothing does.
+    pub fn census(&self) -> Known<Box<dyn TaskCensus>> {
+        match &self.image {
+            Some(image) => image.census(&self.process, &self.memory()),
+            None => Known::Unknown(NO_RUNTIME),
+        }
     }
 
     /// What the kernel side is told about it.

@@ -1,18 +1,23 @@
 //! From what a session has found to the view that is exported.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::SystemTime;
 
 use observer_common::counters::Counter;
 
+use super::census_names::TargetNames;
 use super::naming::SessionNames;
 use super::session::{Ended, Observed};
-use crate::aggregate::rollup;
-use crate::model::Known;
+use crate::aggregate::{census, rollup};
+use crate::correlate::{doings, wait_graph};
+use crate::model::meeting::Meeting;
 use crate::model::stacks::StackId;
 use crate::model::view::{
-    Completeness, Host, ObserverInfo, Overhead, Target, TaskCounts, View, WaitGraph, Window,
+    CensusCost, CensusGroup, Completeness, Host, ObserverInfo, Overhead, Scheduler, Target,
+    TaskCounts, View, Window,
 };
+use crate::model::{Known, Pid};
+use crate::resolve::resources::FdTable;
 use crate::runtimes::RuntimeKind;
 use crate::sys::kernel::KernelFacts;
 use crate::sys::usage;
@@ -35,6 +40,13 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
     let mut fds = std::mem::take(&mut observed.fds);
     let names = SessionNames::new(&observed.targets, &observed.stacks, &mut fds);
     let rollup = rollup::roll_up(&observed.ledger, &names);
+    let mut censuses = censuses(&observed, &mut fds);
+    doings::join(
+        &mut censuses.meetings,
+        &rollup.blocking,
+        observed.window.2.as_nanos() as u64,
+    );
+    let wait_graph = wait_graph::build(&censuses.meetings, &named(&observed.targets));
     let completeness = completeness(&observed, &rollup);
     let overhead = overhead(&observed);
     let mut notes = observed.notes.clone();
@@ -65,9 +77,14 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
                 .flatten(),
             threads: target.threads,
             tasks: TaskCounts {
-                seen: rollup.tasks_seen.get(&index).copied().unwrap_or(0),
-                ..TaskCounts::default()
+                seen: censuses
+                    .counts
+                    .get(&index)
+                    .map_or(0, |counts| counts.seen)
+                    .max(rollup.tasks_seen.get(&index).copied().unwrap_or(0)),
+                ..censuses.counts.get(&index).copied().unwrap_or_default()
             },
+            scheduler: censuses.schedulers.get(&index).copied(),
             ended: target.ended.clone(),
         })
         .collect();
@@ -87,12 +104,73 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
         targets,
         blocking: rollup.blocking,
         causes: rollup.causes,
-        census: Vec::new(),
-        wait_graph: WaitGraph::default(),
+        census: censuses.groups,
+        meetings: censuses.meetings,
+        wait_graph,
         completeness,
         overhead,
         notes,
     }
+}
+
+/// What the censuses of all targets say.
+#[derive(Debug, Default)]
+struct Censuses {
+    groups: Vec<CensusGroup>,
+    meetings: Vec<Meeting>,
+    counts: HashMap<usize, TaskCounts>,
+    schedulers: HashMap<usize, Scheduler>,
+}
+
+fn censuses(observed: &Observed, fds: &mut FdTable) -> Censuses {
+    let pids: Vec<Pid> = observed
+        .targets
+        .iter()
+        .map(|target| target.process.id.pid)
+        .collect();
+    let mut out = Censuses::default();
+    for (index, pid) in pids.iter().enumerate() {
+        let Some(sampled) = observed.censuses.get(pid) else {
+            continue;
+        };
+        if sampled.ledger.samples() == 0 {
+            continue;
+        }
+        let names = TargetNames::new(*pid, &pids, observed.stacks.symbolizer(), fds);
+        let rollup = census::rollup::roll_up(&sampled.ledger, index, &names);
+        out.groups.extend(rollup.groups);
+        out.meetings.extend(rollup.meetings);
+        out.counts.insert(index, rollup.counts);
+        out.schedulers.insert(index, rollup.scheduler);
+    }
+    let waiting = |meeting: &Meeting| meeting.sides.first().map_or(0.0, |side| side.mean);
+    out.meetings
+        .sort_by(|a, b| waiting(b).total_cmp(&waiting(a)));
+    out
+}
+
+fn named(targets: &[super::target::Target]) -> Vec<wait_graph::Named> {
+    targets
+        .iter()
+        .map(|target| wait_graph::Named {
+            name: format!("{} (pid {})", target.process.comm, target.process.id.pid),
+            noun: match target.runtime {
+                RuntimeKind::Go => "goroutine",
+                RuntimeKind::Tokio | RuntimeKind::Native => "task",
+            },
+        })
+        .collect()
+}
+
+fn census_cost(observed: &Observed) -> Option<CensusCost> {
+    let ledgers = || observed.censuses.values().map(|sampled| &sampled.ledger);
+    let samples: u64 = ledgers().map(census::CensusLedger::samples).sum();
+    (samples > 0).then(|| CensusCost {
+        samples,
+        bytes_read: ledgers().map(|l| l.cost().bytes_read).sum(),
+        torn: ledgers().map(|l| l.cost().torn).sum(),
+        max_ns: ledgers().map(|l| l.cost().max_ns).max().unwrap_or(0),
+    })
 }
 
 fn name_stacks(observed: &mut Observed) {
@@ -192,7 +270,7 @@ fn completeness(observed: &Observed, rollup: &rollup::Rollup) -> Completeness {
         unattributed_ns: rollup.unattributed_ns,
         idle_ns: rollup.idle_ns,
         stacks_lost,
-        census: None,
+        census: census_cost(observed),
     }
 }
 

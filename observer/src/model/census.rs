@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::cause::Cause;
 use super::ids::Tid;
+pub use super::mention::{Mention, Reference, Uses};
 use super::time::Mono;
 
 /// What a task does.
@@ -206,6 +207,14 @@ pub struct Census {
     pub waits: Vec<WaitsOn>,
     /// Different stacks; see [`Census::stack`].
     pub stacks: Stacks,
+    /// Who refers to the addresses that are watched; see [`Mention`].
+    pub mentions: Vec<Mention>,
+    /// All stacks were looked at for references, from end to end: who is not in `mentions` has none.
+    pub searched: bool,
+    /// Variables of the program lie here: they are used without a reference on any stack.
+    pub variables: Range<u64>,
+    /// How many tasks can run at once (Go: Ps), when that could be read.
+    pub slots: Option<u32>,
     /// Cost and loss.
     pub figures: CensusFigures,
 }
@@ -218,6 +227,10 @@ impl Census {
             tasks: Vec::new(),
             waits: Vec::new(),
             stacks: Stacks::default(),
+            mentions: Vec::new(),
+            searched: false,
+            variables: 0..0,
+            slots: None,
             figures: CensusFigures::default(),
         }
     }
@@ -262,6 +275,12 @@ impl Stacks {
         self.ends.push(self.frames.len() as u32);
         self.by_hash.insert(hash, id);
         StackId(id)
+    }
+
+    /// The id of a stack that was added.
+    pub fn find(&self, frames: &[u64]) -> Option<StackId> {
+        let id = StackId(*self.by_hash.get(&fingerprint(frames.iter().copied()))?);
+        (self.get(id) == frames).then_some(id)
     }
 
     /// A stack; empty when there is no such id.

@@ -29,6 +29,20 @@ pub trait Names {
     fn process_name(&self, pid: Pid) -> Option<String>;
 }
 
+/// Names for what a census of one process holds. Blocks: symbols and descriptors are looked up.
+pub trait CensusNames {
+    /// The frames of a stack, nearest first. Its addresses lie inside their instructions.
+    fn frames(&self, stack: &[u64]) -> Vec<Frame>;
+    /// The frame to name a wait by, or why there is none.
+    fn site(&self, stack: &[u64]) -> Known<Frame>;
+    /// The function whose machine code holds an address (not one that was inlined there).
+    fn function(&self, address: u64) -> Known<Frame>;
+    /// What a descriptor is.
+    fn descriptor(&self, fd: i32) -> Resource;
+    /// The target (its index) that holds the other end of a socket, if one does.
+    fn peer_target(&self, resource: &Resource) -> Option<usize>;
+}
+
 /// What a wait in a syscall means, given what it is for.
 pub fn cause_of(class: WaitClass, resource: Option<&Resource>) -> Cause {
     let nr = match class {

@@ -3,6 +3,7 @@
 
 use super::cause::Cause;
 use super::known::{Known, Reason};
+use super::meeting::Meeting;
 use super::resource::Resource;
 use super::stack::Frame;
 use super::task::{Legality, TaskRef};
@@ -28,6 +29,8 @@ pub struct View {
     pub causes: Vec<CauseShare>,
     /// Groups of tasks as the runtime itself lists them, per target.
     pub census: Vec<CensusGroup>,
+    /// Channels, locks... at which tasks wait, most first.
+    pub meetings: Vec<Meeting>,
     /// Who waits for whom.
     pub wait_graph: WaitGraph,
     /// What was seen and what was not.
@@ -94,6 +97,8 @@ pub struct Target {
     pub threads: u32,
     /// Tasks.
     pub tasks: TaskCounts,
+    /// Ready tasks against those that can run, when there was a census.
+    pub scheduler: Option<Scheduler>,
     /// How the target ended, when it did during the session.
     pub ended: Option<String>,
 }
@@ -219,10 +224,16 @@ pub struct CensusGroup {
     pub wait_reason: Option<String>,
     /// Tasks at the last sample.
     pub count: u64,
+    /// Mean number of tasks over the samples.
+    pub mean: f64,
+    /// Tasks in the sample with most.
+    pub max: u64,
     /// Mean share of the target's tasks over the samples, 0 to 1.
     pub share: f64,
-    /// Standard error of the share, from the number of samples.
-    pub share_error: f64,
+    /// Standard error of the share, from the number of samples; `None` with fewer than two.
+    pub share_error: Option<f64>,
+    /// What kind of tasks they are.
+    pub nature: Nature,
     /// Age of the oldest by our own samples (a lower bound).
     pub oldest_ns: Option<u64>,
     /// Where they wait.
@@ -237,6 +248,49 @@ pub struct CensusGroup {
     pub sample_ids: Vec<u64>,
 }
 
+/// What kind of tasks a [`CensusGroup`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Nature {
+    /// On a CPU, ready, or in a system call.
+    Active,
+    /// Parked: something must happen before they go on.
+    Blocked,
+    /// Marked as waiting while the runtime works on their behalf, or resting on purpose.
+    Resting,
+    /// The runtime's own.
+    System,
+}
+
+impl Nature {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Active, Self::Blocked, Self::Resting, Self::System];
+
+    /// The name used in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Blocked => "blocked",
+            Self::Resting => "resting",
+            Self::System => "system",
+        }
+    }
+}
+
+/// Tasks that are ready, against how many can run at once: from a runtime's own list.
+#[derive(Debug, Clone, Copy)]
+pub struct Scheduler {
+    /// How many tasks can run at once (Go: Ps), if that could be read.
+    pub slots: Option<u32>,
+    /// Tasks that were ready and did not run, mean over the samples.
+    pub runnable_mean: f64,
+    /// The same in the sample with most.
+    pub runnable_max: u64,
+    /// Part of the samples in which more were ready than can run at once, 0 to 1; `None`: unknown.
+    pub queued_share: Option<f64>,
+    /// Tasks tied to one thread, at the last sample.
+    pub locked: u64,
+}
+
 /// Who waits for whom.
 #[derive(Debug, Clone, Default)]
 pub struct WaitGraph {
@@ -244,6 +298,9 @@ pub struct WaitGraph {
     pub nodes: Vec<GraphNode>,
     /// Edges.
     pub edges: Vec<GraphEdge>,
+    /// Circles of tasks that wait for each other and never moved, one clause each. Candidates: who
+    /// holds what is known by stacks only.
+    pub deadlock_candidates: Vec<String>,
 }
 
 /// A task group, channel, mutex, descriptor, socket or process.
@@ -260,14 +317,16 @@ pub struct GraphNode {
 /// One relation.
 #[derive(Debug, Clone)]
 pub struct GraphEdge {
-    /// Node id that waits, holds...
+    /// Node id of what waits, holds, consumes, wakes or connects.
     pub from: String,
-    /// Node id it points at.
+    /// Node id of what it waits on, holds, consumes from, wakes or connects to.
     pub to: String,
     /// `wakes`, `holds`, `consumes`, `connects`, `waits`.
     pub kind: &'static str,
     /// How many tasks or wake-ups it stands for.
     pub weight: u64,
+    /// Part of its time that `from` spends so, 0 to 1, when that is known.
+    pub share: Option<f64>,
     /// How it is known.
     pub evidence: String,
 }

@@ -132,6 +132,12 @@ pub trait TaskCensus: Debug + Send {
     /// # Errors
     /// The reason when the list can not be read: the process is gone, or runs another program.
     fn take(&mut self, memory: &dyn Memory, now: Mono) -> Result<Census, Reason>;
+
+    /// Asks the next censuses for the frames that refer to these channels and mutexes
+    /// ([`Census::mentions`]). A runtime that can not tell ignores it.
+    fn watch(&mut self, addresses: &[u64]) {
+        let _ = addresses;
+    }
 }
 
 /// The runtimes, in the order in which they are tried (a cgo binary can hold both).

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use procfs::process::{MMapPath, Process as ProcProcess};
+use procfs::process::Process as ProcProcess;
 
 use crate::model::{Pid, ProcessId, StartTime, Tid};
 
@@ -85,6 +85,33 @@ fn parse_syscall(text: &str) -> Option<BlockedAt> {
         syscall,
         stack_pointer: hex()?,
         instruction_pointer,
+    })
+}
+
+/// `start-end perms offset dev inode   path` (proc(5)); `None` for a line of another form.
+fn parse_mapping(line: &str) -> Option<Mapping> {
+    let mut rest = line;
+    let mut word = || {
+        let trimmed = rest.trim_start_matches(' ');
+        let (word, after) = trimmed.split_once(' ').unwrap_or((trimmed, ""));
+        rest = after;
+        (!word.is_empty()).then_some(word)
+    };
+    let (start, end) = word()?.split_once('-')?;
+    let permissions = word()?;
+    let offset = word()?;
+    let _device = word()?;
+    let inode = word()?.parse().ok()?;
+    let path = rest.trim_start_matches(' ');
+    let hex = |text| u64::from_str_radix(text, 16).ok();
+    Some(Mapping {
+        start: hex(start)?,
+        end: hex(end)?,
+        offset: hex(offset)?,
+        inode,
+        executable: permissions.as_bytes().get(2) == Some(&b'x'),
+        writable: permissions.as_bytes().get(1) == Some(&b'w'),
+        path: path.starts_with('/').then(|| PathBuf::from(path)),
     })
 }
 
@@ -185,25 +212,50 @@ impl Process {
     /// When it is gone or may not be read.
     pub fn mappings(&self) -> Result<Vec<Mapping>, ProcessError> {
         let pid = self.id.pid;
-        let wrap = |e| ProcessError::from_procfs(pid, e);
-        let maps = ProcProcess::new(pid.0 as i32)
-            .map_err(wrap)?
-            .maps()
-            .map_err(wrap)?;
-        Ok(maps
-            .iter()
-            .map(|m| Mapping {
-                start: m.address.0,
-                end: m.address.1,
-                offset: m.offset,
-                inode: m.inode,
-                executable: m.perms.contains(procfs::process::MMPermissions::EXECUTE),
-                writable: m.perms.contains(procfs::process::MMPermissions::WRITE),
-                path: match &m.pathname {
-                    MMapPath::Path(path) => Some(path.clone()),
-                    _ => None,
-                },
-            })
+        // Not by crate `procfs`: its parser panics on a mapped file called `/SYSV`, which any target
+        // can arrange.
+        let text = fs::read(format!("/proc/{pid}/maps")).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => ProcessError::NoSuchProcess(pid),
+            std::io::ErrorKind::PermissionDenied => ProcessError::Denied(pid),
+            _ if e.raw_os_error() == Some(libc::ESRCH) => ProcessError::NoSuchProcess(pid),
+            _ => ProcessError::Proc {
+                pid,
+                message: e.to_string(),
+            },
+        })?;
+        Ok(String::from_utf8_lossy(&text)
+            .lines()
+            .filter_map(parse_mapping)
             .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mappings_are_read_whatever_the_file_is_called() {
+        let line = "7f00-7f10 r-xp 00002000 fd:00 42                         /SYSV x (deleted)";
+        let mapping = parse_mapping(line).unwrap();
+        assert_eq!(
+            (mapping.start, mapping.end, mapping.offset),
+            (0x7f00, 0x7f10, 0x2000)
+        );
+        assert!(mapping.executable && !mapping.writable && mapping.inode == 42);
+        assert_eq!(
+            mapping.path.as_deref(),
+            Some(std::path::Path::new("/SYSV x (deleted)"))
+        );
+        assert_eq!(
+            parse_mapping("1-2 rw-p 0 00:00 0 [heap]").unwrap().path,
+            None
+        );
+        assert_eq!(parse_mapping("rubbish"), None);
+        let own = Process::open(Pid(std::process::id()))
+            .unwrap()
+            .mappings()
+            .unwrap();
+        assert!(own.iter().any(|m| m.executable && m.path.is_some()));
     }
 }

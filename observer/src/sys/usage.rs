@@ -68,6 +68,17 @@ pub fn monotonic_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// CPU time of the calling thread, if the kernel tells.
+pub fn thread_cpu() -> Option<Duration> {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a valid place for the result.
+    let done = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } == 0;
+    done.then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
 /// Whether this process sees pids as the kernel itself does: false in a container with a pid
 /// namespace of its own, where the kernel side's ids are other ones (Linux
 /// `include/uapi/linux/nsfs.h`, PID_NS_INIT_INO).

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, and says what it measured"
 )]
 
+mod census;
 mod privileged;
 mod report;
 mod report_samples;

@@ -5,11 +5,13 @@ pub mod lists;
 pub mod other;
 pub mod tokio;
 
+use observer::model::census::{Direction, WaitKind};
+use observer::model::meeting::{Doing, Meeting, Side, SideSite, Source, User, UserEvidence};
 use observer::model::task::Legality;
 use observer::model::view::{
     Blocking, CauseShare, CensusCost, CensusGroup, Completeness, GraphEdge, GraphNode, Host,
-    ObserverInfo, Overhead, Target, TaskCounts, TaskShare, Unfinished, View, WaitGraph, Waker,
-    Window,
+    Nature, ObserverInfo, Overhead, Scheduler, Target, TaskCounts, TaskShare, Unfinished, View,
+    WaitGraph, Waker, Window,
 };
 use observer::model::{Cause, Frame, FrameKind, Known, Reason, Resource, TaskKind, TaskRef};
 use std::collections::BTreeMap;
@@ -62,6 +64,7 @@ pub fn empty() -> View {
         blocking: Vec::new(),
         causes: Vec::new(),
         census: Vec::new(),
+        meetings: Vec::new(),
         wait_graph: WaitGraph::default(),
         completeness: Completeness::default(),
         overhead: Overhead {
@@ -87,6 +90,7 @@ fn target(pid: u32, comm: &str, runtime: &'static str, version: Known<String>) -
         degraded: None,
         threads: 9,
         tasks: TaskCounts::default(),
+        scheduler: None,
         ended: None,
     }
 }

@@ -1,7 +1,7 @@
 //! The runtime's own list of tasks, in groups, and who waits for whom.
 
 use super::frame::{Frame, Resource};
-use super::share;
+use super::{schema, share};
 use crate::model::view;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 pub struct Census {
     /// Index into `targets`.
     pub target: usize,
-    /// Its groups, largest first.
+    /// Its groups, largest first, those of the runtime itself after the others.
     pub groups: Vec<CensusGroup>,
 }
 
@@ -27,10 +27,20 @@ pub struct CensusGroup {
     pub wait_reason: Option<String>,
     /// Tasks at the last sample.
     pub count: u64,
+    /// Mean number of tasks over the samples.
+    pub mean: f64,
+    /// Tasks in the sample with most. Where stacks that differ were put together: at most this.
+    pub max: u64,
     /// Mean share of the target's tasks over the samples, 0 to 1.
     pub share: f64,
-    /// Standard error of the share.
-    pub share_error: f64,
+    /// Standard error of the share, from the number of samples: a lower bound when waits last longer
+    /// than the time between samples. Absent with fewer than two samples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share_error: Option<f64>,
+    /// `active`: on a CPU, ready, or in a system call. `blocked`: parked until something happens.
+    /// `resting`: marked as waiting while the runtime works for it. `system`: the runtime's own.
+    #[schemars(schema_with = "schema::nature")]
+    pub nature: String,
     /// Age of the oldest by our own samples: a lower bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_ns: Option<u64>,
@@ -60,6 +70,7 @@ pub(super) fn by_target(groups: &[view::CensusGroup]) -> Vec<Census> {
         .map(|(target, mut groups)| {
             groups.sort_by(|a, b| {
                 (
+                    a.is_rest(),
                     Reverse(a.count),
                     &a.state,
                     &a.wait_reason,
@@ -67,6 +78,7 @@ pub(super) fn by_target(groups: &[view::CensusGroup]) -> Vec<Census> {
                     &a.created_by,
                 )
                     .cmp(&(
+                        b.is_rest(),
                         Reverse(b.count),
                         &b.state,
                         &b.wait_reason,
@@ -79,14 +91,24 @@ pub(super) fn by_target(groups: &[view::CensusGroup]) -> Vec<Census> {
         .collect()
 }
 
+impl CensusGroup {
+    /// Not the program's tasks, or not waiting for anything: shown after the others.
+    pub fn is_rest(&self) -> bool {
+        matches!(self.nature.as_str(), "resting" | "system")
+    }
+}
+
 impl From<&view::CensusGroup> for CensusGroup {
     fn from(group: &view::CensusGroup) -> Self {
         Self {
             state: group.state.clone(),
             wait_reason: group.wait_reason.clone(),
             count: group.count,
+            mean: share(group.mean),
+            max: group.max,
             share: share(group.share),
-            share_error: share(group.share_error),
+            share_error: group.share_error.map(share),
+            nature: group.nature.as_str().to_owned(),
             oldest_ns: group.oldest_ns,
             site: group.site.clone(),
             stack: group.stack.iter().map(Frame::from).collect(),
@@ -98,12 +120,15 @@ impl From<&view::CensusGroup> for CensusGroup {
 }
 
 /// Who waits for whom.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WaitGraph {
     /// Task groups, channels, mutexes, descriptors, sockets, processes.
     pub nodes: Vec<GraphNode>,
     /// Their relations.
     pub edges: Vec<GraphEdge>,
+    /// Circles of tasks that wait for each other and never moved, for people. Candidates: who holds
+    /// what is known by stacks only.
+    pub deadlock_candidates: Vec<String>,
 }
 
 /// One thing.
@@ -118,16 +143,20 @@ pub struct GraphNode {
 }
 
 /// One relation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GraphEdge {
-    /// Id of the node that waits, holds...
+    /// Id of the node that waits, holds, consumes, wakes or connects: the subject of the sentence.
     pub from: String,
-    /// Id of the node it points at.
+    /// Id of its object.
     pub to: String,
-    /// `wakes`, `holds`, `consumes`, `connects`, `waits`.
+    /// `waits` (on), `consumes` (receives from), `wakes` (sends to those who receive), `holds` (a lock,
+    /// or may), `connects` (to).
     pub kind: String,
     /// How many tasks or wake-ups it stands for.
     pub weight: u64,
+    /// Part of its time that `from` spends so, 0 to 1, when that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
     /// How it is known.
     pub evidence: String,
 }
@@ -144,11 +173,13 @@ impl From<&view::WaitGraph> for WaitGraph {
             to: edge.to.clone(),
             kind: edge.kind.to_owned(),
             weight: edge.weight,
+            share: edge.share.map(super::share),
             evidence: edge.evidence.clone(),
         });
         Self {
             nodes: nodes.collect(),
             edges: edges.collect(),
+            deadlock_candidates: graph.deadlock_candidates.clone(),
         }
     }
 }

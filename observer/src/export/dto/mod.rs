@@ -13,6 +13,7 @@ mod census;
 mod finding;
 mod frame;
 mod id;
+mod meeting;
 mod schema;
 mod target;
 
@@ -21,8 +22,9 @@ pub use blocking::{Blocking, CauseShare, TaskShare, Unfinished, Waker};
 pub use census::{Census, CensusGroup, GraphEdge, GraphNode, WaitGraph};
 pub use finding::{Evidence, Finding};
 pub use frame::{Frame, Resource, Site};
+pub use meeting::{MeetingDoing, MeetingPoint, MeetingSide, MeetingSite, MeetingUser};
 pub use schema::{SCHEMA_ID, json_schema};
-pub use target::{Host, Observer, Runtime, Target, TaskCounts, Window};
+pub use target::{Host, Observer, Runtime, Scheduler, Target, TaskCounts, Window};
 
 use super::report::verdict;
 use super::timestamp::rfc3339;
@@ -52,6 +54,8 @@ pub struct Report {
     pub blocking: Vec<Blocking>,
     /// Groups of tasks as the runtime itself lists them. Empty when there was no census.
     pub census: Vec<Census>,
+    /// Channels, locks... at which tasks wait, most waiting tasks first. Empty without a census.
+    pub meeting_points: Vec<MeetingPoint>,
     /// Blocked time by cause, most first.
     pub causes: Vec<CauseShare>,
     /// Who waits for whom.
@@ -79,6 +83,7 @@ impl From<&View> for Report {
             targets: view.targets.iter().map(Target::from).collect(),
             blocking,
             census: census::by_target(&view.census),
+            meeting_points: view.meetings.iter().map(MeetingPoint::from).collect(),
             causes: blocking::causes(view, &position),
             wait_graph: (&view.wait_graph).into(),
             findings: Vec::new(),

@@ -3,7 +3,9 @@
 use super::Report;
 use crate::model::Cause;
 use crate::model::FrameKind;
+use crate::model::meeting::{Source, UserEvidence};
 use crate::model::task::{Legality, TaskKind};
+use crate::model::view::Nature;
 use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator, json_schema as schema};
 
@@ -52,6 +54,18 @@ pub(super) fn legality(_: &mut SchemaGenerator) -> Schema {
         Legality::Unknown,
     ];
     schema!({ "type": "string", "enum": all.map(Legality::as_str) })
+}
+
+pub(super) fn user_evidence(_: &mut SchemaGenerator) -> Schema {
+    schema!({ "type": "string", "enum": UserEvidence::ALL.map(UserEvidence::as_str) })
+}
+
+pub(super) fn source(_: &mut SchemaGenerator) -> Schema {
+    schema!({ "type": "string", "enum": Source::ALL.map(Source::as_str) })
+}
+
+pub(super) fn nature(_: &mut SchemaGenerator) -> Schema {
+    schema!({ "type": "string", "enum": Nature::ALL.map(Nature::as_str) })
 }
 
 pub(super) fn runtime_kind(_: &mut SchemaGenerator) -> Schema {

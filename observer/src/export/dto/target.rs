@@ -73,7 +73,7 @@ impl From<&view::ObserverInfo> for Observer {
 }
 
 /// One observed process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Target {
     /// Process id.
     pub pid: u32,
@@ -89,6 +89,9 @@ pub struct Target {
     pub threads: u32,
     /// Its tasks.
     pub tasks: TaskCounts,
+    /// Ready tasks against those that can run at once, when there was a census.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<Scheduler>,
     /// How it ended, when it did during the observation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<String>,
@@ -111,6 +114,23 @@ pub struct Runtime {
     /// Why only threads are observed, when that is so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub degraded: Option<String>,
+}
+
+/// Ready tasks against those that can run at once, over the censuses.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Scheduler {
+    /// How many tasks can run at once (Go: GOMAXPROCS). Absent: could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u32>,
+    /// Tasks that were ready and did not run: mean over the samples.
+    pub runnable_mean: f64,
+    /// In the sample with most.
+    pub runnable_max: u64,
+    /// Part of the samples in which more were ready than can run at once, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queued_share: Option<f64>,
+    /// Tasks tied to one thread, at the last sample.
+    pub locked: u64,
 }
 
 /// Tasks by state at the last census. Absent: there was no census.
@@ -161,6 +181,13 @@ impl From<&view::Target> for Target {
                 waiting,
                 in_syscall,
             },
+            scheduler: target.scheduler.map(|s| Scheduler {
+                slots: s.slots,
+                runnable_mean: super::share(s.runnable_mean),
+                runnable_max: s.runnable_max,
+                queued_share: s.queued_share.map(super::share),
+                locked: s.locked,
+            }),
             ended: target.ended.clone(),
         }
     }

@@ -8,6 +8,7 @@
 
 pub mod json;
 pub mod phrase;
+pub mod pile;
 pub mod text;
 pub mod verdict;
 

@@ -1,12 +1,15 @@
 //! The verdict: one paragraph that is true and that a tired person understands.
 //!
-//! It is about the worst site among those that matter most: first blocking inside an async poll,
+//! Many tasks that wait at one channel or lock come first, with what those do whom they wait for: the
+//! kernel does not see them, and what it sees is then only the cause.
+//!
+//! Else it is about the worst site among those that matter most: first blocking inside an async poll,
 //! then blocked goroutines and tasks, then threads, then threads that wait for work, and blocking
 //! where it is allowed only when there is nothing else. The sums of blocked time do not decide
 //! between these, because forty idle library threads sum up to more than any fault.
 
-use super::phrase;
-use crate::export::dto::{Blocking, Report};
+use super::{phrase, pile};
+use crate::export::dto::{Blocking, MeetingPoint, Report};
 use crate::export::text::clean::fit;
 use crate::export::text::units::{NBSP, count, counted, duration, percent, ratio};
 
@@ -35,11 +38,20 @@ impl Rank {
         ) {
             ("in_poll", ..) => Self::InPoll,
             ("may_block", ..) => Self::Allowed,
+            // Go's goroutine that waits for signals does so for its whole life.
+            (_, "goroutine", "futex") if waits_for_signals(entry) => Self::ForWork,
             (_, "thread", "epoll" | "accept" | "sleep" | "idle") => Self::ForWork,
             (_, "thread", _) => Self::Thread,
             _ => Self::Task,
         }
     }
+}
+
+fn waits_for_signals(entry: &Blocking) -> bool {
+    let functions = entry.stack.iter().filter_map(|f| f.function.as_deref());
+    functions
+        .into_iter()
+        .any(|name| name == "os/signal.signal_recv")
 }
 
 /// The verdict as one line of plain text.
@@ -49,11 +61,22 @@ pub fn one_line(report: &Report) -> String {
 
 /// The verdict, with no-break spaces where a line must not be broken.
 pub fn paragraph(report: &Report) -> String {
-    let mut sentences = match worst(report) {
-        Some((entry, rank)) => about(report, entry, rank),
-        None => vec![nothing(report)],
+    let mut stuck = pile::deadlocks(report);
+    let mut sentences = match (pile::worst(report), worst(report)) {
+        (Some(point), entry) => {
+            let mut sentences = pile::sentences(report, point);
+            sentences.extend(apart(report, point, entry));
+            sentences
+        }
+        (None, Some((entry, rank))) => about(report, entry, rank),
+        (None, None) if !stuck.is_empty() => Vec::new(),
+        (None, None) => vec![nothing(report)],
     };
-    sentences.extend(piled_up(report));
+    stuck.append(&mut sentences);
+    let mut sentences = stuck;
+    if pile::worst(report).is_none() {
+        sentences.extend(pile::groups(report));
+    }
     sentences.extend(degraded(report));
     sentences.extend(lost(report));
     sentences.join(" ")
@@ -151,6 +174,28 @@ fn about(report: &Report, entry: &Blocking, rank: Rank) -> Vec<String> {
     out.extend(next(entry, total, peers()));
     out.extend(still_waiting(report, entry));
     out
+}
+
+/// What is worst beside a pile-up: when it is a fault at any time, or most of the blocked time, and
+/// not what the pile-up waits for.
+fn apart(
+    report: &Report,
+    point: &MeetingPoint,
+    entry: Option<(&Blocking, Rank)>,
+) -> Option<String> {
+    let (entry, rank) = entry.filter(|(entry, _)| matters(report, entry))?;
+    let total = report
+        .blocking
+        .iter()
+        .filter(|e| Rank::of(e) == rank)
+        .fold(0_u64, |sum, e| sum.saturating_add(e.total_ns));
+    let most = rank == Rank::InPoll || ratio(entry.total_ns, total) >= 0.5;
+    (rank <= Rank::Task && most && !pile::tells(point, entry)).then(|| {
+        format!(
+            "Apart from that, {}",
+            worst_sentence(report, entry, rank, total)
+        )
+    })
 }
 
 fn run_queue(entry: &Blocking) -> u64 {
@@ -390,42 +435,6 @@ fn nothing(report: &Report) -> String {
         );
     }
     format!("Nothing was blocked in {window}: no thread of the target was seen to wait.")
-}
-
-/// Many tasks that wait inside the runtime, which the kernel does not see.
-fn piled_up(report: &Report) -> Option<String> {
-    let in_runtime = |reason: &str| {
-        ["chan ", "select", "semacquire", "sync.", "mutex"]
-            .iter()
-            .any(|start| reason.starts_with(start))
-    };
-    let (target, group) = report
-        .census
-        .iter()
-        .flat_map(|census| {
-            census
-                .groups
-                .iter()
-                .map(move |group| (census.target, group))
-        })
-        .filter(|(_, group)| group.count >= 10 && group.share >= 0.25)
-        .filter(|(_, group)| group.wait_reason.as_deref().is_some_and(in_runtime))
-        .max_by_key(|(target, group)| (group.count, std::cmp::Reverse(*target)))?;
-    let noun = match report.targets.get(target).map(|t| t.runtime.kind.as_str()) {
-        Some("go") => "goroutines",
-        _ => "tasks",
-    };
-    let place = group
-        .site
-        .as_ref()
-        .map(|s| format!(" at {}", fit(s, 70)))
-        .unwrap_or_default();
-    Some(format!(
-        "Inside the runtime, {} {noun} ({} of them) wait in '{}'{place}.",
-        count(group.count),
-        percent(group.share),
-        fit(group.wait_reason.as_deref().unwrap_or_default(), 40),
-    ))
 }
 
 fn degraded(report: &Report) -> Option<String> {

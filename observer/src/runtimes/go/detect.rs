@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use object::{Object, ObjectSegment};
+
 use super::buildinfo::{self, GoVersion};
 use super::census::GoCensus;
 use super::dwarf;
@@ -14,7 +16,7 @@ use super::waitreason;
 use crate::model::memory::Memory;
 use crate::model::{Known, Reason};
 use crate::runtimes::{Runtime, RuntimeImage, RuntimeKind, TaskCensus, TaskReader};
-use crate::sys::elf::ElfImage;
+use crate::sys::elf::{self, ElfImage};
 use crate::sys::process::Process;
 
 /// The row for the table of runtimes.
@@ -59,6 +61,10 @@ pub struct GoProcess {
     pub bias: u64,
     /// Address of `runtime.allgs` in the process.
     pub allgs: u64,
+    /// Where the executable's segments lie in the process.
+    pub variables: std::ops::Range<u64>,
+    /// Address of `runtime.gomaxprocs` in the process; `None` in stripped programs.
+    pub gomaxprocs: Option<u64>,
     /// Where a thread keeps its `g`.
     pub tls_offset: Known<i64>,
     /// How all this is known, one clause each.
@@ -160,9 +166,25 @@ impl GoImage {
             offsets,
             bias,
             allgs,
+            variables: segments(&elf, bias),
+            gomaxprocs: parts.symbols.tables().variables.gomaxprocs.map(at),
             tls_offset,
             evidence,
         })
+    }
+}
+
+/// Where the executable lies in the process; nowhere when it has no segments.
+fn segments(elf: &elf::Elf<'_>, bias: u64) -> std::ops::Range<u64> {
+    let at = |address: u64| bias.wrapping_add(address);
+    let start = elf.segments().map(|s| s.address()).min();
+    let end = elf
+        .segments()
+        .map(|s| s.address().saturating_add(s.size()))
+        .max();
+    match (start, end) {
+        (Some(start), Some(end)) => at(start)..at(end),
+        _ => 0..0,
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Variables {
     pub m0: Option<u64>,
     /// `runtime.allm`.
     pub allm: Option<u64>,
+    /// `runtime.gomaxprocs`.
+    pub gomaxprocs: Option<u64>,
     /// `runtime.tlsg`: an offset in the TLS block.
     pub tlsg: Option<u64>,
     module: Option<u64>,
@@ -154,6 +156,7 @@ fn variables(elf: &Elf<'_>) -> Variables {
             b"g0" => &mut found.g0,
             b"m0" => &mut found.m0,
             b"allm" => &mut found.allm,
+            b"gomaxprocs" => &mut found.gomaxprocs,
             b"tlsg" => &mut found.tlsg,
             b"firstmoduledata" => &mut found.module,
             _ => continue,

@@ -5,6 +5,8 @@ mod accounting;
 mod bad_input;
 mod go_blocking;
 mod lifecycle;
+mod locks;
 mod native_blocking;
+mod pile_up;
 mod tokio_blocking;
 mod unfinished;

@@ -43,8 +43,12 @@ fn check(fixture: &str, names: Names) {
             entry["cause"], "idle",
             "idle worker among blocking: {entry:#}"
         );
-        assert_ne!(
-            entry["cause"], "epoll",
+        // A worker that starts, ends or hands its core over is outside of the runtime for a moment,
+        // as its thread-local context says too; a parked driver would be there all the time.
+        let moment = entry["legality"] == "may_block"
+            && entry["total_ns"].as_u64().is_some_and(|ns| ns < 20_000_000);
+        assert!(
+            entry["cause"] != "epoll" || moment,
             "parked driver among blocking: {entry:#}"
         );
     }

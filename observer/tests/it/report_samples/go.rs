@@ -255,8 +255,11 @@ pub fn pile_up() -> View {
             state: "waiting".to_owned(),
             wait_reason: Some("chan send".to_owned()),
             count: 5_000,
+            mean: 4_987.4,
+            max: 5_000,
             share: 0.957,
-            share_error: 0.004,
+            share_error: Some(0.004),
+            nature: Nature::Blocked,
             oldest_ns: Some(9_800 * MS),
             site: Some("main.resolve (/src/server/http.go:131)".to_owned()),
             stack: vec![
@@ -272,8 +275,11 @@ pub fn pile_up() -> View {
             state: "waiting".to_owned(),
             wait_reason: Some("IO wait".to_owned()),
             count: 190,
+            mean: 190.0,
+            max: 190,
             share: 0.036,
-            share_error: 0.003,
+            share_error: Some(0.003),
+            nature: Nature::Blocked,
             oldest_ns: Some(10 * S),
             site: Some("net/http.(*conn).serve".to_owned()),
             stack: Vec::new(),
@@ -282,40 +288,75 @@ pub fn pile_up() -> View {
             sample_ids: vec![33],
         },
     ];
+    view.census.push(CensusGroup {
+        wait_reason: Some("GC worker (idle)".to_owned()),
+        count: 4,
+        mean: 4.0,
+        max: 4,
+        share: 0.001,
+        share_error: None,
+        nature: Nature::System,
+        oldest_ns: None,
+        site: Some("runtime.gcBgMarkWorker".to_owned()),
+        created_by: None,
+        sample_ids: Vec::new(),
+        ..view.census[1].clone()
+    });
+    view.targets[0].scheduler = Some(Scheduler {
+        slots: Some(2),
+        runnable_mean: 7.25,
+        runnable_max: 31,
+        queued_share: Some(0.62),
+        locked: 1,
+    });
+    view.meetings = vec![pile(&view)];
+    let node = |id: &str, kind, label: &str| GraphNode {
+        id: id.to_owned(),
+        kind,
+        label: label.to_owned(),
+    };
+    let edge = |from: &str, to: &str, kind, weight, share, evidence: &str| GraphEdge {
+        from: from.to_owned(),
+        to: to.to_owned(),
+        kind,
+        weight,
+        share,
+        evidence: evidence.to_owned(),
+    };
     view.wait_graph = WaitGraph {
         nodes: vec![
-            GraphNode {
-                id: "g1".to_owned(),
-                kind: "tasks",
-                label: "5000 goroutines in main.resolve".to_owned(),
-            },
-            GraphNode {
-                id: "c1".to_owned(),
-                kind: "channel",
-                label: "channel 0xc000123400".to_owned(),
-            },
-            GraphNode {
-                id: "g2".to_owned(),
-                kind: "tasks",
-                label: "goroutine 18 in main.consume, fsync on /data/clicks.log".to_owned(),
-            },
+            node("g1", "tasks", "4987 goroutines at main.resolve http.go:131"),
+            node("c1", "channel", "channel 0xc000123400 (unbuffered)"),
+            node("g2", "tasks", "goroutine 18 (main.consume clicks.go:60)"),
+            node("f1", "file", "file /data/clicks.log"),
         ],
         edges: vec![
-            GraphEdge {
-                from: "g1".to_owned(),
-                to: "c1".to_owned(),
-                kind: "waits",
-                weight: 5_000,
-                evidence: "sudog lists of 100 samples".to_owned(),
-            },
-            GraphEdge {
-                from: "g2".to_owned(),
-                to: "c1".to_owned(),
-                kind: "consumes",
-                weight: 18,
-                evidence: "seen receiving from it in 18 samples".to_owned(),
-            },
+            edge(
+                "g1",
+                "c1",
+                "waits",
+                4_987,
+                None,
+                "listed as waiting to send: mean 4987.4 over 100 samples",
+            ),
+            edge(
+                "g2",
+                "f1",
+                "waits",
+                1,
+                Some(0.83),
+                "fsync at main.(*clickLog).Append clicks.go:42, measured",
+            ),
+            edge(
+                "g2",
+                "c1",
+                "consumes",
+                1,
+                None,
+                "its frame holds the address in 99 of 99 samples, and that function receives",
+            ),
         ],
+        deadlock_candidates: Vec::new(),
     };
     view.completeness.census = Some(CensusCost {
         samples: 100,
@@ -324,4 +365,52 @@ pub fn pile_up() -> View {
         max_ns: 9 * MS,
     });
     view
+}
+
+/// Handlers that wait to send; their receiver waits for the disk.
+fn pile(view: &View) -> Meeting {
+    let fsync = &view.blocking[0];
+    Meeting {
+        target: 0,
+        kind: WaitKind::Channel,
+        address: 0xc0_0012_3400,
+        len: Some(0),
+        capacity: Some(0),
+        samples: 100,
+        sides: vec![Side {
+            direction: Some(Direction::Send),
+            last: 5_000,
+            mean: 4_987.4,
+            max: 5_000,
+            oldest_ns: Some(9_800 * MS),
+            sites: vec![SideSite {
+                site: Known::Known(user(0x4a_4000, "main.resolve", "/src/server/http.go", 131)),
+                created_by: Some("net/http.(*Server).Serve".to_owned()),
+                mean: 4_987.4,
+            }],
+            sample_ids: vec![90, 91, 92],
+            stuck: Vec::new(),
+        }],
+        users: vec![User {
+            direction: Some(Direction::Receive),
+            ids: vec![18],
+            count: 1,
+            function: Known::Known(user(0x4a_7000, "main.consume", "/src/server/clicks.go", 60)),
+            evidence: UserEvidence::StackRefers,
+            seen: (99, 99),
+            doing: vec![Doing {
+                what: "fsync".to_owned(),
+                site: fsync.site.clone(),
+                resource: fsync.resource.clone(),
+                share: 0.83,
+                total_ns: Some(8_300 * MS),
+                source: Source::Kernel,
+                active: false,
+                peer_target: None,
+            }],
+        }],
+        users_cut: false,
+        conclusive: true,
+        doubts: Vec::new(),
+    }
 }

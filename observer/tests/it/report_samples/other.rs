@@ -133,6 +133,7 @@ pub fn hostile() -> View {
         to: wide,
         kind: "waits",
         weight: u64::MAX,
+        share: None,
         evidence: long.clone(),
     }];
     view.completeness.lost = [("a_reason_nobody_knows", u64::MAX)].into();

@@ -4,6 +4,7 @@ mod account;
 mod blocking;
 mod causes;
 mod census;
+mod graph;
 mod head;
 mod stack;
 mod tasks;
@@ -52,7 +53,7 @@ pub fn render(report: &Report, options: TextOptions) -> String {
     section(
         &mut out,
         "WHO WAITS FOR WHOM",
-        &census::graph(report, options),
+        &graph::graph(report, options),
     );
     section(
         &mut out,

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use self::gather::Gather;
 use self::record::{Decoded, Record, decode};
+use self::refs::Refs;
 use self::unwind::{AddressMap, MAX_DEPTH, Unwinder};
 use self::waits::Waits;
 use super::detect::GoProcess;
@@ -24,7 +25,9 @@ use crate::runtimes::TaskCensus;
 pub(crate) mod fake;
 pub mod gather;
 pub mod record;
+pub mod refs;
 pub mod unwind;
+pub mod uses;
 pub mod waits;
 
 /// Entries of the list that are read at most.
@@ -41,6 +44,8 @@ const MAX_WINDOWS: usize = 8;
 const MAX_FRAME: usize = 256 << 10;
 /// Different stacks of parked goroutines that are remembered.
 const MAX_PARKED_STACKS: usize = 1 << 15;
+/// More Ps than any machine allows.
+const MAX_PROCS: u32 = 1 << 16;
 /// Start functions that are remembered.
 const MAX_STARTS: usize = 1 << 16;
 
@@ -50,6 +55,7 @@ pub struct GoCensus {
     process: GoProcess,
     unwinder: Unwinder,
     waits: Waits,
+    refs: Refs,
     gather: Gather,
     pointers: Vec<u64>,
     records: Vec<Record>,
@@ -71,6 +77,10 @@ struct Parked {
     stack: StackId,
     owner: Option<(WaitKind, Option<Direction>)>,
     found: Option<WaitsOn>,
+    /// It was walked to its end.
+    whole: bool,
+    /// What was looked for on it, see [`Refs::watch_number`].
+    watch: u64,
 }
 
 impl GoCensus {
@@ -80,6 +90,7 @@ impl GoCensus {
             unwinder: Unwinder::new(process.symbols.clone(), process.bias),
             process,
             waits: Waits::default(),
+            refs: Refs::default(),
             gather: Gather::default(),
             pointers: Vec::new(),
             records: Vec::new(),
@@ -108,7 +119,14 @@ impl GoCensus {
         census.figures.listed = listed;
         let taken = listed.min(MAX_GOROUTINES);
         census.figures.beyond_bound = listed - taken;
+        census.variables = self.process.variables.clone();
+        census.slots = self
+            .process
+            .gomaxprocs
+            .and_then(|at| memory.read_u32(at).ok())
+            .filter(|n| (1..=MAX_PROCS).contains(n));
         self.waits.begin();
+        self.refs.begin();
         self.next_parked.clear();
         if self.parked_stacks.len() > MAX_PARKED_STACKS {
             self.parked_stacks = Stacks::default();
@@ -153,6 +171,8 @@ impl GoCensus {
             self.chunk(memory, chunk, census, &mut torn)?;
         }
         census.figures.torn = torn.len() as u64;
+        let missed = census.figures.torn + census.figures.unreadable + census.figures.beyond_bound;
+        census.searched = missed == 0 && self.refs.whole();
         Ok(())
     }
 
@@ -164,13 +184,16 @@ impl GoCensus {
         torn: &mut Vec<u64>,
     ) -> Result<(), ReadError> {
         self.waits.clear();
+        self.refs.clear();
         self.read_records(memory, pointers, census, torn)?;
         self.read_stacks(memory)?;
         let offsets = self.process.offsets;
         self.waits
             .resolve(memory, &mut self.gather, &mut self.records, &offsets)?;
+        self.refs.resolve(memory, &mut self.gather, &self.records)?;
         self.read_threads(memory)?;
         self.read_again(memory)?;
+        self.refs.emit(&self.records, &mut census.mentions);
         let mut queued = 0;
         for index in 0..self.records.len() {
             let record = &self.records[index];
@@ -187,6 +210,10 @@ impl GoCensus {
             let stack =
                 (!frames.is_empty() && !record.stackless).then(|| census.stacks.intern(frames));
             let system = is_system(&mut self.starts, &self.unwinder, record.startpc);
+            let looked_at = record.walk.whole && !record.stackless;
+            if !system && (record.state == TaskState::Running || !looked_at) {
+                self.refs.miss();
+            }
             if record.state == TaskState::Waiting && record.walk.depth > 0 {
                 let parked = Parked {
                     goid: record.goid,
@@ -194,6 +221,8 @@ impl GoCensus {
                     stack: self.parked_stacks.intern(frames),
                     owner: record.owner,
                     found: record.found,
+                    whole: record.walk.whole,
+                    watch: self.refs.watch_number(),
                 };
                 self.next_parked.insert(record.g, parked);
             }
@@ -246,6 +275,7 @@ impl GoCensus {
             let known = self.parked.get(&record.g).filter(|p| {
                 record.state == TaskState::Waiting
                     && (p.goid, p.occasion) == (record.goid, record.occasion())
+                    && (!self.refs.active() || p.watch == self.refs.watch_number())
             });
             if let Some(known) = known {
                 let stack = self.parked_stacks.get(known.stack);
@@ -253,6 +283,8 @@ impl GoCensus {
                 record.walk.depth = stack.len();
                 record.owner = known.owner;
                 record.found = known.found;
+                record.walk.whole = known.whole;
+                self.refs.known(index as u32, record.g);
             } else {
                 record.walk = self.unwinder.start(record.sp, record.pc);
             }
@@ -284,9 +316,10 @@ impl GoCensus {
                 walk.needs = 0;
                 if let Some(bytes) = self.gather.get(number) {
                     let frames = &mut self.frames[index * MAX_DEPTH..][..MAX_DEPTH];
-                    let waits = &mut self.waits;
+                    let (waits, refs) = (&mut self.waits, &mut self.refs);
                     self.unwinder.step(&mut walk, bytes, frames, &mut |frame| {
                         waits.visit(index as u32, record, frame);
+                        refs.visit(index as u32, record, frame);
                     });
                 }
                 record.walk = walk;
@@ -345,6 +378,13 @@ impl GoCensus {
 impl TaskCensus for GoCensus {
     fn take(&mut self, memory: &dyn Memory, now: Mono) -> Result<Census, Reason> {
         Self::take(self, memory, now)
+    }
+
+    fn watch(&mut self, addresses: &[u64]) {
+        self.refs.watch(addresses);
+        if self.refs.active() {
+            self.unwinder.look_for_uses();
+        }
     }
 }
 

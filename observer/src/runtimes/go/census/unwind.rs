@@ -8,7 +8,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use super::super::live::u64_at;
 use super::super::symbols::GoSymbols;
-use crate::model::census::{Direction, WaitKind};
+use super::uses::UseTable;
+use crate::model::census::{Direction, Uses, WaitKind};
 
 /// Frames of one stack.
 pub const MAX_DEPTH: usize = 64;
@@ -46,6 +47,7 @@ struct FrameInfo {
     /// Bytes between stack pointer and return address.
     size: u32,
     role: Role,
+    uses: Uses,
     entry: u64,
 }
 
@@ -87,6 +89,8 @@ pub struct Walk {
     pub depth: usize,
     /// Bytes of stack that the next step needs, from `sp`; 0: the walk is over.
     pub needs: usize,
+    /// It came to the goroutine's first function.
+    pub whole: bool,
 }
 
 /// One frame, with the bytes from its stack pointer up to its return address, and those above it
@@ -97,6 +101,8 @@ pub struct FrameView<'a> {
     pub role: Role,
     /// Its instruction.
     pub pc: u64,
+    /// What its function's code does with channels and mutexes.
+    pub uses: Uses,
     /// Its bytes.
     pub bytes: &'a [u8],
 }
@@ -107,6 +113,8 @@ pub struct Unwinder {
     symbols: GoSymbols,
     bias: u64,
     cache: AddressMap<Option<FrameInfo>>,
+    /// Who uses channels and mutexes; looked for when it is asked for first.
+    uses: Option<UseTable>,
 }
 
 impl Unwinder {
@@ -116,6 +124,15 @@ impl Unwinder {
             symbols,
             bias,
             cache: AddressMap::default(),
+            uses: None,
+        }
+    }
+
+    /// Tells [`Self::step`] to visit the frames of functions that use channels or mutexes, too.
+    pub fn look_for_uses(&mut self) {
+        if self.uses.is_none() {
+            self.uses = Some(UseTable::new(&self.symbols));
+            self.cache.clear();
         }
     }
 
@@ -140,7 +157,12 @@ impl Unwinder {
         let file_pc = pc.wrapping_sub(self.bias);
         let function = self.symbols.pclntab()?.find(file_pc)?;
         let role = function.name().map_or(Role::Plain, role_of);
+        let uses = match &self.uses {
+            Some(table) if role == Role::Plain => table.of(&self.symbols, &function),
+            _ => Uses::default(),
+        };
         Some(FrameInfo {
+            uses,
             size: match role {
                 Role::Bottom | Role::Switch => 0,
                 _ => function.frame_size(file_pc)?,
@@ -160,6 +182,7 @@ impl Unwinder {
             exact,
             depth: 0,
             needs: if sp == 0 || pc == 0 { 0 } else { 8 },
+            whole: false,
         }
     }
 
@@ -184,6 +207,7 @@ impl Unwinder {
                 return;
             };
             if info.role == Role::Bottom {
+                walk.whole = true;
                 return;
             }
             let from = (walk.sp - base) as usize;
@@ -200,10 +224,18 @@ impl Unwinder {
             };
             frames[walk.depth] = at;
             walk.depth += 1;
-            if info.role != Role::Plain {
+            // Arguments too, as far as they were read: the outermost frame has few words above it.
+            let bytes = match info.role {
+                Role::Plain => window.get(from..(to + 8 + SPILL).min(window.len())),
+                _ => Some(bytes),
+            };
+            if (info.role != Role::Plain || info.uses.any())
+                && let Some(bytes) = bytes
+            {
                 visit(&FrameView {
                     role: info.role,
                     pc: at,
+                    uses: info.uses,
                     bytes,
                 });
             }

@@ -1,0 +1,287 @@
+//! Who uses a meeting point without waiting there with the crowd, and what they do instead.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+
+use super::CensusLedger;
+use super::meetings::{Doing as DoingKey, Tally, Waiter};
+use super::rollup::{Places, meeting_resource};
+use crate::model::census::{Direction, Reference, TaskState, Uses, WaitKind};
+use crate::model::meeting::{Doing, Side, Source, User, UserEvidence};
+use crate::model::names::CensusNames;
+use crate::model::{Frame, Known, Resource};
+
+/// Different things that users do and are shown.
+const MAX_DOINGS: usize = 8;
+/// Ids of users that are shown.
+const MAX_IDS: usize = 100;
+
+pub(super) fn same_place(a: &Known<Frame>, b: &Known<Frame>) -> bool {
+    match (a, b) {
+        (Known::Known(a), Known::Known(b)) => {
+            (&a.function, &a.file, a.line) == (&b.function, &b.file, b.line)
+        }
+        (Known::Unknown(a), Known::Unknown(b)) => a == b,
+        _ => false,
+    }
+}
+
+/// What one task does at a meeting point, as far as that is known.
+struct Use {
+    id: u64,
+    direction: Option<Direction>,
+    function: Known<Frame>,
+    evidence: UserEvidence,
+    seen: u64,
+}
+
+pub(super) fn users(
+    ledger: &CensusLedger,
+    names: &dyn CensusNames,
+    places: &mut Places,
+    kind: WaitKind,
+    tally: &Tally,
+    sides: &[Side],
+) -> Vec<User> {
+    let main = sides.first().and_then(|side| side.direction);
+    let mut uses: Vec<Use> = Vec::new();
+    for (id, waiter) in &tally.waiters {
+        if let Some(direction) = other_way(waiter, main, kind) {
+            uses.push(Use {
+                id: *id,
+                direction: Some(direction),
+                function: waits_at(ledger, names, places, tally, *id, direction),
+                evidence: UserEvidence::SeenWaiting,
+                seen: waiter.samples.iter().sum(),
+            });
+        }
+    }
+    let own: Vec<&str> = sides
+        .first()
+        .map(|side| side.sites.iter().filter_map(|s| s.site.known()))
+        .into_iter()
+        .flatten()
+        .filter_map(|frame| frame.function.as_deref())
+        .collect();
+    for (id, referrer) in &tally.referrers {
+        if uses.iter().any(|known| known.id == *id) {
+            continue;
+        }
+        let function = names.function(referrer.pc);
+        let direction = direction_of(kind, referrer.uses);
+        // Somebody on their way to or from the crowded side is no user of the other.
+        let name = function.known().and_then(|f| f.function.as_deref());
+        let on_main_side = kind == WaitKind::Channel
+            && (direction == main && main.is_some() || name.is_some_and(|n| own.contains(&n)));
+        if on_main_side {
+            continue;
+        }
+        uses.push(Use {
+            id: *id,
+            direction,
+            function,
+            evidence: match referrer.how {
+                Reference::Direct => UserEvidence::StackRefers,
+                Reference::Through | Reference::Near => UserEvidence::ObjectRefers,
+            },
+            seen: referrer.samples,
+        });
+    }
+    gather(ledger, names, places, (kind, tally), uses)
+}
+
+/// The direction in which a task waited, when that is not the one of the crowd.
+fn other_way(waiter: &Waiter, main: Option<Direction>, kind: WaitKind) -> Option<Direction> {
+    if kind != WaitKind::Channel {
+        return None;
+    }
+    let [sent, received, _] = waiter.samples;
+    let direction = if sent > received {
+        Direction::Send
+    } else if received > 0 {
+        Direction::Receive
+    } else {
+        return None;
+    };
+    (Some(direction) != main).then_some(direction)
+}
+
+/// What a function that refers to a channel does with it; `None` when it may do either.
+fn direction_of(kind: WaitKind, uses: Uses) -> Option<Direction> {
+    if kind != WaitKind::Channel || uses.selects {
+        return None;
+    }
+    match (uses.receives, uses.sends) {
+        (true, false) => Some(Direction::Receive),
+        (false, true) => Some(Direction::Send),
+        _ => None,
+    }
+}
+
+/// The place at which a task waits on its side: that of the side's groups it is most often in.
+fn waits_at(
+    ledger: &CensusLedger,
+    names: &dyn CensusNames,
+    places: &mut Places,
+    tally: &Tally,
+    id: u64,
+    direction: Direction,
+) -> Known<Frame> {
+    let side = &tally.sides[super::meetings::side_index(Some(direction))];
+    let mine = ledger.meetings().of(id).and_then(|tracked| {
+        let groups = tracked.doings.iter();
+        groups
+            .filter(|(doing, _)| side.groups.contains_key(&doing.group))
+            .max_by_key(|(doing, n)| (**n, doing.group))
+            .map(|(doing, _)| doing.group)
+    });
+    let most = || side.groups.iter().max_by_key(|(g, n)| (**n, **g));
+    let group = mine.or_else(|| most().map(|(group, _)| *group));
+    match group.and_then(|group| ledger.groups().get(group as usize)) {
+        Some(group) => places.of(ledger, &group.key, names),
+        None => Known::unknown("where it waits was not kept"),
+    }
+}
+
+fn gather(
+    ledger: &CensusLedger,
+    names: &dyn CensusNames,
+    places: &mut Places,
+    (kind, tally): (WaitKind, &Tally),
+    mut uses: Vec<Use>,
+) -> Vec<User> {
+    uses.sort_by_key(|u| u.id);
+    let mut groups: BTreeMap<_, (User, Vec<u64>)> = BTreeMap::new();
+    for one in uses {
+        let name = match &one.function {
+            Known::Known(frame) => frame.function.clone().unwrap_or_default(),
+            Known::Unknown(reason) => reason.to_string(),
+        };
+        let (user, ids) = groups
+            .entry((one.direction, name, one.evidence))
+            .or_insert_with(|| {
+                let user = User {
+                    direction: one.direction,
+                    ids: Vec::new(),
+                    count: 0,
+                    function: one.function,
+                    evidence: one.evidence,
+                    seen: (0, 0),
+                    doing: Vec::new(),
+                };
+                (user, Vec::new())
+            });
+        // A task is followed from the sample after the one in which it was found.
+        let listed = ledger.meetings().of(one.id).map_or(0, |t| t.samples) + 1;
+        user.count += 1;
+        user.seen.0 += one.seen;
+        user.seen.1 += listed.max(one.seen);
+        ids.push(one.id);
+    }
+    let mut out: Vec<User> = groups
+        .into_values()
+        .map(|(mut user, ids)| {
+            // A lock goes from hand to hand: what counts is what they do while they may hold it.
+            let parts = if kind == WaitKind::Channel {
+                followed(ledger, &ids)
+            } else {
+                while_referring(tally, &ids)
+            };
+            user.doing = doing(ledger, names, places, parts);
+            user.ids = ids.into_iter().take(MAX_IDS).collect();
+            user
+        })
+        .collect();
+    out.sort_by_key(|user| {
+        (
+            user.evidence,
+            Reverse(user.count),
+            user.ids.first().copied(),
+        )
+    });
+    out
+}
+
+/// What tasks did since they were followed: samples by thing, and in all.
+fn followed(ledger: &CensusLedger, ids: &[u64]) -> (HashMap<DoingKey, u64>, u64) {
+    let mut sums: HashMap<DoingKey, u64> = HashMap::new();
+    let mut samples = 0;
+    for tracked in ids.iter().filter_map(|id| ledger.meetings().of(*id)) {
+        samples += tracked.samples;
+        for (key, n) in &tracked.doings {
+            *sums.entry(*key).or_default() += n;
+        }
+    }
+    (sums, samples)
+}
+
+/// The same for the samples in which they referred to the meeting point and did not wait there.
+fn while_referring(tally: &Tally, ids: &[u64]) -> (HashMap<DoingKey, u64>, u64) {
+    let mut sums: HashMap<DoingKey, u64> = HashMap::new();
+    let mut samples = 0;
+    for referrer in ids.iter().filter_map(|id| tally.referrers.get(id)) {
+        samples += referrer.samples;
+        for (key, n) in &referrer.doings {
+            *sums.entry(*key).or_default() += n;
+        }
+    }
+    (sums, samples)
+}
+
+/// What tasks did, as parts of the samples.
+fn doing(
+    ledger: &CensusLedger,
+    names: &dyn CensusNames,
+    places: &mut Places,
+    (sums, samples): (HashMap<DoingKey, u64>, u64),
+) -> Vec<Doing> {
+    let mut out: Vec<Doing> = Vec::new();
+    let mut sums: Vec<(DoingKey, u64)> = sums.into_iter().collect();
+    sums.sort_by_key(|(key, n)| (Reverse(*n), key.group, key.fd, key.at));
+    for (key, n) in sums {
+        let Some(group) = ledger.groups().get(key.group as usize) else {
+            continue;
+        };
+        let what = group
+            .key
+            .reason
+            .unwrap_or_else(|| group.key.state.as_str())
+            .to_owned();
+        let site = places.of(ledger, &group.key, names);
+        let at = key.at.or(group.key.kind.zip(group.key.address));
+        let resource = match (key.fd, at) {
+            (Some(fd), _) => Some(names.descriptor(fd)),
+            (None, Some(at)) => Some(meeting_resource(ledger, at)),
+            (None, None) => None,
+        };
+        let share = n as f64 / samples.max(1) as f64;
+        let place = |r: &Option<Resource>| r.clone().map(|r| (r.kind, r.path, r.peer, r.address));
+        match out.iter_mut().find(|d| {
+            d.what == what && same_place(&d.site, &site) && place(&d.resource) == place(&resource)
+        }) {
+            Some(known) => {
+                known.share += share;
+                // Connections to one service: what they have in common.
+                if let (Some(ours), Some(theirs)) = (&mut known.resource, &resource) {
+                    ours.fd = ours.fd.filter(|_| ours.fd == theirs.fd);
+                    if ours.local != theirs.local {
+                        ours.local = None;
+                    }
+                }
+            }
+            None => out.push(Doing {
+                peer_target: resource.as_ref().and_then(|r| names.peer_target(r)),
+                active: matches!(group.key.state, TaskState::Running | TaskState::Runnable),
+                what,
+                site,
+                resource,
+                share,
+                total_ns: None,
+                source: Source::Census,
+            }),
+        }
+    }
+    out.sort_by(|a, b| b.share.total_cmp(&a.share));
+    out.truncate(MAX_DOINGS);
+    out
+}

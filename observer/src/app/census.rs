@@ -1,0 +1,232 @@
+//! Samples a target's own list of tasks, on a thread of its own, so that records are never held up.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::session::Session;
+use super::target::Target;
+use crate::aggregate::census::CensusLedger;
+use crate::model::{Known, Mono, Pid, Reason};
+use crate::runtimes::TaskCensus;
+use crate::sys::memory::ProcessMemory;
+use crate::sys::usage;
+
+/// Between two samples at least.
+const FASTEST: Duration = Duration::from_millis(100);
+/// A sample may cost one in so many of the time until the next: 1 % of one CPU.
+const BUDGET: u32 = 100;
+/// Between the first and the second sample at most: two are needed to know what lasts.
+const FIRST: Duration = Duration::from_secs(1);
+/// Descriptors that wait to be looked up.
+const MAX_WANTED: usize = 256;
+
+/// Samples one target until it is finished or the list can not be read any more.
+#[derive(Debug)]
+pub struct Sampler {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: Mutex<bool>,
+    stopped: Condvar,
+    found: Mutex<Found>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    ledger: CensusLedger,
+    ended: Option<Reason>,
+    wanted: HashSet<i32>,
+}
+
+/// What a sampler has found.
+#[derive(Debug, Default)]
+pub struct Sampled {
+    /// The samples, folded.
+    pub ledger: CensusLedger,
+    /// Why sampling ended before it was told to.
+    pub ended: Option<Reason>,
+}
+
+/// A lock that a panic of the other side left behind is still good: figures may lack one sample.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Sampler {
+    /// Starts sampling at once.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(pid: Pid, census: Box<dyn TaskCensus>) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name(format!("census-{pid}"))
+            .spawn(move || sample(&theirs, census, ProcessMemory::new(pid)))?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// Descriptors that tasks wait on, to be looked up while they are open. Each is given once until
+    /// it is wanted anew.
+    pub fn wanted(&self) -> Vec<i32> {
+        // While a sample is folded in, the next call is soon enough.
+        match self.shared.found.try_lock() {
+            Ok(mut found) => found.wanted.drain().collect(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// Tells it to take its last sample; does not wait.
+    pub fn stop(&self) {
+        *lock(&self.shared.stop) = true;
+        self.shared.stopped.notify_all();
+    }
+
+    /// Waits for the last sample and hands over what was found.
+    pub fn finish(mut self) -> Sampled {
+        self.stop();
+        let failed = self.thread.take().is_some_and(|t| t.join().is_err());
+        let mut found = lock(&self.shared.found);
+        let mut sampled = Sampled {
+            ledger: std::mem::take(&mut found.ledger),
+            ended: found.ended.take(),
+        };
+        if failed {
+            let reason = Reason::new("reading the task list failed in observer itself");
+            sampled.ended.get_or_insert(reason);
+        }
+        sampled
+    }
+}
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn sample(shared: &Shared, mut census: Box<dyn TaskCensus>, memory: ProcessMemory) {
+    let mut number = 0_u32;
+    loop {
+        // One last sample after the stop, so that what is told last is how things ended.
+        let last = *lock(&shared.stop);
+        let (started, cpu) = (Instant::now(), usage::thread_cpu());
+        match census.take(&memory, Mono(usage::monotonic_ns())) {
+            Ok(mut taken) => {
+                let mut found = lock(&shared.found);
+                found.ledger.add(&mut taken);
+                let room = MAX_WANTED.saturating_sub(found.wanted.len());
+                let fds: Vec<i32> = found.ledger.descriptors().take(room).collect();
+                found.wanted.extend(fds);
+                census.watch(&found.ledger.to_watch());
+            }
+            Err(reason) => {
+                lock(&shared.found).ended = Some(reason);
+                return;
+            }
+        }
+        if last {
+            return;
+        }
+        number += 1;
+        // CPU time, because on a busy machine the clock says more than the sample costs.
+        let cost = usage::thread_cpu()
+            .zip(cpu)
+            .map_or(started.elapsed(), |(now, before)| {
+                now.saturating_sub(before)
+            });
+        let mut pause = FASTEST.max(cost.saturating_mul(BUDGET));
+        if number == 1 {
+            pause = pause.min(FIRST);
+        }
+        wait(shared, started + pause);
+    }
+}
+
+/// Waits until then, or until it is told to stop.
+fn wait(shared: &Shared, until: Instant) {
+    let mut stop = lock(&shared.stop);
+    while !*stop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        stop = shared
+            .stopped
+            .wait_timeout(stop, left)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
+    }
+}
+
+impl Session {
+    /// Starts to sample a target's own list of tasks, when its runtime keeps one.
+    pub(super) fn start_census(&mut self, index: usize) {
+        let Some(target) = self.targets.get(index) else {
+            return;
+        };
+        let pid = target.process.id.pid;
+        // One that was started for this session still is a copy of observer.
+        if self.samplers.contains_key(&pid)
+            || target.ended.is_some()
+            || self.state.launched == Some(pid)
+        {
+            return;
+        }
+        let census = match target.census() {
+            Known::Known(census) => census,
+            Known::Unknown(reason) => {
+                // Said with the target when it is the reason why no task is told apart.
+                tracing::debug!(pid = pid.0, %reason, "no census");
+                return;
+            }
+        };
+        match Sampler::start(pid, census) {
+            Ok(sampler) => drop(self.samplers.insert(pid, sampler)),
+            Err(error) => self.state.notes.push(format!(
+                "the task list of pid {pid} is not read: no thread for it ({error})"
+            )),
+        }
+    }
+
+    /// Another program runs in the process: its addresses mean nothing in the new one.
+    pub(super) fn restart_census(&mut self, pid: Pid) {
+        if self.samplers.remove(&pid).is_some() {
+            self.state.notes.push(format!(
+                "the task list of pid {pid} from before it called exec is left out"
+            ));
+        }
+        if let Some(index) = self.targets.iter().position(|t| t.process.id.pid == pid) {
+            self.start_census(index);
+        }
+    }
+
+    /// Waits for the last samples. What ended early or was left out goes to the notes.
+    pub(super) fn finish_censuses(&mut self, notes: &mut Vec<String>) -> HashMap<Pid, Sampled> {
+        let censuses: HashMap<Pid, Sampled> = std::mem::take(&mut self.samplers)
+            .into_iter()
+            .map(|(pid, sampler)| (pid, sampler.finish()))
+            .collect();
+        for (pid, sampled) in &censuses {
+            let exited = |t: &Target| t.process.id.pid == *pid && t.ended.is_some();
+            match &sampled.ended {
+                Some(reason) if !self.targets.iter().any(exited) => notes.push(format!(
+                    "the task list of pid {pid} was read {} times, and then no more: {reason}",
+                    sampled.ledger.samples()
+                )),
+                _ => {}
+            }
+            let left_out = sampled.ledger.left_out();
+            notes.extend(left_out.iter().map(|text| format!("pid {pid}: {text}")));
+        }
+        censuses
+    }
+}

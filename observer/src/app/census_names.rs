@@ -1,0 +1,91 @@
+//! Names for what the censuses of one target hold.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use crate::model::names::CensusNames;
+use crate::model::{Frame, Known, Pid, Reason, Resource};
+use crate::resolve::classify;
+use crate::resolve::resources::FdTable;
+use crate::resolve::symbols::{Addresses, SymbolizerHandle};
+
+/// Names for one target. Each stack is looked up once.
+#[derive(Debug)]
+pub struct TargetNames<'a> {
+    pid: Pid,
+    /// The targets, in their order.
+    targets: &'a [Pid],
+    symbolizer: &'a SymbolizerHandle,
+    fds: RefCell<&'a mut FdTable>,
+    stacks: RefCell<HashMap<Vec<u64>, Vec<Frame>>>,
+}
+
+impl<'a> TargetNames<'a> {
+    /// Names for `pid`, one of `targets`.
+    pub fn new(
+        pid: Pid,
+        targets: &'a [Pid],
+        symbolizer: &'a SymbolizerHandle,
+        fds: &'a mut FdTable,
+    ) -> Self {
+        Self {
+            pid,
+            targets,
+            symbolizer,
+            fds: RefCell::new(fds),
+            stacks: RefCell::new(HashMap::new()),
+        }
+    }
+}
+
+impl CensusNames for TargetNames<'_> {
+    fn frames(&self, stack: &[u64]) -> Vec<Frame> {
+        if let Some(known) = self.stacks.borrow().get(stack) {
+            return known.clone();
+        }
+        let frames = self.symbolizer.process(self.pid, stack, Addresses::Exact);
+        self.stacks
+            .borrow_mut()
+            .insert(stack.to_vec(), frames.clone());
+        frames
+    }
+
+    fn site(&self, stack: &[u64]) -> Known<Frame> {
+        let frames = self.frames(stack);
+        match classify::site(&frames) {
+            Known::Known(frame) => Known::Known(frame.clone()),
+            // The runtime's own task, or a library's: the outermost function says whose it is.
+            Known::Unknown(reason) => frames
+                .iter()
+                .rev()
+                .find(|f| f.function.is_some())
+                .map_or(Known::Unknown(reason), |f| Known::Known(f.clone())),
+        }
+    }
+
+    fn function(&self, address: u64) -> Known<Frame> {
+        let outermost = self.frames(&[address]).pop();
+        match outermost {
+            Some(frame) if frame.function.is_some() => Known::Known(frame),
+            Some(frame) => Known::Unknown(
+                frame
+                    .unknown_reason
+                    .unwrap_or(Reason::new("no symbol for the address")),
+            ),
+            None => Known::unknown("no symbol for the address"),
+        }
+    }
+
+    fn descriptor(&self, fd: i32) -> Resource {
+        self.fds.borrow_mut().resolve(self.pid, fd)
+    }
+
+    fn peer_target(&self, resource: &Resource) -> Option<usize> {
+        let (local, peer) = resource.local.as_deref().zip(resource.peer.as_deref())?;
+        let holder = self
+            .fds
+            .borrow_mut()
+            .host_peer(self.pid, local, peer, self.targets)?;
+        self.targets.iter().position(|pid| *pid == holder)
+    }
+}

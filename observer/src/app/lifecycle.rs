@@ -1,0 +1,81 @@
+//! What happens to targets while they are observed: exec, late runtimes, their end.
+
+use super::session::Session;
+use crate::model::Pid;
+
+impl Session {
+    /// What can not be done while records are drained: exec, new threads' names, late runtimes.
+    pub(super) fn refresh_targets(&mut self) -> anyhow::Result<()> {
+        for (pid, tid) in std::mem::take(&mut self.state.threads_seen) {
+            if let Some(target) = self.targets.iter_mut().find(|t| t.process.id.pid == pid) {
+                target.learn_thread(tid);
+            }
+        }
+        for pid in std::mem::take(&mut self.state.exec_seen) {
+            self.target_called_exec(pid)?;
+        }
+        let mut ready = Vec::new();
+        for (index, target) in self
+            .targets
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, t)| t.retry && t.ended.is_none())
+        {
+            target.read_runtime();
+            if target.reader.known().is_some() {
+                self.maps
+                    .set_target(target.process.id.pid.0, target.config())?;
+                ready.push(index);
+            }
+        }
+        for index in ready {
+            self.start_census(index);
+        }
+        for (pid, sampler) in &self.samplers {
+            self.state.want_descriptors(*pid, sampler.wanted());
+        }
+        Ok(())
+    }
+
+    pub(super) fn target_called_exec(&mut self, pid: Pid) -> anyhow::Result<()> {
+        // Stacks of the program before are named by its own files.
+        self.collect(true);
+        if self.state.launched != Some(pid) {
+            self.state.stacks.name_all_of(pid);
+        }
+        let Some(target) = self.targets.iter_mut().find(|t| t.process.id.pid == pid) else {
+            return Ok(());
+        };
+        let was_launched = self.state.launched == Some(pid);
+        if was_launched {
+            self.state.launched = None;
+            self.state.ledger.forget(pid);
+        }
+        let Ok(process) = crate::sys::process::Process::open(pid) else {
+            return Ok(());
+        };
+        let before = std::mem::replace(&mut target.process, process);
+        if !was_launched {
+            self.state.notes.push(format!(
+                "pid {pid} called exec: {} became {}; waits of both are listed, goroutines or tasks of the new program from then on",
+                before.exe.display(),
+                target.process.exe.display(),
+            ));
+        }
+        target.thread_names.clear();
+        target.detect();
+        target.count_threads();
+        self.maps.set_target(pid.0, target.config())?;
+        self.state.stacks.prepare(pid);
+        self.restart_census(pid);
+        Ok(())
+    }
+
+    pub(super) fn target_ended(&mut self, pid: Pid) {
+        let Some(target) = self.targets.iter_mut().find(|t| t.process.id.pid == pid) else {
+            return;
+        };
+        target.ended = Some("the process exited during the observation".to_owned());
+        tracing::info!(pid = pid.0, "target exited");
+    }
+}

@@ -1,0 +1,96 @@
+//! What the kernel side measured of the tasks that others depend on: joined by target and task id.
+
+use std::collections::HashMap;
+
+use crate::model::census::WaitKind;
+use crate::model::meeting::{Doing, Meeting, Source, User};
+use crate::model::view::Blocking;
+use crate::model::{Frame, Known, TaskKind};
+
+/// Different things that users do and are shown.
+const MAX_DOINGS: usize = 8;
+/// State of a census that the kernel side knows better.
+const IN_SYSCALL: &str = "syscall";
+
+/// A census does not tell in which system call a task is: the kernel side knows what these tasks do at
+/// the same place.
+fn name_syscalls(user: &mut User, target: usize, blocking: &[Blocking]) {
+    let line = |site: &Known<Frame>| site.known().map(|f| (f.function.clone(), f.line));
+    for doing in user.doing.iter_mut().filter(|d| d.what == IN_SYSCALL) {
+        let place = line(&doing.site);
+        let same = |entry: &&Blocking| {
+            let mine = |id: u64| user.ids.contains(&id);
+            entry.target == target
+                && entry.syscall.is_some()
+                && place.is_some()
+                && line(&entry.site) == place
+                && entry.tasks.iter().any(|share| mine(share.task.id))
+        };
+        if let Some(entry) = blocking.iter().find(same) {
+            doing.what = entry.syscall.clone().unwrap_or_default();
+            doing.resource.clone_from(&entry.resource);
+        }
+    }
+}
+
+/// Adds measured waits to what users of meeting points do. A census only estimates the time in system
+/// calls: where both know something, the measurement stays.
+pub fn join(meetings: &mut [Meeting], blocking: &[Blocking], window_ns: u64) {
+    let mut by_task: HashMap<(usize, u64), Vec<(usize, u64)>> = HashMap::new();
+    for (index, entry) in blocking.iter().enumerate() {
+        for share in &entry.tasks {
+            if share.task.kind != TaskKind::Thread {
+                by_task
+                    .entry((entry.target, share.task.id))
+                    .or_default()
+                    .push((index, share.total_ns));
+            }
+        }
+    }
+    for meeting in meetings {
+        let target = meeting.target;
+        let lock = meeting.kind != WaitKind::Channel;
+        for user in &mut meeting.users {
+            if lock {
+                // It goes from hand to hand: their time in all says nothing of the time they hold it.
+                name_syscalls(user, target, blocking);
+                continue;
+            }
+            let mut sums: HashMap<usize, u64> = HashMap::new();
+            for id in &user.ids {
+                for (index, ns) in by_task.get(&(target, *id)).into_iter().flatten() {
+                    *sums.entry(*index).or_default() += ns;
+                }
+            }
+            if sums.is_empty() {
+                continue;
+            }
+            user.doing.retain(|doing| doing.what != IN_SYSCALL);
+            let all = window_ns.saturating_mul(user.ids.len() as u64).max(1) as f64;
+            for (index, ns) in sums {
+                let Some(entry) = blocking.get(index) else {
+                    continue;
+                };
+                user.doing.push(Doing {
+                    what: entry
+                        .syscall
+                        .clone()
+                        .unwrap_or_else(|| entry.cause.as_str().to_owned()),
+                    site: entry.site.clone(),
+                    resource: entry.resource.clone(),
+                    share: (ns as f64 / all).min(1.0),
+                    total_ns: Some(ns),
+                    source: Source::Kernel,
+                    active: entry.cause == crate::model::Cause::RunQueue,
+                    peer_target: None,
+                });
+            }
+            user.doing.sort_by(|a, b| {
+                b.share
+                    .total_cmp(&a.share)
+                    .then_with(|| a.what.cmp(&b.what))
+            });
+            user.doing.truncate(MAX_DOINGS);
+        }
+    }
+}

@@ -4,7 +4,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and tells what it saw"
+    reason = "a test fails by panicking, and says what it measured"
 )]
 
 mod census;

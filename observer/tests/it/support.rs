@@ -6,4 +6,5 @@ pub mod elf32;
 pub mod observer;
 pub mod report;
 pub mod require;
+pub mod tracefs;
 pub mod truth;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::observer::{command, finish};
-use crate::support::report::{check_completeness, functions, list};
+use crate::support::report::{check_completeness, functions, list, remarks};
 use crate::support::require::{Need, require};
+use crate::support::tracefs;
 use crate::support::truth::{Program, WATCHED, check_function, check_time};
 
 /// Functions of the Go runtime in which its threads wait for work.
@@ -29,15 +30,8 @@ fn function_of(name: &str) -> &'static str {
     }
 }
 
-/// What a run is given besides the target.
-#[derive(Debug, Clone, Copy)]
-enum Transport {
-    Ring,
-    Perf,
-}
-
-/// Observes the fixture for most of its life and compares.
-fn check(fixture: &str, transport: Transport) {
+/// Observes the fixture, with settings from the environment, and compares.
+fn check(fixture: &str, settings: &[(&str, &str)]) -> Value {
     let program = Program::start(fixture, &[]);
     let mut observer = command(&[
         "report",
@@ -48,9 +42,8 @@ fn check(fixture: &str, transport: Transport) {
         "-p",
         &program.process.pid().to_string(),
     ]);
-    if matches!(transport, Transport::Perf) {
-        observer.env("OBSERVER_TRANSPORT", "perf");
-    }
+    observer.envs(settings.iter().copied());
+    tracefs::mount_for(&mut observer);
     let report = finish(&mut observer, Duration::from_secs_f64(WATCHED)).report();
     let truths = program.finish();
 
@@ -75,6 +68,7 @@ fn check(fixture: &str, transport: Transport) {
         check_not_idle(entry);
     }
     check_completeness(&report);
+    report
 }
 
 /// Fails when the entry is a thread of the runtime that waits for work.
@@ -97,23 +91,42 @@ fn check_not_idle(entry: &Value) {
 #[test]
 fn every_blocked_goroutine_is_named() {
     require!(Need::Privilege, Need::Fixture("go/blocking"));
-    check("go/blocking", Transport::Ring);
+    check("go/blocking", &[]);
 }
 
 #[test]
 fn a_stripped_static_binary_tells_the_same() {
     require!(Need::Privilege, Need::Fixture("go/blocking-stripped"));
-    check("go/blocking-stripped", Transport::Ring);
+    check("go/blocking-stripped", &[]);
 }
 
 #[test]
 fn a_position_independent_binary_tells_the_same() {
     require!(Need::Privilege, Need::Fixture("go/blocking-pie"));
-    check("go/blocking-pie", Transport::Ring);
+    check("go/blocking-pie", &[]);
 }
 
 #[test]
 fn the_perf_event_array_tells_the_same() {
     require!(Need::Privilege, Need::Fixture("go/blocking"));
-    check("go/blocking", Transport::Perf);
+    check("go/blocking", &[("OBSERVER_TRANSPORT", "perf")]);
+}
+
+const EXCLUDED: &str = "OBSERVER_EXCLUDE_MECHANISMS";
+
+#[test]
+fn raw_tracepoints_tell_the_same() {
+    require!(Need::Privilege, Need::Fixture("go/blocking"));
+    check("go/blocking", &[(EXCLUDED, "tp_btf")]);
+}
+
+#[test]
+fn classic_tracepoints_tell_the_same_and_what_is_off_is_said() {
+    require!(Need::Privilege, Need::Tracefs, Need::Fixture("go/blocking"));
+    let report = check("go/blocking", &[(EXCLUDED, "tp_btf,raw_tracepoint")]);
+    let remarks = remarks(&report);
+    assert!(
+        remarks.contains("raw_tracepoint: excluded by the user"),
+        "{remarks}"
+    );
 }

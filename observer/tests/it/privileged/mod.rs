@@ -1,6 +1,7 @@
 //! Tests that load kernel programs and observe real processes with ground truth, all started here.
 //! `cargo xtask test` runs them one at a time.
 
+mod accounting;
 mod bad_input;
 mod go_blocking;
 mod lifecycle;

@@ -6,7 +6,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use super::elf32;
+use super::{elf32, tracefs};
 
 /// Something that a test needs.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +19,8 @@ pub enum Need {
     Fixture(&'static str),
     /// Running 32-bit programs.
     Elf32,
+    /// Mounting tracefs, where it is not mounted.
+    Tracefs,
 }
 
 impl Need {
@@ -32,6 +34,9 @@ impl Need {
                 format!("the program {name} was not built: run it by `cargo xtask test`, with the tools that it names")
             }),
             Self::Elf32 => elf32::refused(),
+            Self::Tracefs => (!tracefs::mounted())
+                .then(|| Self::Root.missing().or_else(tracefs::unknown))
+                .flatten(),
         }
     }
 }

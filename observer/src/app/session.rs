@@ -20,7 +20,7 @@ use crate::model::{Known, Mono, Pid};
 use crate::probes::attach::{AttachError, Kernel, LoadOptions, Maps};
 use crate::probes::plan::{self, Facts};
 use crate::probes::settings;
-use crate::probes::spec::Tier;
+use crate::probes::spec::Tiers;
 use crate::resolve::resources::FdTable;
 use crate::resolve::symbols::SymbolizerHandle;
 use crate::sys::kernel::KernelFacts;
@@ -52,7 +52,7 @@ pub struct Options {
     /// Take kernel stacks.
     pub kernel_stacks: bool,
     /// Which probes run.
-    pub tier: Tier,
+    pub tiers: Tiers,
     /// How records arrive.
     pub transport: Transport,
     /// Mechanisms not to use.
@@ -202,7 +202,7 @@ impl Session {
             }
         }
         let plan = plan::plan(
-            options.tier,
+            options.tiers,
             &Facts {
                 btf: match &facts.btf {
                     Known::Known(_) => Ok(()),

@@ -37,7 +37,8 @@ pub enum AttachError {
     Map(&'static str, String),
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error with its causes, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -230,6 +231,11 @@ impl Kernel {
         let mut file = link.into_file().map_err(|e| failed(&e))?;
         file.read_to_end(&mut bytes).map_err(|e| failed(&e))?;
         Ok(Some(bytes))
+    }
+
+    /// The loaded object, for the other ways to attach.
+    pub(super) fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
     }
 
     /// Lets go of the kernel's type information (some 20 MiB) once everything is attached.

@@ -29,7 +29,9 @@ use crate::sys::usage;
 
 /// Waits that are sampled per slice of time: a bound on what stacks may cost (a copy of 16 KiB and
 /// some tens of µs of unwinding each).
-const SAMPLES: u64 = 30;
+const SAMPLES: u64 = 5;
+/// Likewise in the first second, when no stack is known yet.
+const FIRST_SAMPLES: u64 = 30;
 /// The slice: short, so that a flood at its beginning does not hide what comes later.
 const SLICE: Duration = Duration::from_millis(100);
 /// Batches drained at a time.
@@ -267,7 +269,11 @@ impl Session {
             enabled: u32::from(enabled),
             epoch: self.state.epoch,
             min_ns: self.options.min_ns,
-            samples: SAMPLES,
+            samples: if self.started.0.elapsed() < COUNTED {
+                FIRST_SAMPLES
+            } else {
+                SAMPLES
+            },
             flags,
         })?;
         Ok(())

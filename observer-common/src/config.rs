@@ -40,9 +40,13 @@ pub struct KernelConfig {
     pub per_cpu_offset: u64,
     /// Per-CPU address of the preempt count, 0 when not known.
     pub preempt_count: u64,
+    /// 1 when the tier `syscalls` runs.
+    pub traces_syscalls: u32,
+    /// Always 0.
+    pub pad: u32,
 }
 
-const _: () = assert!(size_of::<KernelConfig>() == 72);
+const _: () = assert!(size_of::<KernelConfig>() == 80);
 pod!(KernelConfig);
 
 /// What can be changed while running: one entry of an array map.

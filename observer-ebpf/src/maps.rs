@@ -6,6 +6,7 @@ use observer_common::config::{Control, TargetConfig};
 use observer_common::counters::COUNTERS as COUNTER_SLOTS;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::seed::Seed;
+use observer_common::events::syscall::{NetKey, NetOpen, NetOpenKey, SyscallKey, SyscallOpen};
 use observer_common::events::wait::{WaitKey, WaitSum};
 
 /// Run-time settings. Written by the user side, read by every program. One entry.
@@ -47,14 +48,32 @@ pub static STACKS: StackTrace = StackTrace::with_max_entries(16384, 0);
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_SLOTS, 0);
 
-/// Which syscalls have a subject in their first argument (1) and which do not (0), by number.
-/// Written by the user side before attach.
+/// What each syscall does with its first argument, by number: `syscall::ROLE_*`. Written by the user
+/// side before attach.
 #[map]
-pub static SUBJECTS: Array<u8> = Array::with_max_entries(512, 0);
+pub static ROLES: Array<u8> = Array::with_max_entries(512, 0);
 
 /// An entry without a wait, to insert from: too large for the stack. Never written.
 #[map]
 pub static ZERO_INFLIGHT: Array<InFlight> = Array::with_max_entries(1, 0);
+
+/// The last system call of each target thread, by thread id. Tier `syscalls` only (else the user side
+/// makes this and the next three as small as can be). Full: `LostSyscallThread`.
+#[map]
+pub static SYSCALL_OPEN: HashMap<u32, SyscallOpen> = HashMap::with_max_entries(16384, 0);
+
+/// System calls that returned, summed. Written at sys_exit, read and removed by the user side one
+/// epoch later. Full: the task is folded (`FoldedSyscalls`), then `LostSyscallSum`.
+#[map]
+pub static SYSCALLS: HashMap<SyscallKey, WaitSum> = HashMap::with_max_entries(16384, 0);
+
+/// Descriptors that were found not ready, until they are tried again or closed. Full: `LostNetWait`.
+#[map]
+pub static NET_OPEN: HashMap<NetOpenKey, NetOpen> = HashMap::with_max_entries(65536, 0);
+
+/// Waits for the network, summed. As `SYSCALLS`. Full: `LostNetWait`.
+#[map]
+pub static NET_WAITS: HashMap<NetKey, WaitSum> = HashMap::with_max_entries(16384, 0);
 
 /// Room to build a seed in: too large for the stack. Written by the task iterator.
 #[map]

@@ -12,6 +12,7 @@ pub mod rate_guard;
 pub mod session;
 pub mod stacks;
 pub mod state;
+pub mod syscalls;
 pub mod target;
 pub mod target_config;
 pub mod view;

@@ -4,6 +4,7 @@
 mod process;
 mod seed;
 mod switch;
+mod syscall;
 mod user_stack;
 mod wakeup;
 

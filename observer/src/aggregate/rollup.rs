@@ -338,7 +338,7 @@ fn is_dns(stack: Option<StackId>, names: &dyn Names) -> bool {
 
 /// The peer of a connection that this process made (its own port is ephemeral, the peer's is not):
 /// connections to one service are one entry, those of many clients are another.
-fn service_peer(resource: &Resource) -> Option<String> {
+pub(super) fn service_peer(resource: &Resource) -> Option<String> {
     const EPHEMERAL: u16 = 32768;
     let port = |address: &str| {
         address
@@ -352,7 +352,7 @@ fn service_peer(resource: &Resource) -> Option<String> {
 }
 
 /// What two resources have in common; fields that differ are left out.
-fn common(a: Option<Resource>, b: Option<&Resource>) -> Option<Resource> {
+pub(super) fn common(a: Option<Resource>, b: Option<&Resource>) -> Option<Resource> {
     let (a, b) = (a?, b?);
     fn same<T: PartialEq + Clone>(a: Option<&T>, b: Option<&T>) -> Option<T> {
         if a == b { a.cloned() } else { None }

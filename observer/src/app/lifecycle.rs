@@ -50,6 +50,9 @@ impl Session {
         if was_launched {
             self.state.launched = None;
             self.state.ledger.forget(pid);
+            if let Some(tier) = &mut self.syscalls {
+                tier.forget(pid);
+            }
         }
         let Ok(process) = crate::sys::process::Process::open(pid) else {
             return Ok(());

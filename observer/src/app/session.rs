@@ -10,6 +10,7 @@ use observer_common::counters::COUNTERS;
 use super::census::{Sampled, Sampler};
 use super::stacks::Stacks;
 use super::state::State;
+use super::syscalls::{SyscallTier, SyscallsSeen};
 use super::target::Target;
 use super::watch::{forward_kernel_log, sleep_until, watch_exit};
 use crate::aggregate::ledger::Ledger;
@@ -91,6 +92,8 @@ pub struct Observed {
     pub lost_records: u64,
     /// See `lost_records`.
     pub undecoded: u64,
+    /// What the tier `syscalls` saw.
+    pub syscalls: Option<SyscallsSeen>,
     /// What the targets' own lists of tasks said.
     pub censuses: HashMap<Pid, Sampled>,
     /// Waits that had not ended.
@@ -118,6 +121,7 @@ pub struct Session {
     source: Source,
     pub(super) targets: Vec<Target>,
     pub(super) samplers: HashMap<Pid, Sampler>,
+    pub(super) syscalls: Option<SyscallTier>,
     pub(super) state: State,
     /// While it is held the kernel counts the run time of programs, which itself costs some ten
     /// nanoseconds per run: so only for the first part of a session.
@@ -145,6 +149,7 @@ impl Session {
         let config = settings::kernel_config(
             facts,
             formats.as_ref().unwrap_or(&TracepointFormats::default()),
+            options.tiers,
         );
         let threads: u32 = targets.iter().map(|t| t.threads).sum();
         let load = LoadOptions {
@@ -170,6 +175,11 @@ impl Session {
             loaded => loaded?,
         };
         let mut maps = kernel.take_maps()?;
+        let mut syscalls = if options.tiers.syscalls {
+            Some(SyscallTier::prepare(&mut kernel)?)
+        } else {
+            None
+        };
         tracing::debug!("kernel programs loaded");
         let source = Source::open(kernel.take_records(), options.transport)?;
         if options.kernel_log > 0 {
@@ -216,6 +226,9 @@ impl Session {
             },
         );
         kernel.attach(&plan)?;
+        if let Some(tier) = &mut syscalls {
+            tier.attached();
+        }
         for outcome in &kernel.outcomes {
             if let Some(hook) = outcome.attached {
                 tracing::debug!(
@@ -246,6 +259,7 @@ impl Session {
             source,
             targets,
             samplers: HashMap::new(),
+            syscalls,
             state,
             stats: stats.ok(),
             counted: None,
@@ -404,6 +418,8 @@ impl Session {
         for id in state.ledger.kernel_stacks() {
             state.stacks.fetch(None, id, maps);
         }
+        self.collect_syscalls(before);
+        let state = &mut self.state;
         for (pid, fd) in std::mem::take(&mut state.wanted) {
             state.fds.resolve_now(pid, fd);
         }
@@ -429,6 +445,10 @@ impl Session {
         while self.drain() == BATCH {}
         let unfinished = self.close_open(Mono(now));
         self.collect(true);
+        let syscalls = self
+            .syscalls
+            .take()
+            .map(|tier| tier.finish(Mono(now), &mut self.state, &self.maps));
         for stack in self.state.ledger.waker_stacks() {
             self.state.stacks.fetch(Some(stack.0), stack.1, &self.maps);
         }
@@ -436,6 +456,7 @@ impl Session {
         let censuses = self.finish_censuses(&mut notes);
         self.state.stacks.forget_unwinders();
         Ok(Observed {
+            syscalls,
             censuses,
             counters: self.maps.counters(),
             lost_records: self.source.lost(),

@@ -40,6 +40,10 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
     let mut fds = std::mem::take(&mut observed.fds);
     let names = SessionNames::new(&observed.targets, &observed.stacks, &mut fds);
     let rollup = rollup::roll_up(&observed.ledger, &names);
+    let syscalls = observed
+        .syscalls
+        .as_ref()
+        .map(|seen| super::syscalls::view(seen, &observed.counters, &names));
     let mut censuses = censuses(&observed, &mut fds);
     doings::join(
         &mut censuses.meetings,
@@ -107,6 +111,7 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
         census: censuses.groups,
         meetings: censuses.meetings,
         wait_graph,
+        syscalls,
         completeness,
         overhead,
         notes,
@@ -190,6 +195,13 @@ fn name_stacks(observed: &mut Observed) {
         ];
         for stack in samples.into_iter().flatten().flat_map(|s| s.user.keys()) {
             *by_time.entry(*stack).or_default() += 1;
+        }
+    }
+    if let Some(seen) = &observed.syscalls {
+        for (pid, id, ns) in seen.ledger.stacks() {
+            if let Some(stack) = observed.stacks.kernel_side(Some(pid), id) {
+                *by_time.entry(stack).or_default() += ns;
+            }
         }
     }
     for id in observed.ledger.kernel_stacks() {

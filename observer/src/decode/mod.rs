@@ -11,6 +11,7 @@ use crate::model::event::{Event, UserStackEvent};
 use crate::model::{Mono, Pid, Tid};
 
 pub mod seed;
+pub mod syscall;
 pub mod wait;
 
 /// Why a record was not understood. Counted, never fatal.

@@ -1,5 +1,6 @@
 //! The types that stages meet in: plain data, no kernel layout, no serialization.
 
+pub mod calls;
 pub mod cause;
 pub mod census;
 pub mod doctor;

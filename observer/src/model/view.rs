@@ -33,6 +33,8 @@ pub struct View {
     pub meetings: Vec<Meeting>,
     /// Who waits for whom.
     pub wait_graph: WaitGraph,
+    /// System calls one by one, when the tier `syscalls` ran.
+    pub syscalls: Option<super::calls::Syscalls>,
     /// What was seen and what was not.
     pub completeness: Completeness,
     /// What observing cost.

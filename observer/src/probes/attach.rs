@@ -100,7 +100,13 @@ impl Kernel {
     /// When the kernel refuses, with the reason.
     pub fn load(facts: &KernelConfig, options: LoadOptions) -> Result<Self, AttachError> {
         let btf = Btf::from_sys_fs().ok();
-        let ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        if facts.traces_syscalls == 0 {
+            super::syscalls::shrink(&mut loader);
+        } else {
+            loader.map_max_entries("SYSCALL_OPEN", options.max_inflight);
+        }
+        let ebpf = loader
             .btf(btf.as_ref())
             .override_global("KERNEL", facts, true)
             .override_global("AYA_LOG_LEVEL", &options.log_level, false)
@@ -119,15 +125,15 @@ impl Kernel {
             iterators: Vec::new(),
             outcomes: Vec::new(),
         };
-        let subjects = kernel.ebpf.map_mut("SUBJECTS");
-        let subjects = subjects.ok_or(AttachError::Map("SUBJECTS", "missing".into()))?;
+        let roles = kernel.ebpf.map_mut("ROLES");
+        let roles = roles.ok_or(AttachError::Map("ROLES", "missing".into()))?;
         // Borrowed, not taken: programs refer to the map when they are loaded later.
-        let mut subjects: Array<_, u8> =
-            Array::try_from(subjects).map_err(|e| AttachError::Map("SUBJECTS", chain(&e)))?;
-        for nr in settings::subject_syscalls() {
-            subjects
-                .set(nr, 1, 0)
-                .map_err(|e| AttachError::Map("SUBJECTS", chain(&e)))?;
+        let mut roles: Array<_, u8> =
+            Array::try_from(roles).map_err(|e| AttachError::Map("ROLES", chain(&e)))?;
+        for (nr, role) in settings::syscall_roles() {
+            roles
+                .set(nr, role, 0)
+                .map_err(|e| AttachError::Map("ROLES", chain(&e)))?;
         }
         Ok(kernel)
     }
@@ -264,7 +270,7 @@ impl Kernel {
         Array::try_from(map).map_err(|e| AttachError::Map(name, chain(&e)))
     }
 
-    fn hash<K: aya::Pod, V: aya::Pod>(
+    pub(super) fn hash<K: aya::Pod, V: aya::Pod>(
         &mut self,
         name: &'static str,
     ) -> Result<HashMap<MapData, K, V>, AttachError> {

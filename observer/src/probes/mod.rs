@@ -9,4 +9,5 @@ pub mod outcome;
 pub mod plan;
 pub mod settings;
 pub mod spec;
+pub mod syscalls;
 pub mod user_probe;

@@ -1,5 +1,6 @@
 //! Made-up sessions for the report tests. The figures are made up, the shapes are real.
 
+pub mod calls;
 pub mod go;
 pub mod lists;
 pub mod other;
@@ -32,6 +33,7 @@ pub fn samples() -> Vec<(&'static str, View)> {
         ("run_queue", other::run_queue()),
         ("allowed", tokio::allowed()),
         ("pile_up", go::pile_up()),
+        ("calls", calls::calls()),
         ("hostile", other::hostile()),
     ]
 }
@@ -66,6 +68,7 @@ pub fn empty() -> View {
         census: Vec::new(),
         meetings: Vec::new(),
         wait_graph: WaitGraph::default(),
+        syscalls: None,
         completeness: Completeness::default(),
         overhead: Overhead {
             target_cpu_share: None,

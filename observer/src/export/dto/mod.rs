@@ -15,6 +15,7 @@ mod frame;
 mod id;
 mod meeting;
 mod schema;
+mod syscalls;
 mod target;
 
 pub use account::{CensusCost, Completeness, Overhead};
@@ -24,6 +25,7 @@ pub use finding::{Evidence, Finding};
 pub use frame::{Frame, Resource, Site};
 pub use meeting::{MeetingDoing, MeetingPoint, MeetingSide, MeetingSite, MeetingUser};
 pub use schema::{SCHEMA_ID, json_schema};
+pub use syscalls::{NetWait, SyscallCost, SyscallRow, Syscalls};
 pub use target::{Host, Observer, Runtime, Scheduler, Target, TaskCounts, Window};
 
 use super::report::verdict;
@@ -60,6 +62,9 @@ pub struct Report {
     pub causes: Vec<CauseShare>,
     /// Who waits for whom.
     pub wait_graph: WaitGraph,
+    /// System calls one by one, when the tier `syscalls` ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub syscalls: Option<Syscalls>,
     /// Root causes that rules found, highest score first.
     pub findings: Vec<Finding>,
     /// What was seen and what was not.
@@ -86,6 +91,7 @@ impl From<&View> for Report {
             meeting_points: view.meetings.iter().map(MeetingPoint::from).collect(),
             causes: blocking::causes(view, &position),
             wait_graph: (&view.wait_graph).into(),
+            syscalls: view.syscalls.as_ref().map(Syscalls::from),
             findings: Vec::new(),
             completeness: (&view.completeness).into(),
             overhead: (&view.overhead).into(),

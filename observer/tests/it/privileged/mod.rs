@@ -8,5 +8,6 @@ mod lifecycle;
 mod locks;
 mod native_blocking;
 mod pile_up;
+mod syscalls;
 mod tokio_blocking;
 mod unfinished;

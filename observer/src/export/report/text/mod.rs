@@ -7,6 +7,7 @@ mod census;
 mod graph;
 mod head;
 mod stack;
+mod syscalls;
 mod tasks;
 mod waits;
 
@@ -55,11 +56,23 @@ pub fn render(report: &Report, options: TextOptions) -> String {
         "WHO WAITS FOR WHOM",
         &graph::graph(report, options),
     );
-    section(
-        &mut out,
-        "COMPLETENESS AND OVERHEAD",
-        &account::completeness(report),
-    );
+    if let Some(seen) = &report.syscalls {
+        section(
+            &mut out,
+            &syscalls::calls_heading(seen, options),
+            &syscalls::calls(report, seen, options),
+        );
+        section(
+            &mut out,
+            &syscalls::net_heading(seen, options),
+            &syscalls::net_waits(report, seen, options),
+        );
+    }
+    let mut account = account::completeness(report);
+    if let Some(seen) = &report.syscalls {
+        account += &syscalls::account(seen);
+    }
+    section(&mut out, "COMPLETENESS AND OVERHEAD", &account);
     section(&mut out, "NOTES", &account::notes(report));
     out
 }

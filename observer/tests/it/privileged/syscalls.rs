@@ -45,7 +45,7 @@ fn calls<'a>(report: &'a Value, syscall: &str) -> &'a Value {
 }
 
 /// The part of a row that one goroutine has.
-fn of<'a>(row: &'a Value, goid: u64) -> &'a Value {
+fn of(row: &Value, goid: u64) -> &Value {
     let found = list(row, "tasks")
         .iter()
         .find(|task| task["kind"] == "goroutine" && task["id"] == goid);

@@ -6,7 +6,7 @@ use observer::model::calls::{CallRow, NetWait, SyscallCost, Syscalls};
 
 pub fn calls() -> View {
     let mut view = go();
-    view.observer.tier = "sched+syscalls".to_owned();
+    view.observer.tier = String::from("sched+syscalls");
     let shares = |n: u64, total_ns: u64| -> Vec<TaskShare> {
         (0..n)
             .map(|i| TaskShare {

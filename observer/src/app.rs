@@ -13,6 +13,7 @@ pub mod stacks;
 pub mod state;
 pub mod target;
 pub mod target_config;
+pub mod two_stacks;
 pub mod view;
 pub mod watch;
 

@@ -76,6 +76,8 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
                 .then(|| target.degraded())
                 .flatten(),
             threads: target.threads,
+            threads_at_start: target.threads_at_start,
+            threads_max: target.threads_max,
             tasks: TaskCounts {
                 seen: censuses
                     .counts

@@ -95,6 +95,10 @@ pub struct Target {
     pub degraded: Option<Reason>,
     /// Threads at the end.
     pub threads: u32,
+    /// Threads when observation began.
+    pub threads_at_start: u32,
+    /// Threads at most, as counted at each sweep.
+    pub threads_max: u32,
     /// Tasks.
     pub tasks: TaskCounts,
     /// Ready tasks against those that can run, when there was a census.
@@ -137,6 +141,8 @@ pub struct Blocking {
     pub legality_evidence: Option<String>,
     /// Nearest user frame that is not runtime or standard library.
     pub site: Known<Frame>,
+    /// The C function that a goroutine called and waits in, when that is so.
+    pub c_call: Option<CCall>,
     /// The whole stack, nearest frame first; kernel frames come first.
     pub stack: Vec<Frame>,
     /// Which tasks, most time first; bounded.
@@ -159,6 +165,17 @@ pub struct Blocking {
     pub unfinished: Unfinished,
     /// Who ended the waits, most often first; bounded.
     pub wakers: Vec<Waker>,
+}
+
+/// A call from Go to C.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CCall {
+    /// The C function, as Go calls it.
+    pub function: String,
+    /// Executable or library that holds it, when its frame was found.
+    pub library: Option<String>,
+    /// The Go function that calls it.
+    pub called_by: Option<Frame>,
 }
 
 /// Waits that had not ended when the window did.
@@ -222,6 +239,8 @@ pub struct CensusGroup {
     pub state: String,
     /// The runtime's wait reason.
     pub wait_reason: Option<String>,
+    /// The same in the common vocabulary; `CgoCall`: in C code.
+    pub cause: Option<Cause>,
     /// Tasks at the last sample.
     pub count: u64,
     /// Mean number of tasks over the samples.

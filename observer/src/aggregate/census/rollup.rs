@@ -128,7 +128,7 @@ fn groups(ledger: &CensusLedger, target: usize, names: &dyn CensusNames) -> Vec<
         };
         let created_by = key.created_at.and_then(|at| function(names, at));
         let same = (
-            (key.state, key.reason, nature(key), site.clone()),
+            (key.state, key.reason, key.cause, nature(key), site.clone()),
             (created_by.clone(), key.kind, key.direction, key.address),
         );
         let shown = shown(ledger, target, names, group, site, created_by);
@@ -186,6 +186,7 @@ fn shown(
         target,
         state: key.state.as_str().to_owned(),
         wait_reason: key.reason.map(str::to_owned),
+        cause: key.cause,
         count: group.count.last as u64,
         mean: group.count.mean(samples),
         max: group.count.max as u64,

@@ -18,7 +18,7 @@ mod schema;
 mod target;
 
 pub use account::{CensusCost, Completeness, Overhead};
-pub use blocking::{Blocking, CauseShare, TaskShare, Unfinished, Waker};
+pub use blocking::{Blocking, CCall, CauseShare, TaskShare, Unfinished, Waker};
 pub use census::{Census, CensusGroup, GraphEdge, GraphNode, WaitGraph};
 pub use finding::{Evidence, Finding};
 pub use frame::{Frame, Resource, Site};

@@ -87,6 +87,10 @@ pub struct Target {
     pub runtime: Runtime,
     /// Threads at the end.
     pub threads: u32,
+    /// Threads when observation began.
+    pub threads_at_start: u32,
+    /// Threads at most, as counted at each interval.
+    pub threads_max: u32,
     /// Its tasks.
     pub tasks: TaskCounts,
     /// Ready tasks against those that can run at once, when there was a census.
@@ -174,6 +178,8 @@ impl From<&view::Target> for Target {
                 degraded: target.degraded.as_ref().map(ToString::to_string),
             },
             threads: target.threads,
+            threads_at_start: target.threads_at_start,
+            threads_max: target.threads_max,
             tasks: TaskCounts {
                 seen,
                 running,

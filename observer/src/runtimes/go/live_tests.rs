@@ -14,7 +14,7 @@ use crate::model::census::{
     Census, CensusTask, CensusTracker, Direction, TaskState, WaitKind, WaitsOn,
 };
 use crate::model::time::Mono;
-use crate::model::{Known, Pid};
+use crate::model::{Cause, Known, Pid};
 use crate::runtimes::{RuntimeImage, TaskReader};
 use crate::sys::elf::ElfImage;
 use crate::sys::memory::ProcessMemory;
@@ -234,6 +234,11 @@ fn live_cgo_programs_keep_g_where_the_reader_says() {
 
         let census = whole(&mut reader, memory);
         let (symbols, bias) = (&reader.process().symbols, reader.process().bias);
+        let by_cause = census
+            .tasks
+            .iter()
+            .filter(|t| t.cause == Some(Cause::CgoCall));
+        assert_eq!(by_cause.count(), 3, "{arguments:?}");
         let stacks = census
             .tasks
             .iter()

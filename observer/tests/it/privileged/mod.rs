@@ -3,6 +3,7 @@
 
 mod accounting;
 mod bad_input;
+mod cgo_blocking;
 mod go_blocking;
 mod lifecycle;
 mod locks;

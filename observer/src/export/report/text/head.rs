@@ -99,6 +99,14 @@ fn line(target: &Target) -> String {
         fit(&target.comm, 30),
         counted(u64::from(target.threads), "thread", "threads"),
     );
+    // Threads that come and go are every program's; those that pile up are blocked somewhere.
+    if target.threads_max > target.threads_at_start.saturating_mul(3) / 2 {
+        text += &format!(
+            " (grew: {} when observation began, {} at most)",
+            count(target.threads_at_start.into()),
+            count(target.threads_max.into())
+        );
+    }
     let tasks = &target.tasks;
     if target.runtime.kind != "native" {
         let one = if target.runtime.kind == "go" {

@@ -12,13 +12,13 @@ use self::unwind::{AddressMap, MAX_DEPTH, Unwinder};
 use self::waits::Waits;
 use super::detect::GoProcess;
 use super::live::{MAX_GOID, read_allgs, u64_at};
-use crate::model::Reason;
 use crate::model::Tid;
 use crate::model::census::{
     Census, CensusTask, Direction, StackId, Stacks, TaskState, WaitKind, WaitsOn,
 };
 use crate::model::memory::{Memory, ReadError};
 use crate::model::time::Mono;
+use crate::model::{Cause, Reason};
 use crate::runtimes::TaskCensus;
 
 #[cfg(test)]
@@ -62,6 +62,8 @@ pub struct GoCensus {
     frames: Vec<u64>,
     /// Whether a start function belongs to the runtime.
     starts: AddressMap<bool>,
+    /// Whether an instruction belongs to the function that calls C.
+    c_calls: AddressMap<bool>,
     /// What the last census found on the stacks of goroutines that were parked, by `g`: one that
     /// has not run since has the same stack.
     parked: AddressMap<Parked>,
@@ -96,6 +98,7 @@ impl GoCensus {
             records: Vec::new(),
             frames: Vec::new(),
             starts: AddressMap::default(),
+            c_calls: AddressMap::default(),
             parked: AddressMap::default(),
             next_parked: AddressMap::default(),
             parked_stacks: Stacks::default(),
@@ -226,7 +229,14 @@ impl GoCensus {
                 };
                 self.next_parked.insert(record.g, parked);
             }
+            let in_c = record.state == TaskState::Syscall
+                && frames
+                    .first()
+                    .is_some_and(|pc| calls_c(&mut self.c_calls, &self.unwinder, *pc));
             let mut task = task(record, system);
+            if in_c {
+                task.cause = Some(Cause::CgoCall);
+            }
             task.waits = waits;
             task.stack = stack;
             census.tasks.push(task);
@@ -401,6 +411,16 @@ fn is_system(starts: &mut AddressMap<bool>, unwinder: &Unwinder, start: u64) -> 
     });
     starts.insert(start, system);
     system
+}
+
+/// `runtime.cgocall` is what a goroutine entered its "system call" from (`src/runtime/cgocall.go`).
+fn calls_c(known: &mut AddressMap<bool>, unwinder: &Unwinder, pc: u64) -> bool {
+    if known.len() >= MAX_STARTS {
+        known.clear();
+    }
+    *known
+        .entry(pc)
+        .or_insert_with(|| unwinder.function_name(pc) == Some("runtime.cgocall"))
 }
 
 fn task(r: &Record, system: bool) -> CensusTask {

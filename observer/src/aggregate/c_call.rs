@@ -23,15 +23,13 @@ pub fn of(frames: &[Frame]) -> Option<CCall> {
     if !c.iter().any(|frame| is_c(&frame)) {
         return None;
     }
-    let outermost = c
+    let function = go.iter().find_map(wrapped)?;
+    // The wrapper may jump into it, and it into another: then its own frame is not there.
+    let library = c
         .iter()
         .rev()
         .filter(is_c)
-        .find(|frame| !named(frame, "_cgo_"));
-    let function = go.iter().find_map(wrapped)?;
-    // The wrapper may jump into it, and it into another: then its own frame is not there.
-    let library = outermost
-        .filter(|frame| frame.function.as_deref().map(plain) == Some(plain(function)))
+        .find(|frame| frame.function.as_deref().map(plain) == Some(plain(function)))
         .and_then(|frame| frame.module.clone());
     Some(CCall {
         function: function.to_owned(),

@@ -86,7 +86,7 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
                     .max(rollup.tasks_seen.get(&index).copied().unwrap_or(0)),
                 ..censuses.counts.get(&index).copied().unwrap_or_default()
             },
-            scheduler: censuses.schedulers.get(&index).copied(),
+            scheduler: censuses.schedulers.get(&index).cloned(),
             ended: target.ended.clone(),
         })
         .collect();

@@ -12,6 +12,7 @@ pub mod mention;
 pub mod names;
 pub mod ps;
 pub mod resource;
+pub mod scheduling;
 pub mod stack;
 pub mod stacks;
 pub mod syscall;

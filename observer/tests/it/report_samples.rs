@@ -10,8 +10,8 @@ use observer::model::meeting::{Doing, Meeting, Side, SideSite, Source, User, Use
 use observer::model::task::Legality;
 use observer::model::view::{
     Blocking, CauseShare, CensusCost, CensusGroup, Completeness, GraphEdge, GraphNode, Host,
-    Nature, ObserverInfo, Overhead, Scheduler, Target, TaskCounts, TaskShare, Unfinished, View,
-    WaitGraph, Waker, Window,
+    Nature, Netpoll, ObserverInfo, Overhead, RunDelay, Scheduler, Slots, Target, TaskCounts,
+    TaskShare, Unfinished, View, WaitGraph, Waker, Window,
 };
 use observer::model::{Cause, Frame, FrameKind, Known, Reason, Resource, TaskKind, TaskRef};
 use std::collections::BTreeMap;

@@ -24,7 +24,9 @@ pub use finding::{Evidence, Finding};
 pub use frame::{Frame, Resource, Site};
 pub use meeting::{MeetingDoing, MeetingPoint, MeetingSide, MeetingSite, MeetingUser};
 pub use schema::{SCHEMA_ID, json_schema};
-pub use target::{Host, Observer, Runtime, Scheduler, Target, TaskCounts, Window};
+pub use target::{
+    Host, Netpoll, Observer, RunDelay, Runtime, Scheduler, Slots, Target, TaskCounts, Window,
+};
 
 use super::report::verdict;
 use super::timestamp::rfc3339;

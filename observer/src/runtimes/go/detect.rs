@@ -11,6 +11,7 @@ use super::census::GoCensus;
 use super::dwarf;
 use super::live::{Anchors, Check, load_bias};
 use super::offsets::{self, GoOffsets};
+use super::sched::{self, SchedAnchors, SchedReader};
 use super::symbols::GoSymbols;
 use super::tls::{self, Tls};
 use super::waitreason;
@@ -51,6 +52,7 @@ struct Parts {
     anchors: Anchors,
     /// Where its Go code lies in the file, when it calls C.
     c_calls: Option<(u64, u64)>,
+    sched: Option<SchedAnchors>,
 }
 
 /// One process that passed the check.
@@ -70,6 +72,8 @@ pub struct GoProcess {
     pub variables: std::ops::Range<u64>,
     /// Address of `runtime.gomaxprocs` in the process; `None` in stripped programs.
     pub gomaxprocs: Option<u64>,
+    /// What reads its scheduler, or why nothing does.
+    pub sched: Result<SchedReader, Reason>,
     /// Where its Go code lies in the process, when the program calls C.
     pub c_calls: Option<(u64, u64)>,
     /// Where a thread keeps its `g`.
@@ -91,6 +95,7 @@ impl GoImage {
                 tls: tls::find(&elf, &symbols),
                 anchors: Anchors::find(&elf, &symbols),
                 c_calls: c_calls::code_of(&symbols),
+                sched: SchedAnchors::find(&elf, &symbols),
                 symbols,
             });
         Some(Self {
@@ -176,6 +181,8 @@ impl GoImage {
             allgs,
             variables: segments(&elf, bias),
             gomaxprocs: parts.symbols.tables().variables.gomaxprocs.map(at),
+            sched: sched::offsets(version.minor, version.devel, &elf)
+                .and_then(|offsets| SchedReader::new(parts.sched, offsets, bias, memory)),
             c_calls: parts.c_calls.map(|(start, end)| (at(start), at(end))),
             tls_offset,
             evidence,

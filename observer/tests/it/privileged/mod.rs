@@ -9,5 +9,6 @@ mod lifecycle;
 mod locks;
 mod native_blocking;
 mod pile_up;
+mod scheduler;
 mod tokio_blocking;
 mod unfinished;

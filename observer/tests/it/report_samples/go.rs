@@ -310,6 +310,33 @@ pub fn pile_up() -> View {
         runnable_max: 31,
         queued_share: Some(0.62),
         locked: 1,
+        running_mean: 1.9,
+        in_syscall_mean: 3.2,
+        oldest_ready_ns: Some(14 * MS),
+        inside: Some(Slots {
+            samples: 98,
+            idle_mean: 0.1,
+            starved_share: 0.62,
+            shared_queue_mean: 2.5,
+            shared_queue_max: 17,
+            slot_queues_mean: 4.5,
+            threads: 14,
+            idle_threads_mean: 7.0,
+            spinning_threads_mean: 0.1,
+        }),
+        netpoll: Some(Netpoll {
+            waiting_share: 0.38,
+            since_mean_ns: Some(4 * MS),
+            since_max_ns: Some(31 * MS),
+        }),
+        delay: Some(RunDelay {
+            count: 18_344,
+            p50_ns: Some(32_768),
+            p99_ns: Some(14_680_064),
+            max_ns: Some(33_554_432),
+            long_share: Some(0.12),
+        }),
+        unknown_reason: None,
     });
     view.meetings = vec![pile(&view)];
     let node = |id: &str, kind, label: &str| GraphNode {

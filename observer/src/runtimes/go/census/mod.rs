@@ -18,7 +18,7 @@ use crate::model::census::{
 };
 use crate::model::memory::{Memory, ReadError};
 use crate::model::time::Mono;
-use crate::model::{Cause, Reason};
+use crate::model::{Cause, Known, Reason};
 use crate::runtimes::TaskCensus;
 
 #[cfg(test)]
@@ -128,6 +128,7 @@ impl GoCensus {
             .gomaxprocs
             .and_then(|at| memory.read_u32(at).ok())
             .filter(|n| (1..=MAX_PROCS).contains(n));
+        self.read_scheduler(memory, &mut census);
         self.waits.begin();
         self.refs.begin();
         self.next_parked.clear();
@@ -145,6 +146,19 @@ impl GoCensus {
         census.figures.duration_ns =
             u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         Ok(census)
+    }
+
+    /// First of all: the goroutines are read for some time.
+    fn read_scheduler(&self, memory: &dyn Memory, census: &mut Census) {
+        let reader = self.process.sched.as_ref();
+        census.scheduler = match reader.map_err(Clone::clone).and_then(|r| r.read(memory)) {
+            Ok((sample, delays)) => {
+                census.delays = Some(Box::new(delays));
+                census.slots = census.slots.or(Some(sample.slots));
+                Known::Known(sample)
+            }
+            Err(reason) => Known::Unknown(reason),
+        };
     }
 
     fn take_all(
@@ -440,6 +454,7 @@ fn task(r: &Record, system: bool) -> CensusTask {
         entry: Some(r.startpc).filter(|&pc| pc != 0),
         stack: None,
         occasion: r.occasion(),
+        ready_since: r.ready_since.map(Mono),
         age: None,
         waits: 0..0,
     }

@@ -97,11 +97,10 @@ fn netpoll(netpoll: &Netpoll) -> String {
     );
     if let (Some(mean), Some(max)) = (netpoll.since_mean_ns, netpoll.since_max_ns) {
         text += &format!(
-            "; in the others it was last looked at {} before, at most {} (normal: under 1 ms while \
-             {slots} run out of work, about 10 ms while all are busy)",
+            "; in the others it was last noted to be looked at {} before, at most {} (normal: under 20 ms: \
+             the runtime does so by itself after 10 ms)",
             duration(mean),
-            duration(max),
-            slots = "Ps"
+            duration(max)
         );
     }
     text

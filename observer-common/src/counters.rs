@@ -45,4 +45,4 @@ pub enum Counter {
 }
 
 /// Slots in the map.
-pub const COUNTERS: u32 = 40;
+pub const COUNTERS: u32 = 80;

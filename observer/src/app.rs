@@ -8,6 +8,7 @@ pub mod lifecycle;
 pub mod naming;
 pub mod open_waits;
 pub mod ps;
+pub mod rate_guard;
 pub mod session;
 pub mod stacks;
 pub mod state;
@@ -33,7 +34,7 @@ use crate::export::sink::{Sink, Written};
 use crate::model::Pid;
 use crate::model::transport::Transport;
 use crate::probes::attach::AttachError;
-use crate::probes::spec::Tier;
+use crate::probes::spec::Tiers;
 use crate::resolve::processes;
 use crate::resolve::symbols::{ModuleSymbolsFactory, Symbolizer, SymbolizerConfig, go_symbols};
 use crate::sys::kernel::KernelFacts;
@@ -146,13 +147,27 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
     }
 }
 
-fn options(args: &ReportArgs, verbose: u8) -> Result<Options, UsageError> {
-    if args.tier != cli::Tier::Sched {
-        return Err(UsageError(format!(
-            "--tier {}: this version has the tier `sched` only",
-            args.tier.as_str()
-        )));
+/// The tiers that a command line asks for.
+fn tiers(asked: &[cli::Tier]) -> Result<Tiers, UsageError> {
+    let mut tiers = Tiers::SCHED;
+    for tier in asked {
+        match tier {
+            cli::Tier::Sched => {}
+            cli::Tier::Syscalls => tiers.syscalls = true,
+            cli::Tier::Runtime => tiers.runtime = true,
+            cli::Tier::Kernel | cli::Tier::Full => {
+                return Err(UsageError(format!(
+                    "--tier {}: this version has no probes on the kernel's own waits; it has sched, syscalls and runtime",
+                    tier.as_str()
+                )));
+            }
+        }
     }
+    Ok(tiers)
+}
+
+fn options(args: &ReportArgs, verbose: u8) -> Result<Options, UsageError> {
+    let tiers = tiers(&args.tier)?;
     let transport = match std::env::var(TRANSPORT_VARIABLE).as_deref() {
         Ok("perf") => Transport::Perf,
         Ok("ring") | Err(_) => Transport::Ring,
@@ -170,7 +185,7 @@ fn options(args: &ReportArgs, verbose: u8) -> Result<Options, UsageError> {
         interval: args.interval,
         min_ns: args.min_us * 1000,
         kernel_stacks: !args.user_stacks,
-        tier: Tier::Sched,
+        tiers,
         transport,
         excluded,
         kernel_log: if verbose >= 2 { 4 } else { 0 },
@@ -192,6 +207,7 @@ fn plugins() -> Vec<ModuleSymbolsFactory> {
 fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let options = options(args, verbose)?;
+    let tiers = options.tiers;
     if !usage::in_initial_pid_namespace() {
         anyhow::bail!(
             "observer runs in a pid namespace of its own, where the kernel's process ids are not the ones it sees: run it in the host's (docker run --pid=host, Kubernetes hostPID: true)"
@@ -258,7 +274,7 @@ fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
             started.elapsed().as_millis()
         );
         let observed = session.run(stop).await?;
-        anyhow::Ok(view::view(observed, &facts, args.tier.as_str()))
+        anyhow::Ok(view::view(observed, &facts, &tiers.to_string()))
     })?;
     let report = Report::from(&view);
     let text = (format.render)(&report, &args.text_options(verbose))

@@ -125,9 +125,15 @@ pub struct ReportArgs {
     /// Write to this file (mode 0600, whole or not at all) instead of standard output.
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
-    /// How much to observe, and who pays for it.
-    #[arg(long, value_enum, default_value_t = Tier::Sched)]
-    pub tier: Tier,
+    /// How much to observe, and who pays for it: one or more, separated by commas.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "TIER[,TIER]",
+        value_delimiter = ',',
+        default_value = "sched"
+    )]
+    pub tier: Vec<Tier>,
     /// Show every site, frame and task instead of the largest ones.
     #[arg(long)]
     pub full: bool,
@@ -323,8 +329,8 @@ mod tests {
         assert_eq!(args.pids, [4242]);
         assert_eq!(args.duration, Duration::from_secs(10));
         assert_eq!(
-            (args.min_us, args.format, args.tier),
-            (1000, "text", Tier::Sched)
+            (args.min_us, args.format, args.tier.clone()),
+            (1000, "text", vec![Tier::Sched])
         );
         assert_eq!(args.text_options(0), TextOptions::default());
     }

@@ -24,6 +24,7 @@ pub fn copy_user_stack<C: StackIdContext>(
     target: &TargetConfig,
     entry: &InFlight,
     tid: u32,
+    start: u64,
 ) -> bool {
     if control.flags & CONTROL_NO_USER_STACKS != 0 || entry.user_sp == 0 {
         return false;
@@ -33,7 +34,7 @@ pub fn copy_user_stack<C: StackIdContext>(
         None => (0, 0),
     };
     let head = UserStackHead {
-        header: emit::header::<UserStackRecord>(Kind::UserStack, entry.key.tgid, tid, entry.start),
+        header: emit::header::<UserStackRecord>(Kind::UserStack, entry.key.tgid, tid, start),
         ip: entry.user_ip,
         sp: entry.user_sp,
         bp: entry.user_bp,

@@ -6,7 +6,7 @@ use crate::model::{Known, Pid, Reason};
 use crate::probes::attach::{Kernel, LoadOptions};
 use crate::probes::plan::{self, Facts};
 use crate::probes::settings;
-use crate::probes::spec::{Need, Tier};
+use crate::probes::spec::{Need, Tiers};
 use crate::runtimes::RuntimeKind;
 use crate::sys::caps::Capability;
 use crate::sys::kernel::{KernelFacts, Lockdown};
@@ -252,7 +252,7 @@ fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
         return checks;
     };
     let plan = plan::plan(
-        Tier::Sched,
+        Tiers::SCHED,
         &Facts {
             btf: match &facts.btf {
                 Known::Known(_) => Ok(()),

@@ -20,7 +20,7 @@ use crate::model::{Known, Mono, Pid};
 use crate::probes::attach::{AttachError, Kernel, LoadOptions, Maps};
 use crate::probes::plan::{self, Facts};
 use crate::probes::settings;
-use crate::probes::spec::Tier;
+use crate::probes::spec::Tiers;
 use crate::resolve::resources::FdTable;
 use crate::resolve::symbols::SymbolizerHandle;
 use crate::sys::kernel::KernelFacts;
@@ -29,7 +29,9 @@ use crate::sys::usage;
 
 /// Waits that are sampled per slice of time: a bound on what stacks may cost (a copy of 16 KiB and
 /// some tens of µs of unwinding each).
-const SAMPLES: u64 = 30;
+const SAMPLES: u64 = 5;
+/// Likewise in the first second, when no stack is known yet.
+const FIRST_SAMPLES: u64 = 30;
 /// The slice: short, so that a flood at its beginning does not hide what comes later.
 const SLICE: Duration = Duration::from_millis(100);
 /// Batches drained at a time.
@@ -52,7 +54,7 @@ pub struct Options {
     /// Take kernel stacks.
     pub kernel_stacks: bool,
     /// Which probes run.
-    pub tier: Tier,
+    pub tiers: Tiers,
     /// How records arrive.
     pub transport: Transport,
     /// Mechanisms not to use.
@@ -204,7 +206,7 @@ impl Session {
             }
         }
         let plan = plan::plan(
-            options.tier,
+            options.tiers,
             &Facts {
                 btf: match &facts.btf {
                     Known::Known(_) => Ok(()),
@@ -269,7 +271,11 @@ impl Session {
             enabled: u32::from(enabled),
             epoch: self.state.epoch,
             min_ns: self.options.min_ns,
-            samples: SAMPLES,
+            samples: if self.started.0.elapsed() < COUNTED {
+                FIRST_SAMPLES
+            } else {
+                SAMPLES
+            },
             flags,
         })?;
         Ok(())

@@ -37,7 +37,8 @@ pub enum AttachError {
     Map(&'static str, String),
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error with its causes, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -232,6 +233,11 @@ impl Kernel {
         Ok(Some(bytes))
     }
 
+    /// The loaded object, for the other ways to attach.
+    pub(super) fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
     /// Lets go of the kernel's type information (some 20 MiB) once everything is attached.
     pub fn forget_types(&mut self) {
         self.btf = None;
@@ -299,8 +305,16 @@ impl Kernel {
     /// (`kernel.bpf_stats_enabled` or [`enable_stats`]).
     pub fn run_stats(&self) -> (u64, u64) {
         let mut sum = (0, 0);
-        for (_, program) in self.ebpf.programs() {
+        for (name, program) in self.ebpf.programs() {
             if let Ok(info) = program.info() {
+                if info.run_count() > 0 {
+                    tracing::debug!(
+                        program = name,
+                        runs = info.run_count(),
+                        ns_per_run = info.run_time().as_nanos() as u64 / info.run_count(),
+                        "run time"
+                    );
+                }
                 sum.0 += u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX);
                 sum.1 += info.run_count();
             }
@@ -377,14 +391,17 @@ impl Maps {
 
     /// Waits that have not ended.
     pub fn inflight(&self) -> impl Iterator<Item = (u32, InFlight)> {
-        self.inflight.iter().filter_map(Result::ok)
+        self.inflight
+            .iter()
+            .filter_map(Result::ok)
+            .filter(|(_, entry)| entry.whole())
     }
 
     /// Whether a thread is still in the wait that began at `start`.
     pub fn still_waits(&self, tid: u32, start: u64) -> bool {
         self.inflight
             .get(&tid, 0)
-            .is_ok_and(|entry| entry.start == start)
+            .is_ok_and(|entry| entry.whole() && entry.start == start)
     }
 
     /// Forgets the open wait of a thread that no longer exists.

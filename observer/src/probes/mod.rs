@@ -9,3 +9,4 @@ pub mod outcome;
 pub mod plan;
 pub mod settings;
 pub mod spec;
+pub mod user_probe;

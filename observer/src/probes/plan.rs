@@ -1,6 +1,6 @@
 //! From facts about the kernel to an attach plan: pure, so that every kernel can be tested here.
 
-use super::spec::{Hook, PROBES, ProbeSpec, Tier};
+use super::spec::{Hook, PROBES, ProbeSpec, Tiers};
 use crate::model::Reason;
 
 /// What the machine offers, as far as the plan depends on it.
@@ -41,11 +41,11 @@ fn usable(hook: Hook, facts: &Facts) -> Result<(), Reason> {
     }
 }
 
-/// The plan for a tier.
-pub fn plan(tier: Tier, facts: &Facts) -> Vec<Planned> {
+/// The plan for some tiers.
+pub fn plan(tiers: Tiers, facts: &Facts) -> Vec<Planned> {
     PROBES
         .iter()
-        .filter(|spec| spec.tier <= tier)
+        .filter(|spec| tiers.has(spec.tier))
         .map(|spec| {
             let mut planned = Planned {
                 spec,
@@ -77,7 +77,7 @@ mod tests {
     }
 
     fn first(facts: &Facts, probe: &str) -> Option<&'static str> {
-        let plan = plan(Tier::Sched, facts);
+        let plan = plan(Tiers::SCHED, facts);
         let planned = plan.iter().find(|p| p.spec.name == probe)?;
         planned.hooks.first().map(|h| h.mechanism())
     }

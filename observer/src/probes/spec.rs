@@ -1,18 +1,64 @@
 //! The registry of probes: one row each, with its hooks in the order in which they are tried.
 
-/// What users choose with `--tier`.
+/// What users choose with `--tier`: groups of probes, told apart by who pays for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
     /// Scheduler tracepoints: only threads that block pay.
     Sched,
+    /// Tracepoints at each system call: every process of the host pays a little.
+    Syscalls,
+    /// Probes in the runtime's own code: the target pays per transition.
+    Runtime,
 }
 
 impl Tier {
+    /// All tiers, in the order in which they are named.
+    pub const ALL: [Self; 3] = [Self::Sched, Self::Syscalls, Self::Runtime];
+
     /// The name used on the command line and in reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sched => "sched",
+            Self::Syscalls => "syscalls",
+            Self::Runtime => "runtime",
         }
+    }
+}
+
+/// The tiers that run together. `sched` always does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tiers {
+    /// [`Tier::Syscalls`] runs.
+    pub syscalls: bool,
+    /// [`Tier::Runtime`] runs.
+    pub runtime: bool,
+}
+
+impl Tiers {
+    /// The default: the scheduler only.
+    pub const SCHED: Self = Self {
+        syscalls: false,
+        runtime: false,
+    };
+
+    /// Whether probes of a tier run.
+    pub fn has(self, tier: Tier) -> bool {
+        match tier {
+            Tier::Sched => true,
+            Tier::Syscalls => self.syscalls,
+            Tier::Runtime => self.runtime,
+        }
+    }
+}
+
+impl std::fmt::Display for Tiers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = Tier::ALL
+            .into_iter()
+            .filter(|tier| self.has(*tier))
+            .map(Tier::as_str)
+            .collect();
+        f.write_str(&names.join("+"))
     }
 }
 
@@ -91,7 +137,7 @@ pub struct ProbeSpec {
     pub hooks: &'static [Hook],
     /// What is lost without it.
     pub need: Need,
-    /// The lowest tier in which it runs.
+    /// The tier that it belongs to.
     pub tier: Tier,
 }
 

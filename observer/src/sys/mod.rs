@@ -2,6 +2,7 @@
 
 pub mod btf;
 pub mod caps;
+pub mod code;
 pub mod elf;
 pub mod fds;
 pub mod kallsyms;

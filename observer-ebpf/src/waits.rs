@@ -162,6 +162,7 @@ pub fn blank(entry: &mut InFlight, tgid: u32, class: u8) {
     };
     entry.flags = 0;
     entry.kernel_stack = NO_STACK;
+    entry.task_at = 0;
 }
 
 /// Fills in syscall, arguments and user registers.
@@ -233,10 +234,16 @@ pub fn begin<C: StackIdContext>(
             } else {
                 entry.key.user_ip = entry.user_ip;
             }
+            // The walk by frame pointers has all of a stack that is Go's alone.
+            let in_go = current::in_go_code(target, entry.user_ip);
+            if !in_go {
+                entry.task_at = current::goroutine_in_c(target);
+            }
             if crate::probes::may_sample(target) {
                 entry.kernel_stack = stacks::kernel(ctx, control);
                 if target.flags & TARGET_COPY_STACKS != 0
-                    && crate::probes::copy_user_stack(ctx, control, entry, tid, now)
+                    && !in_go
+                    && crate::probes::copy_user_stack(ctx, control, target, entry, tid, now)
                 {
                     entry.flags |= WAIT_STACK_COPIED as u32;
                 }

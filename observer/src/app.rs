@@ -15,6 +15,7 @@ pub mod state;
 pub mod syscalls;
 pub mod target;
 pub mod target_config;
+pub mod two_stacks;
 pub mod view;
 pub mod watch;
 

@@ -23,8 +23,9 @@ impl Session {
         {
             target.read_runtime();
             if target.reader.known().is_some() {
-                self.maps
-                    .set_target(target.process.id.pid.0, target.config())?;
+                let pid = target.process.id.pid;
+                self.maps.set_target(pid.0, target.config())?;
+                self.state.stacks.set_tasks(pid, target.task_stacks());
                 ready.push(index);
             }
         }
@@ -69,6 +70,7 @@ impl Session {
         target.detect();
         target.count_threads();
         self.maps.set_target(pid.0, target.config())?;
+        self.state.stacks.set_tasks(pid, target.task_stacks());
         self.state.stacks.prepare(pid);
         self.restart_census(pid);
         Ok(())

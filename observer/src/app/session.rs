@@ -208,7 +208,9 @@ impl Session {
                 .collect(),
         };
         for target in &targets {
-            maps.set_target(target.process.id.pid.0, target.config())?;
+            let pid = target.process.id.pid;
+            maps.set_target(pid.0, target.config())?;
+            state.stacks.set_tasks(pid, target.task_stacks());
             if launched != Some(target.process.id.pid) {
                 state.stacks.prepare(target.process.id.pid);
             }

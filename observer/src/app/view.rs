@@ -80,6 +80,8 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
                 .then(|| target.degraded())
                 .flatten(),
             threads: target.threads,
+            threads_at_start: target.threads_at_start,
+            threads_max: target.threads_max,
             tasks: TaskCounts {
                 seen: censuses
                     .counts
@@ -88,7 +90,7 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
                     .max(rollup.tasks_seen.get(&index).copied().unwrap_or(0)),
                 ..censuses.counts.get(&index).copied().unwrap_or_default()
             },
-            scheduler: censuses.schedulers.get(&index).copied(),
+            scheduler: censuses.schedulers.get(&index).cloned(),
             ended: target.ended.clone(),
         })
         .collect();

@@ -13,6 +13,7 @@ pub mod mention;
 pub mod names;
 pub mod ps;
 pub mod resource;
+pub mod scheduling;
 pub mod stack;
 pub mod stacks;
 pub mod syscall;

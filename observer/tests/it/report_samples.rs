@@ -11,8 +11,8 @@ use observer::model::meeting::{Doing, Meeting, Side, SideSite, Source, User, Use
 use observer::model::task::Legality;
 use observer::model::view::{
     Blocking, CauseShare, CensusCost, CensusGroup, Completeness, GraphEdge, GraphNode, Host,
-    Nature, ObserverInfo, Overhead, Scheduler, Target, TaskCounts, TaskShare, Unfinished, View,
-    WaitGraph, Waker, Window,
+    Nature, Netpoll, ObserverInfo, Overhead, RunDelay, Scheduler, Slots, Target, TaskCounts,
+    TaskShare, Unfinished, View, WaitGraph, Waker, Window,
 };
 use observer::model::{Cause, Frame, FrameKind, Known, Reason, Resource, TaskKind, TaskRef};
 use std::collections::BTreeMap;
@@ -92,6 +92,8 @@ fn target(pid: u32, comm: &str, runtime: &'static str, version: Known<String>) -
         evidence: vec!["symbol names in .symtab".to_owned()],
         degraded: None,
         threads: 9,
+        threads_at_start: 9,
+        threads_max: 10,
         tasks: TaskCounts::default(),
         scheduler: None,
         ended: None,
@@ -183,6 +185,7 @@ fn entry(
         legality_evidence: None,
         stack: vec![site.clone()],
         site: Known::Known(site),
+        c_call: None,
         tasks: vec![task(kind, 71, None, count, total_ns, mean * 4)],
         tasks_total: 1,
         count,

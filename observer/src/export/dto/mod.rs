@@ -19,14 +19,16 @@ mod syscalls;
 mod target;
 
 pub use account::{CensusCost, Completeness, Overhead};
-pub use blocking::{Blocking, CauseShare, TaskShare, Unfinished, Waker};
+pub use blocking::{Blocking, CCall, CauseShare, TaskShare, Unfinished, Waker};
 pub use census::{Census, CensusGroup, GraphEdge, GraphNode, WaitGraph};
 pub use finding::{Evidence, Finding};
 pub use frame::{Frame, Resource, Site};
 pub use meeting::{MeetingDoing, MeetingPoint, MeetingSide, MeetingSite, MeetingUser};
 pub use schema::{SCHEMA_ID, json_schema};
 pub use syscalls::{NetWait, SyscallCost, SyscallRow, Syscalls};
-pub use target::{Host, Observer, Runtime, Scheduler, Target, TaskCounts, Window};
+pub use target::{
+    Host, Netpoll, Observer, RunDelay, Runtime, Scheduler, Slots, Target, TaskCounts, Window,
+};
 
 use super::report::verdict;
 use super::timestamp::rfc3339;

@@ -3,9 +3,11 @@
 //! An executable: [`buildinfo`] (version), [`tables`] and [`pclntab`] (functions), [`symbols`]
 //! (names and lines), [`tls`] (where a thread keeps its goroutine), [`offsets`] and [`dwarf`]
 //! (layouts). A process: [`live`] (the check that all this fits), [`census`] and [`waitreason`]
-//! (every goroutine and what it waits on). [`detect`] puts them together.
+//! (every goroutine and what it waits on), [`c_calls`] (stacks that C was called from),
+//! [`sched`] (the scheduler). [`detect`] puts them together.
 
 pub mod buildinfo;
+pub mod c_calls;
 pub mod census;
 pub mod decode;
 pub mod detect;
@@ -13,6 +15,7 @@ pub mod dwarf;
 pub mod live;
 pub mod offsets;
 pub mod pclntab;
+pub mod sched;
 pub mod symbols;
 pub mod tables;
 pub mod tls;

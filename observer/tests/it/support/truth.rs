@@ -96,13 +96,22 @@ impl Program {
     }
 
     /// Waits for its end and gives what it measured.
-    pub fn finish(mut self) -> Vec<Truth> {
+    pub fn finish(self) -> Vec<Truth> {
+        let both = self.finish_with_lines().into_iter();
+        both.map(|(truth, _)| truth).collect()
+    }
+
+    /// The same, each with all that its line says.
+    pub fn finish_with_lines(mut self) -> Vec<(Truth, Value)> {
         let lines = self.process.rest(Duration::from_secs(LIFE.into()) + START);
         assert!(
             self.process.exit(START).success(),
             "the fixture failed: {lines:#?}"
         );
-        let truths: Vec<Truth> = lines.iter().filter_map(|line| truth(line)).collect();
+        let truths: Vec<(Truth, Value)> = lines
+            .iter()
+            .filter_map(|line| Some((truth(line)?, serde_json::from_str(line).ok()?)))
+            .collect();
         assert!(
             !truths.is_empty(),
             "the fixture printed no truth: {lines:#?}"

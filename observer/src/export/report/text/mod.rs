@@ -6,6 +6,7 @@ mod causes;
 mod census;
 mod graph;
 mod head;
+mod scheduler;
 mod stack;
 mod syscalls;
 mod tasks;

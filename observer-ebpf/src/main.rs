@@ -15,6 +15,7 @@ mod kernel;
 mod maps;
 mod probes;
 mod stacks;
+mod user_probes;
 mod waits;
 
 #[cfg(not(test))]

@@ -34,8 +34,7 @@ pub fn hit<C: EbpfContext>(ctx: &C) -> Option<Hit> {
     let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
     let slot = slot_of(cookie);
     let hits = USER_HITS.get_ptr_mut(slot)?;
-    // SAFETY: points into a map value, which stays while the program runs.
-    unsafe { atomic_xadd::<u64, u64, { Relaxed }>(hits, 1) };
+    add_one(hits);
     filter::control()?;
     let (tgid, tid) = filter::current_ids();
     if USER_SLOTS.get(slot)?.tgid != tgid {
@@ -49,12 +48,18 @@ pub fn hit<C: EbpfContext>(ctx: &C) -> Option<Hit> {
     })
 }
 
+/// Adds one to a word of a map value.
+#[inline(always)]
+pub fn add_one(word: *mut u64) {
+    // SAFETY: callers pass words of map values, which stay while the program runs.
+    unsafe { atomic_xadd::<u64, u64, { Relaxed }>(word, 1) };
+}
+
 /// Adds to a counter, from a program that may be interrupted.
 #[inline(always)]
 pub fn count(counter: Counter) {
     if let Some(slot) = COUNTERS.get_ptr_mut(counter as u32) {
-        // SAFETY: points into a map value, which stays while the program runs.
-        unsafe { atomic_xadd::<u64, u64, { Relaxed }>(slot, 1) };
+        add_one(slot);
     }
 }
 

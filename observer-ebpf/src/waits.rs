@@ -260,8 +260,9 @@ fn slot(key: &WaitKey) -> Option<*mut WaitSum> {
     WAITS.get_ptr_mut(key)
 }
 
+/// Adds a stretch of time to a row.
 #[inline(always)]
-fn add(slot: *mut WaitSum, duration: u64, run_queue: u64) {
+pub fn add(slot: *mut WaitSum, duration: u64, run_queue: u64) {
     // SAFETY: `slot` points into a map value, which stays allocated while the program runs; other
     // CPUs only change it by the same atomic additions.
     unsafe {

@@ -40,12 +40,12 @@ impl Session {
     }
 
     pub(super) fn target_called_exec(&mut self, pid: Pid) -> anyhow::Result<()> {
+        self.end_code_probes_of(pid, WhyEnded::Exec);
         // Stacks of the program before are named by its own files.
         self.collect(true);
         if self.state.launched != Some(pid) {
             self.state.stacks.name_all_of(pid);
         }
-        self.end_code_probes_of(pid, WhyEnded::Exec);
         let Some(index) = self.targets.iter().position(|t| t.process.id.pid == pid) else {
             return Ok(());
         };

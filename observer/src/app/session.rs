@@ -8,21 +8,21 @@ use observer_common::config::{CONTROL_NO_KERNEL_STACKS, Control};
 use observer_common::counters::COUNTERS;
 
 use super::census::{Sampled, Sampler};
+use super::runtime_tier::RuntimeTier;
 use super::stacks::Stacks;
 use super::state::State;
 use super::target::Target;
-use super::user_probes::UserProbes;
 use super::watch::{forward_kernel_log, sleep_until, watch_exit};
 use crate::aggregate::ledger::Ledger;
 use crate::decode::{self, decode};
 use crate::intake::{BATCH, Source};
+use crate::model::transitions::Followed;
 use crate::model::transport::Transport;
 use crate::model::{Known, Mono, Pid};
 use crate::probes::attach::{AttachError, Kernel, LoadOptions, Maps};
 use crate::probes::plan::{self, Facts};
 use crate::probes::settings;
 use crate::probes::spec::Tiers;
-use crate::probes::user_maps::UserMaps;
 use crate::resolve::resources::FdTable;
 use crate::resolve::symbols::SymbolizerHandle;
 use crate::sys::kernel::KernelFacts;
@@ -95,12 +95,16 @@ pub struct Observed {
     pub undecoded: u64,
     /// What the targets' own lists of tasks said.
     pub censuses: HashMap<Pid, Sampled>,
+    /// Tasks followed exactly.
+    pub followed: Vec<Followed>,
     /// Waits that had not ended.
     pub unfinished: u64,
     /// Waits in the sums.
     pub summed: u64,
     /// Wall time of start and end, and the monotonic length.
     pub window: (SystemTime, SystemTime, Duration),
+    /// When the window began, by the clock of the kernel side.
+    pub began: Mono,
     /// Why it ended.
     pub ended: Ended,
     /// Time in and runs of kernel programs, when counted.
@@ -122,7 +126,7 @@ pub struct Session {
     pub(super) samplers: HashMap<Pid, Sampler>,
     pub(super) state: State,
     /// Probes in targets' own code; `None` without the tier `runtime`.
-    pub(super) user_probes: Option<UserProbes>,
+    pub(super) runtime_tier: Option<RuntimeTier>,
     /// While it is held the kernel counts the run time of programs, which itself costs some ten
     /// nanoseconds per run: so only for the first part of a session.
     stats: Option<std::os::fd::OwnedFd>,
@@ -154,6 +158,7 @@ impl Session {
         let load = LoadOptions {
             transport: options.transport,
             max_inflight: (threads * 4).clamp(16 * 1024, 1 << 20),
+            runtime: options.tiers.runtime,
             log_level: options.kernel_log,
         };
         let mut options = options;
@@ -174,11 +179,8 @@ impl Session {
             loaded => loaded?,
         };
         let mut maps = kernel.take_maps()?;
-        let user_probes = match options.tiers.runtime {
-            true => Some(UserProbes::new(
-                UserMaps::take(&mut kernel)?,
-                options.max_hits,
-            )),
+        let runtime_tier = match options.tiers.runtime {
+            true => Some(RuntimeTier::new(&mut kernel, options.max_hits)?),
             false => None,
         };
         tracing::debug!("kernel programs loaded");
@@ -258,7 +260,7 @@ impl Session {
             targets,
             samplers: HashMap::new(),
             state,
-            user_probes,
+            runtime_tier,
             stats: stats.ok(),
             counted: None,
             started: (Instant::now(), SystemTime::now()),
@@ -445,8 +447,11 @@ impl Session {
         }
         let mut notes = std::mem::take(&mut self.state.notes);
         let censuses = self.finish_censuses(&mut notes);
+        let followed = self.take_followed();
         self.state.stacks.forget_unwinders();
         Ok(Observed {
+            followed,
+            began: Mono(now.saturating_sub(window.2.as_nanos() as u64)),
             censuses,
             counters: self.maps.counters(),
             lost_records: self.source.lost(),

@@ -10,6 +10,7 @@ use observer_common::kind::Kind;
 use crate::model::event::{Event, UserStackEvent};
 use crate::model::{Mono, Pid, Tid};
 
+pub mod goroutine;
 pub mod seed;
 pub mod wait;
 

@@ -7,6 +7,7 @@ use super::meeting::Meeting;
 use super::resource::Resource;
 use super::stack::Frame;
 use super::task::{Legality, TaskRef};
+use super::transitions::Transitions;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
@@ -33,6 +34,8 @@ pub struct View {
     pub meetings: Vec<Meeting>,
     /// Who waits for whom.
     pub wait_graph: WaitGraph,
+    /// Tasks followed exactly by probes in their runtime's code.
+    pub transitions: Vec<Transitions>,
     /// What was seen and what was not.
     pub completeness: Completeness,
     /// What observing cost.

@@ -89,6 +89,8 @@ pub struct LoadOptions {
     pub transport: Transport,
     /// Threads that may be off CPU at once.
     pub max_inflight: u32,
+    /// Room for the tier `runtime`.
+    pub runtime: bool,
     /// Level of the kernel side's own log: 0 silent, 1 error ... 5 trace.
     pub log_level: u8,
 }
@@ -100,7 +102,11 @@ impl Kernel {
     /// When the kernel refuses, with the reason.
     pub fn load(facts: &KernelConfig, options: LoadOptions) -> Result<Self, AttachError> {
         let btf = Btf::from_sys_fs().ok();
-        let ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        if options.runtime {
+            super::go_maps::make_room(&mut loader);
+        }
+        let ebpf = loader
             .btf(btf.as_ref())
             .override_global("KERNEL", facts, true)
             .override_global("AYA_LOG_LEVEL", &options.log_level, false)

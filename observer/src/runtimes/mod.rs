@@ -112,6 +112,10 @@ pub struct GoTransitions {
     pub syscalls: bool,
     /// The minor version: numbers of wait reasons depend on it.
     pub minor: u32,
+    /// `g.atomicstatus`.
+    pub g_status: u32,
+    /// Address of `runtime.allgs` in the process.
+    pub allgs: u64,
 }
 
 /// How the kernel side reads what probes in a runtime's code see.

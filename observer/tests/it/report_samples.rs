@@ -66,6 +66,7 @@ pub fn empty() -> View {
         census: Vec::new(),
         meetings: Vec::new(),
         wait_graph: WaitGraph::default(),
+        transitions: Vec::new(),
         completeness: Completeness::default(),
         overhead: Overhead {
             target_cpu_share: None,

@@ -16,6 +16,7 @@ mod id;
 mod meeting;
 mod schema;
 mod target;
+mod transitions;
 
 pub use account::{CensusCost, Completeness, Overhead};
 pub use blocking::{Blocking, CauseShare, TaskShare, Unfinished, Waker};
@@ -25,6 +26,8 @@ pub use frame::{Frame, Resource, Site};
 pub use meeting::{MeetingDoing, MeetingPoint, MeetingSide, MeetingSite, MeetingUser};
 pub use schema::{SCHEMA_ID, json_schema};
 pub use target::{Host, Observer, Runtime, Scheduler, Target, TaskCounts, Window};
+
+pub use transitions::{Birth, Delay, DelayAfter, Detached, StateTime, Transitions};
 
 use super::report::verdict;
 use super::timestamp::rfc3339;
@@ -60,6 +63,10 @@ pub struct Report {
     pub causes: Vec<CauseShare>,
     /// Who waits for whom.
     pub wait_graph: WaitGraph,
+    /// Tasks followed exactly by probes in their runtime's own code (tier `runtime`): one entry for
+    /// each stretch of time in which the probes of a target were in. Empty without that tier.
+    #[serde(default)]
+    pub transitions: Vec<Transitions>,
     /// Root causes that rules found, highest score first.
     pub findings: Vec<Finding>,
     /// What was seen and what was not.
@@ -86,6 +93,7 @@ impl From<&View> for Report {
             meeting_points: view.meetings.iter().map(MeetingPoint::from).collect(),
             causes: blocking::causes(view, &position),
             wait_graph: (&view.wait_graph).into(),
+            transitions: view.transitions.iter().map(Transitions::from).collect(),
             findings: Vec::new(),
             completeness: (&view.completeness).into(),
             overhead: (&view.overhead).into(),

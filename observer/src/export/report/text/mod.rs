@@ -8,6 +8,7 @@ mod graph;
 mod head;
 mod stack;
 mod tasks;
+mod transitions;
 mod waits;
 
 use super::{TextOptions, verdict};
@@ -49,6 +50,11 @@ pub fn render(report: &Report, options: TextOptions) -> String {
         &mut out,
         "TASKS AS THE RUNTIME LISTS THEM",
         &census::groups(report, options),
+    );
+    section(
+        &mut out,
+        "TASKS FOLLOWED EXACTLY",
+        &transitions::followed(report, options),
     );
     section(
         &mut out,

@@ -43,6 +43,17 @@ macro_rules! lost {
     };
 }
 
+/// A state as it can be told apart: from Go 1.26 on most system calls do not come through here, so
+/// none of them is a state of its own.
+#[inline(always)]
+pub fn told_apart(config: &GoProbeConfig, state: u8) -> u8 {
+    if config.syscalls == 0 && state == STATE_SYSCALL {
+        STATE_RUNNING
+    } else {
+        state
+    }
+}
+
 /// Whether a goroutine in this state is none: it has ended, or not begun.
 #[inline(always)]
 fn is_none(state: u8) -> bool {
@@ -61,8 +72,8 @@ pub fn change(change: &Change<'_>) {
         new,
         ..
     } = *change;
-    // A `g` is being allocated: nobody's yet.
-    if old == STATE_IDLE {
+    // A `g` is being allocated: nobody's yet. Or nothing changes that can be told apart.
+    if old == STATE_IDLE || old == new {
         return;
     }
     let now = emit::now();
@@ -84,7 +95,7 @@ pub fn change(change: &Change<'_>) {
     if begins {
         born = now;
         sum(&mut key_of(slot, KIND_CREATED, site(config, g)), 0);
-    } else if new == STATE_DEAD && !is_none(old) {
+    } else if new == STATE_DEAD && old == STATE_RUNNING {
         // A life that began before the probe was in has no length, but it has ended.
         let (flags, life) = match born {
             0 => (GO_BEFORE, 0),
@@ -129,13 +140,7 @@ pub fn change(change: &Change<'_>) {
 /// The state that a goroutine leaves: its time is summed, its waker noted.
 #[inline(always)]
 fn close(change: &Change<'_>, entry: &GoState, now: u64) {
-    let Change {
-        slot,
-        config,
-        old,
-        new,
-        ..
-    } = *change;
+    let Change { slot, old, new, .. } = *change;
     if is_none(entry.state) {
         if !is_none(old) {
             lost!(slot, unseen);
@@ -143,9 +148,7 @@ fn close(change: &Change<'_>, entry: &GoState, now: u64) {
         return;
     }
     let mut kind = entry.state;
-    // From Go 1.26 on system calls do not come through here: they are part of running.
-    let hidden = config.syscalls == 0 && entry.state == STATE_RUNNING && old == STATE_SYSCALL;
-    if old != entry.state && !hidden {
+    if old != entry.state {
         lost!(slot, unseen);
         kind = KIND_UNSEEN;
     }

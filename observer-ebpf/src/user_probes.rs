@@ -15,6 +15,7 @@ use crate::filter;
 use crate::maps::{COUNTERS, USER_HITS, USER_PIDS, USER_SLOTS};
 
 /// One hit.
+#[allow(dead_code, reason = "not every runtime's programs need all of it")]
 pub struct Hit {
     /// Which attachment it belongs to: index of the tables that runtimes keep for them.
     pub slot: u32,
@@ -56,6 +57,7 @@ pub fn add_one(word: *mut u64) {
 }
 
 /// Adds to a counter, from a program that may be interrupted.
+#[allow(dead_code, reason = "not every runtime's programs need it")]
 #[inline(always)]
 pub fn count(counter: Counter) {
     if let Some(slot) = COUNTERS.get_ptr_mut(counter as u32) {

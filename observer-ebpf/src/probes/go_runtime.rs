@@ -26,8 +26,8 @@ fn try_change(ctx: &ProbeContext) -> Option<()> {
         config,
         regs,
         g: regs.rax,
-        old: regs.rbx as u8,
-        new: regs.rcx as u8,
+        old: goroutines::told_apart(config, regs.rbx as u8),
+        new: goroutines::told_apart(config, regs.rcx as u8),
     });
     Some(())
 }

@@ -1,6 +1,6 @@
 //! Tasks followed exactly.
 
-use crate::export::dto::{Delay, Report, StateTime, Transitions};
+use crate::export::dto::{Delay, Report, Site, StateTime, Transitions};
 use crate::export::report::{TextOptions, phrase};
 use crate::export::text::clean::fit;
 use crate::export::text::table::{Column, Table};
@@ -122,22 +122,35 @@ fn delay(followed: &Transitions) -> String {
     text
 }
 
+/// The wait reason, else the state.
 fn what(row: &StateTime) -> String {
-    match &row.wait_reason {
-        Some(reason) => format!("waiting: {reason}"),
-        None => row.state.clone(),
+    fit(row.wait_reason.as_deref().unwrap_or(&row.state), 20)
+}
+
+/// `main.work (main.go:17)`: the file without its directories.
+fn place(site: &Site) -> String {
+    let file = site
+        .file
+        .as_deref()
+        .and_then(|file| file.rsplit('/').next());
+    match (&site.function, file) {
+        (Some(function), Some(file)) => {
+            let line = site.line.map(|line| format!(":{line}")).unwrap_or_default();
+            format!("{} ({}{line})", fit(function, 50), fit(file, 30))
+        }
+        _ => phrase::site(site, 50, 30),
     }
 }
 
 fn states(followed: &Transitions, options: TextOptions) -> String {
     let mut table = Table::new(&[
+        ("", Column::Text),
         ("state", Column::Text),
         ("at", Column::Text),
         ("times", Column::Number),
         ("total", Column::Number),
-        ("p50", Column::Number),
         ("p99", Column::Number),
-        ("max", Column::Number),
+        ("longest", Column::Number),
         ("open", Column::Number),
     ]);
     let rows: Vec<&StateTime> = followed
@@ -153,16 +166,17 @@ fn states(followed: &Transitions, options: TextOptions) -> String {
             duration(ns)
         }
     };
-    for row in rows.iter().take(limit) {
+    for (number, row) in (1..).zip(rows.iter().take(limit)) {
+        let function = match &row.site {
+            Some(site) => site.function.as_deref().unwrap_or("(unknown)"),
+            None => "",
+        };
         table.row([
-            fit(&what(row), 30),
-            row.site
-                .as_ref()
-                .map(|site| phrase::site(site, 34, 24))
-                .unwrap_or_default(),
+            letter(number),
+            what(row),
+            fit(function, 26),
             count(row.count + row.began_before),
             duration(row.total_ns),
-            time(row, row.p50_ns),
             time(row, row.p99_ns),
             time(row, row.max_ns),
             match row.unfinished.count {
@@ -174,10 +188,7 @@ fn states(followed: &Transitions, options: TextOptions) -> String {
     let mut out = table.render();
     if rows.len() > limit {
         out += &paragraph(
-            &format!(
-                "... and {} more rows (--full shows all)",
-                rows.len() - limit
-            ),
+            &format!("... and {} more (--full shows all)", rows.len() - limit),
             "  ",
             "    ",
         );
@@ -189,38 +200,55 @@ fn states(followed: &Transitions, options: TextOptions) -> String {
             "    ",
         );
     }
-    for row in rows.iter().take(limit) {
-        if let Some(line) = wakers(row, options) {
-            out += &paragraph(&line, "  ", "      ");
+    for (number, row) in (1..).zip(rows.iter().take(limit)) {
+        if let Some(line) = details(row, options) {
+            out += &paragraph(&format!("{} {line}", letter(number)), "  ", "    ");
         }
     }
     out
 }
 
-fn wakers(row: &StateTime, options: TextOptions) -> Option<String> {
+/// What a row of the table is called below it.
+fn letter(number: usize) -> String {
+    format!("={number}")
+}
+
+/// Where exactly, and who ended the waits.
+fn details(row: &StateTime, options: TextOptions) -> Option<String> {
     let limit = if options.full { usize::MAX } else { 2 };
+    let mut text = place(row.site.as_ref()?);
     let by: Vec<String> = row
         .wakers
         .iter()
         .take(limit)
-        .map(|waker| match &waker.site {
-            Some(site) => format!("{} at {}", count(waker.count), fit(site, 60)),
-            None => format!("{} by {}", count(waker.count), fit(&waker.task, 40)),
+        .map(|waker| {
+            let who = match &waker.site {
+                Some(site) => format!("at {}", fit(site, 60)),
+                None => format!("by {}", fit(&waker.task, 40)),
+            };
+            format!("{} times {who}", count(waker.count))
         })
         .collect();
-    if by.is_empty() {
-        return None;
+    if !by.is_empty() {
+        text += &format!("; ended {}", by.join(", "));
     }
-    let site = row
-        .site
-        .as_ref()
-        .map(|site| format!(" at {}", phrase::site(site, 50, 30)))
-        .unwrap_or_default();
-    Some(format!(
-        "{}{site} ended: {}",
-        fit(&what(row), 40),
-        by.join(", ")
-    ))
+    if row.unfinished.count > 0 {
+        let at_least = if row.unfinished.lower_bound {
+            "at least "
+        } else {
+            ""
+        };
+        text += &format!(
+            "; {} not ended, oldest {at_least}{}",
+            count(row.unfinished.count),
+            duration(row.unfinished.oldest_ns)
+        );
+        if !row.unfinished_ids.is_empty() {
+            let ids: Vec<_> = row.unfinished_ids.iter().map(ToString::to_string).collect();
+            text += &format!(" (for example {})", ids.join(", "));
+        }
+    }
+    Some(text)
 }
 
 fn created(followed: &Transitions, options: TextOptions) -> String {
@@ -230,7 +258,7 @@ fn created(followed: &Transitions, options: TextOptions) -> String {
     for birth in followed.created.iter().take(limit) {
         let mut text = format!(
             "created at {}: {}",
-            phrase::site(&birth.site, 50, 30),
+            place(&birth.site),
             count(birth.created)
         );
         if seconds > 0.0 && birth.created > 0 {

@@ -4,6 +4,7 @@
 mod accounting;
 mod bad_input;
 mod go_blocking;
+mod go_transitions;
 mod lifecycle;
 mod locks;
 mod native_blocking;

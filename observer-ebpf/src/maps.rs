@@ -1,5 +1,6 @@
 //! Every map: who writes it, who reads it, and what happens when it is full.
 
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, StackTrace};
 use observer_common::config::{Control, TargetConfig};
@@ -8,6 +9,10 @@ use observer_common::events::inflight::InFlight;
 use observer_common::events::seed::Seed;
 use observer_common::events::syscall::{NetKey, NetOpen, NetOpenKey, SyscallKey, SyscallOpen};
 use observer_common::events::wait::{WaitKey, WaitSum};
+use observer_common::goroutines::{
+    GoKey, GoLosses, GoProbeConfig, GoStack, GoState, GoSumKey, GoWake, GoWakeKey,
+};
+use observer_common::user_probes::{USER_SLOTS as USER_SLOT_COUNT, UserSlot};
 
 /// Run-time settings. Written by the user side, read by every program. One entry.
 #[map]
@@ -78,6 +83,46 @@ pub static NET_WAITS: HashMap<NetKey, WaitSum> = HashMap::with_max_entries(16384
 /// Room to build a seed in: too large for the stack. Written by the task iterator.
 #[map]
 pub static SEED_SCRATCH: PerCpuArray<Seed> = PerCpuArray::with_max_entries(1, 0);
+
+/// Attachments of probes in targets' own code, by slot. Written by the user side; exec closes one.
+#[map]
+pub static USER_SLOTS: Array<UserSlot> = Array::with_max_entries(USER_SLOT_COUNT, 0);
+
+/// The open slot of a process, by tgid. Written by the user side, read at exec.
+#[map]
+pub static USER_PIDS: HashMap<u32, u32> = HashMap::with_max_entries(USER_SLOT_COUNT, 0);
+
+/// Hits of these probes, by slot. Read by the user side, which takes probes out that are hit too often.
+#[map]
+pub static USER_HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(USER_SLOT_COUNT, 0);
+
+/// What the probes of each attachment to a Go program need to know, by slot. Written by the user side.
+#[map]
+pub static GO_PROBES: Array<GoProbeConfig> = Array::with_max_entries(USER_SLOT_COUNT, 0);
+
+/// What could not be followed, by slot. Read by the user side.
+#[map]
+pub static GO_LOSSES: Array<GoLosses> = Array::with_max_entries(USER_SLOT_COUNT, 0);
+
+/// Goroutines and their states. Written by the probes, and once by the user side for those that
+/// have not changed since; read at the end. The runtime uses a `g` again and frees none, so there
+/// are as many as ever lived at once. Full: `GoLosses::untracked`. Sized at load: one entry in a
+/// session without these probes.
+#[map]
+pub static GOROUTINES: HashMap<GoKey, GoState> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// Time by state, reason and place. Written by the probes, read at the end. Full:
+/// `GoLosses::folded`, then `GoLosses::sums`. Sized at load.
+#[map]
+pub static GO_SUMS: HashMap<GoSumKey, WaitSum> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// Who ended waits. Written by the probes, read at the end. Full: `GoLosses::wakers`. Sized at load.
+#[map]
+pub static GO_WAKES: HashMap<GoWakeKey, GoWake> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// Stacks by id. Written by the probes, read at the end. Full: `GoLosses::stacks`. Sized at load.
+#[map]
+pub static GO_STACKS: HashMap<u64, GoStack> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
 /// Records to the user side. Full: `LostRecord`, `StackCopyLost`.
 #[cfg(feature = "ring")]

@@ -337,6 +337,7 @@ fn slot(key: &WaitKey) -> Option<*mut WaitSum> {
     WAITS.get_ptr_mut(key)
 }
 
+/// Adds a stretch of time to a row.
 #[inline(always)]
 pub fn add(slot: *mut WaitSum, duration: u64, run_queue: u64) {
     // SAFETY: `slot` points into a map value, which stays allocated while the program runs; other

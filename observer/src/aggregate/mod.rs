@@ -7,3 +7,4 @@ pub mod describe;
 pub mod histogram;
 pub mod ledger;
 pub mod rollup;
+pub mod transitions;

@@ -234,6 +234,7 @@ fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
         let options = LoadOptions {
             transport,
             max_inflight: 1024,
+            runtime: false,
             log_level: 0,
         };
         match Kernel::load(&config, options) {

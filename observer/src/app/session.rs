@@ -8,6 +8,7 @@ use observer_common::config::{CONTROL_NO_KERNEL_STACKS, Control};
 use observer_common::counters::COUNTERS;
 
 use super::census::{Sampled, Sampler};
+use super::runtime_tier::RuntimeTier;
 use super::stacks::Stacks;
 use super::state::State;
 use super::syscalls::{SyscallTier, SyscallsSeen};
@@ -16,6 +17,7 @@ use super::watch::{forward_kernel_log, sleep_until, watch_exit};
 use crate::aggregate::ledger::Ledger;
 use crate::decode::{self, decode};
 use crate::intake::{BATCH, Source};
+use crate::model::transitions::Followed;
 use crate::model::transport::Transport;
 use crate::model::{Known, Mono, Pid};
 use crate::probes::attach::{AttachError, Kernel, LoadOptions, Maps};
@@ -56,6 +58,8 @@ pub struct Options {
     pub kernel_stacks: bool,
     /// Which probes run.
     pub tiers: Tiers,
+    /// Hits per second that probes in a target's own code may have.
+    pub max_hits: u64,
     /// How records arrive.
     pub transport: Transport,
     /// Mechanisms not to use.
@@ -96,12 +100,16 @@ pub struct Observed {
     pub syscalls: Option<SyscallsSeen>,
     /// What the targets' own lists of tasks said.
     pub censuses: HashMap<Pid, Sampled>,
+    /// Tasks followed exactly.
+    pub followed: Vec<Followed>,
     /// Waits that had not ended.
     pub unfinished: u64,
     /// Waits in the sums.
     pub summed: u64,
     /// Wall time of start and end, and the monotonic length.
     pub window: (SystemTime, SystemTime, Duration),
+    /// When the window began, by the clock of the kernel side.
+    pub began: Mono,
     /// Why it ended.
     pub ended: Ended,
     /// Time in and runs of kernel programs, when counted.
@@ -115,7 +123,7 @@ pub struct Observed {
 /// A session that observes.
 #[derive(Debug)]
 pub struct Session {
-    options: Options,
+    pub(super) options: Options,
     pub(super) kernel: Kernel,
     pub(super) maps: Maps,
     source: Source,
@@ -123,6 +131,8 @@ pub struct Session {
     pub(super) samplers: HashMap<Pid, Sampler>,
     pub(super) syscalls: Option<SyscallTier>,
     pub(super) state: State,
+    /// Probes in targets' own code; `None` without the tier `runtime`.
+    pub(super) runtime_tier: Option<RuntimeTier>,
     /// While it is held the kernel counts the run time of programs, which itself costs some ten
     /// nanoseconds per run: so only for the first part of a session.
     stats: Option<std::os::fd::OwnedFd>,
@@ -155,6 +165,7 @@ impl Session {
         let load = LoadOptions {
             transport: options.transport,
             max_inflight: (threads * 4).clamp(16 * 1024, 1 << 20),
+            runtime: options.tiers.runtime,
             log_level: options.kernel_log,
         };
         let mut options = options;
@@ -179,6 +190,10 @@ impl Session {
             Some(SyscallTier::prepare(&mut kernel)?)
         } else {
             None
+        };
+        let runtime_tier = match options.tiers.runtime {
+            true => Some(RuntimeTier::new(&mut kernel, options.max_hits)?),
+            false => None,
         };
         tracing::debug!("kernel programs loaded");
         let source = Source::open(kernel.take_records(), options.transport)?;
@@ -263,6 +278,7 @@ impl Session {
             samplers: HashMap::new(),
             syscalls,
             state,
+            runtime_tier,
             stats: stats.ok(),
             counted: None,
             started: (Instant::now(), SystemTime::now()),
@@ -271,6 +287,7 @@ impl Session {
         session.seed();
         session.kernel.forget_types();
         for index in 0..session.targets.len() {
+            session.attach_code_probes(index);
             session.start_census(index);
         }
         Ok(session)
@@ -370,6 +387,7 @@ impl Session {
             self.count_runs(since_start);
         }
         self.set_control(true)?;
+        self.check_code_probes();
         self.read_long_waits();
         self.refresh_targets()
     }
@@ -439,6 +457,7 @@ impl Session {
             ((ns as f64 * factor) as u64, (runs as f64 * factor) as u64)
         });
         self.read_open_waits(0, OPEN_STACKS);
+        self.end_code_probes();
         self.set_control(false)?;
         let now = usage::monotonic_ns();
         let window = (wall, SystemTime::now(), started.elapsed());
@@ -456,9 +475,12 @@ impl Session {
         }
         let mut notes = std::mem::take(&mut self.state.notes);
         let censuses = self.finish_censuses(&mut notes);
+        let followed = self.take_followed();
         self.state.stacks.forget_unwinders();
         Ok(Observed {
             syscalls,
+            followed,
+            began: Mono(now.saturating_sub(window.2.as_nanos() as u64)),
             censuses,
             counters: self.maps.counters(),
             lost_records: self.source.lost(),

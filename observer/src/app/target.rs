@@ -9,8 +9,9 @@ use crate::model::memory::Memory as _;
 use crate::model::{Known, Reason, Tid};
 use crate::resolve::unwind::{Regs, Unwinder, Unwound, has_frame_pointers};
 use crate::runtimes::{
-    NO_RUNTIME, RUNTIMES, RuntimeImage, RuntimeKind, TaskCensus, TaskReader, TaskStacks,
+    CodeProbes, NO_RUNTIME, RUNTIMES, RuntimeImage, RuntimeKind, TaskCensus, TaskReader, TaskStacks,
 };
+
 use crate::sys::elf::ElfImage;
 use crate::sys::memory::ProcessMemory;
 use crate::sys::process::Process;
@@ -149,6 +150,14 @@ impl Target {
                 .cgo
                 .is_none_or(|cgo| (cgo.text..cgo.text_end).contains(&ip)),
             _ => false,
+        }
+    }
+
+    /// Probes in its runtime's own code, or why there are none.
+    pub fn code_probes(&self) -> Known<CodeProbes> {
+        match &self.image {
+            Some(image) => image.code_probes(&self.process, &self.memory()),
+            None => Known::Unknown(NO_RUNTIME),
         }
     }
 

@@ -8,10 +8,12 @@ use observer_common::counters::Counter;
 use super::census_names::TargetNames;
 use super::naming::SessionNames;
 use super::session::{Ended, Observed};
-use crate::aggregate::{census, rollup};
+use crate::aggregate::{census, rollup, transitions};
 use crate::correlate::{doings, wait_graph};
 use crate::model::meeting::Meeting;
+use crate::model::names::Names as _;
 use crate::model::stacks::StackId;
+use crate::model::transitions::Followed;
 use crate::model::view::{
     CensusCost, CensusGroup, Completeness, Host, ObserverInfo, Overhead, Scheduler, Target,
     TaskCounts, View, Window,
@@ -44,6 +46,19 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
         .syscalls
         .as_ref()
         .map(|seen| super::syscalls::view(seen, &observed.counters, &names));
+    let transitions = observed
+        .followed
+        .iter()
+        .filter_map(|followed| {
+            let target = names.target(followed.pid)?;
+            Some(transitions::roll_up(
+                followed,
+                target,
+                observed.began,
+                &names,
+            ))
+        })
+        .collect();
     let mut censuses = censuses(&observed, &mut fds);
     doings::join(
         &mut censuses.meetings,
@@ -114,6 +129,7 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
         meetings: censuses.meetings,
         wait_graph,
         syscalls,
+        transitions,
         completeness,
         overhead,
         notes,
@@ -215,6 +231,9 @@ fn name_stacks(observed: &mut Observed) {
         if let Some(stack) = observed.stacks.kernel_side(Some(pid), id) {
             by_time.entry(stack).or_default();
         }
+    }
+    for (stack, weight) in observed.followed.iter().flat_map(Followed::stacks) {
+        *by_time.entry(stack).or_default() += weight;
     }
     let mut order: Vec<(StackId, u64)> = by_time.into_iter().collect();
     order.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));

@@ -12,6 +12,7 @@ use observer_common::kind::Kind;
 use crate::model::event::{Event, LeftStack, UserStackEvent};
 use crate::model::{Mono, Pid, Tid};
 
+pub mod goroutine;
 pub mod seed;
 pub mod syscall;
 pub mod wait;

@@ -19,6 +19,7 @@ pub mod stacks;
 pub mod syscall;
 pub mod task;
 pub mod time;
+pub mod transitions;
 pub mod transport;
 pub mod view;
 

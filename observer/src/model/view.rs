@@ -7,6 +7,7 @@ use super::meeting::Meeting;
 use super::resource::Resource;
 use super::stack::Frame;
 use super::task::{Legality, TaskRef};
+use super::transitions::Transitions;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
@@ -35,6 +36,8 @@ pub struct View {
     pub wait_graph: WaitGraph,
     /// System calls one by one, when the tier `syscalls` ran.
     pub syscalls: Option<super::calls::Syscalls>,
+    /// Tasks followed exactly by probes in their runtime's code.
+    pub transitions: Vec<Transitions>,
     /// What was seen and what was not.
     pub completeness: Completeness,
     /// What observing cost.

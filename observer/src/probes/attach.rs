@@ -89,6 +89,8 @@ pub struct LoadOptions {
     pub transport: Transport,
     /// Threads that may be off CPU at once.
     pub max_inflight: u32,
+    /// Room for the tier `runtime`.
+    pub runtime: bool,
     /// Level of the kernel side's own log: 0 silent, 1 error ... 5 trace.
     pub log_level: u8,
 }
@@ -105,6 +107,9 @@ impl Kernel {
             super::syscalls::shrink(&mut loader);
         } else {
             loader.map_max_entries("SYSCALL_OPEN", options.max_inflight);
+        }
+        if options.runtime {
+            super::go_maps::make_room(&mut loader);
         }
         let ebpf = loader
             .btf(btf.as_ref())
@@ -262,7 +267,10 @@ impl Kernel {
         aya_log::EbpfLogger::init(&mut self.ebpf).map_err(|e| Reason::with(chain(&e)))
     }
 
-    fn array<V: aya::Pod>(&mut self, name: &'static str) -> Result<Array<MapData, V>, AttachError> {
+    pub(super) fn array<V: aya::Pod>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Array<MapData, V>, AttachError> {
         let map = self
             .ebpf
             .take_map(name)
@@ -281,6 +289,17 @@ impl Kernel {
         HashMap::try_from(map).map_err(|e| AttachError::Map(name, chain(&e)))
     }
 
+    pub(super) fn per_cpu<V: aya::Pod>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<PerCpuArray<MapData, V>, AttachError> {
+        let map = self
+            .ebpf
+            .take_map(name)
+            .ok_or(AttachError::Map(name, "missing".into()))?;
+        PerCpuArray::try_from(map).map_err(|e| AttachError::Map(name, chain(&e)))
+    }
+
     /// Takes the maps that the user side reads and writes while observing.
     ///
     /// # Errors
@@ -290,10 +309,6 @@ impl Kernel {
             .ebpf
             .take_map("STACKS")
             .ok_or(AttachError::Map("STACKS", "missing".into()))?;
-        let counters = self
-            .ebpf
-            .take_map("COUNTERS")
-            .ok_or(AttachError::Map("COUNTERS", "missing".into()))?;
         Ok(Maps {
             control: self.array("CONTROL")?,
             targets: self.hash("TARGETS")?,
@@ -302,8 +317,7 @@ impl Kernel {
             waits: self.hash("WAITS")?,
             stacks: StackTraceMap::try_from(stacks)
                 .map_err(|e| AttachError::Map("STACKS", chain(&e)))?,
-            counters: PerCpuArray::try_from(counters)
-                .map_err(|e| AttachError::Map("COUNTERS", chain(&e)))?,
+            counters: self.per_cpu("COUNTERS")?,
         })
     }
 

@@ -69,6 +69,7 @@ pub fn empty() -> View {
         meetings: Vec::new(),
         wait_graph: WaitGraph::default(),
         syscalls: None,
+        transitions: Vec::new(),
         completeness: Completeness::default(),
         overhead: Overhead {
             target_cpu_share: None,

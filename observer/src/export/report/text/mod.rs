@@ -10,6 +10,7 @@ mod scheduler;
 mod stack;
 mod syscalls;
 mod tasks;
+mod transitions;
 mod waits;
 
 use super::{TextOptions, verdict};
@@ -51,6 +52,11 @@ pub fn render(report: &Report, options: TextOptions) -> String {
         &mut out,
         "TASKS AS THE RUNTIME LISTS THEM",
         &census::groups(report, options),
+    );
+    section(
+        &mut out,
+        "TASKS FOLLOWED EXACTLY",
+        &transitions::followed(report, options),
     );
     section(
         &mut out,

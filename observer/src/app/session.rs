@@ -286,6 +286,7 @@ impl Session {
         session.set_control(true)?;
         session.seed();
         session.kernel.forget_types();
+        usage::release_freed_memory();
         for index in 0..session.targets.len() {
             session.attach_code_probes(index);
             session.start_census(index);
@@ -477,6 +478,7 @@ impl Session {
         let censuses = self.finish_censuses(&mut notes);
         let followed = self.take_followed();
         self.state.stacks.forget_unwinders();
+        usage::release_freed_memory();
         Ok(Observed {
             syscalls,
             followed,

@@ -1,5 +1,6 @@
 //! Made-up sessions for the report tests. The figures are made up, the shapes are real.
 
+pub mod followed;
 pub mod go;
 pub mod lists;
 pub mod other;
@@ -32,6 +33,7 @@ pub fn samples() -> Vec<(&'static str, View)> {
         ("run_queue", other::run_queue()),
         ("allowed", tokio::allowed()),
         ("pile_up", go::pile_up()),
+        ("followed", followed::followed()),
         ("hostile", other::hostile()),
     ]
 }

@@ -7,6 +7,7 @@ use observer_common::config::{Control, TargetConfig};
 use observer_common::counters::COUNTERS as COUNTER_SLOTS;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::seed::Seed;
+use observer_common::events::syscall::{NetKey, NetOpen, NetOpenKey, SyscallKey, SyscallOpen};
 use observer_common::events::wait::{WaitKey, WaitSum};
 use observer_common::goroutines::{
     GoKey, GoLosses, GoProbeConfig, GoStack, GoState, GoSumKey, GoWake, GoWakeKey,
@@ -28,8 +29,9 @@ pub static TARGETS: HashMap<u32, TargetConfig> = HashMap::with_max_entries(1024,
 #[map]
 pub static TARGET_BITS: Array<u64> = Array::with_max_entries(65536, 0);
 
-/// Target threads that are off CPU, by thread id. Written at switch-out, removed at switch-in,
-/// swept by the user side. Full: `LostInflightFull`.
+/// The last wait of each target thread, by thread id: open while the thread is off CPU. Entered at the
+/// thread's first wait and removed when it exits, so that a wait needs neither allocation nor lock.
+/// Written at switch-out, wake-up and switch-in, swept by the user side. Full: `LostInflightFull`.
 #[map]
 pub static INFLIGHT: HashMap<u32, InFlight> = HashMap::with_max_entries(16384, 0);
 
@@ -51,14 +53,32 @@ pub static STACKS: StackTrace = StackTrace::with_max_entries(16384, 0);
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_SLOTS, 0);
 
-/// Which syscalls have a subject in their first argument (1) and which do not (0), by number.
-/// Written by the user side before attach.
+/// What each syscall does with its first argument, by number: `syscall::ROLE_*`. Written by the user
+/// side before attach.
 #[map]
-pub static SUBJECTS: Array<u8> = Array::with_max_entries(512, 0);
+pub static ROLES: Array<u8> = Array::with_max_entries(512, 0);
 
-/// Room to build an in-flight entry in: too large for the stack. Written by sched_switch only.
+/// An entry without a wait, to insert from: too large for the stack. Never written.
 #[map]
-pub static SWITCH_SCRATCH: PerCpuArray<InFlight> = PerCpuArray::with_max_entries(1, 0);
+pub static ZERO_INFLIGHT: Array<InFlight> = Array::with_max_entries(1, 0);
+
+/// The last system call of each target thread, by thread id. Tier `syscalls` only (else the user side
+/// makes this and the next three as small as can be). Full: `LostSyscallThread`.
+#[map]
+pub static SYSCALL_OPEN: HashMap<u32, SyscallOpen> = HashMap::with_max_entries(16384, 0);
+
+/// System calls that returned, summed. Written at sys_exit, read and removed by the user side one
+/// epoch later. Full: the task is folded (`FoldedSyscalls`), then `LostSyscallSum`.
+#[map]
+pub static SYSCALLS: HashMap<SyscallKey, WaitSum> = HashMap::with_max_entries(16384, 0);
+
+/// Descriptors that were found not ready, until they are tried again or closed. Full: `LostNetWait`.
+#[map]
+pub static NET_OPEN: HashMap<NetOpenKey, NetOpen> = HashMap::with_max_entries(65536, 0);
+
+/// Waits for the network, summed. As `SYSCALLS`. Full: `LostNetWait`.
+#[map]
+pub static NET_WAITS: HashMap<NetKey, WaitSum> = HashMap::with_max_entries(16384, 0);
 
 /// Room to build a seed in: too large for the stack. Written by the task iterator.
 #[map]

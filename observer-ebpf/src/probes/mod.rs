@@ -5,6 +5,7 @@ mod go_runtime;
 mod process;
 mod seed;
 mod switch;
+mod syscall;
 mod user_stack;
 mod wakeup;
 

@@ -1,5 +1,7 @@
 //! Sums: a ledger of waits while observing, a roll-up of it for the report.
 
+pub mod c_call;
+pub mod calls;
 pub mod census;
 pub mod describe;
 pub mod histogram;

@@ -283,11 +283,11 @@ mod tests {
     use std::collections::HashMap;
 
     /// Stacks of one frame each, which is the site.
-    struct Known1 {
+    struct Named {
         frames: HashMap<StackId, Vec<Frame>>,
     }
 
-    impl Names for Known1 {
+    impl Names for Named {
         fn target(&self, _pid: Pid) -> Option<usize> {
             Some(0)
         }
@@ -302,6 +302,9 @@ mod tests {
                 Some(frame) => Known::Known(frame.clone()),
                 None => Known::unknown("not symbolized"),
             }
+        }
+        fn has_gap(&self, _stack: StackId) -> bool {
+            false
         }
         fn resource(&self, _pid: Pid, _class: WaitClass, _subject: u64) -> Option<Resource> {
             None
@@ -318,7 +321,7 @@ mod tests {
     }
 
     /// Stacks 0 and 1 are at `main.work`, 2 is at `main.send`, 3 is not symbolized.
-    fn stacks() -> (Vec<StackId>, Known1) {
+    fn stacks() -> (Vec<StackId>, Named) {
         let mut table = StackTable::default();
         let ids: Vec<StackId> = (0..4_u64)
             .map(|address| {
@@ -326,6 +329,7 @@ mod tests {
                     pid: Some(Pid(7)),
                     addresses: [address].into(),
                     cut: None,
+                    gap: None,
                 })
             })
             .collect();
@@ -345,7 +349,7 @@ mod tests {
             (ids[1], frame("main.work")),
             (ids[2], frame("main.send")),
         ]);
-        (ids, Known1 { frames })
+        (ids, Named { frames })
     }
 
     fn sum(what: What, place: Place, before: bool, times: &[u64]) -> Sum {

@@ -6,7 +6,7 @@ use crate::model::{Known, Pid, Reason};
 use crate::probes::attach::{Kernel, LoadOptions};
 use crate::probes::plan::{self, Facts};
 use crate::probes::settings;
-use crate::probes::spec::{Need, Tiers};
+use crate::probes::spec::{Need, Tier, Tiers};
 use crate::probes::user_maps::UserMaps;
 use crate::runtimes::{NO_RUNTIME, RuntimeKind};
 use crate::sys::caps::Capability;
@@ -212,12 +212,19 @@ fn capability_checks(facts: &KernelFacts) -> Vec<Check> {
         .collect()
 }
 
+/// All that can be tried without a target.
+const TRIED: Tiers = Tiers {
+    syscalls: true,
+    runtime: false,
+};
+
 /// Loads and attaches every probe as a session would, and lets go of them again at once.
 fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
     let formats = TracepointFormats::read();
     let config = settings::kernel_config(
         facts,
         formats.as_ref().unwrap_or(&TracepointFormats::default()),
+        TRIED,
     );
     let mut checks = Vec::new();
     let mut loaded = None;
@@ -257,7 +264,7 @@ fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
         return checks;
     };
     let plan = plan::plan(
-        Tiers::SCHED,
+        TRIED,
         &Facts {
             btf: match &facts.btf {
                 Known::Known(_) => Ok(()),
@@ -308,10 +315,32 @@ fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
             ),
         });
     }
-    checks.push(Check {
-        found: Some("always runs".to_owned()),
-        ..check("tier", "sched", true)
-    });
+    let works = |tier| {
+        let mut probes = kernel.outcomes.iter().filter(|o| o.spec.tier == tier);
+        probes.all(|outcome| outcome.attached.is_some())
+    };
+    for (tier, cost) in [
+        (Tier::Sched, "only threads that block pay"),
+        (
+            Tier::Syscalls,
+            "while it runs every system call of the host pays; it says how much when it starts",
+        ),
+    ] {
+        let row = check("tier", tier.as_str(), tier == Tier::Sched);
+        checks.push(if works(tier) {
+            Check {
+                found: Some(cost.to_owned()),
+                ..row
+            }
+        } else {
+            bad(
+                row,
+                Status::Degraded,
+                Reason::new("not all of its probes can be attached: see the rows above"),
+                "",
+            )
+        });
+    }
     checks
 }
 
@@ -340,8 +369,11 @@ fn runtime_checks(facts: &KernelFacts, target: &Target) -> Vec<Check> {
         runtime: true,
         log_level: 0,
     };
-    let loaded = Kernel::load(&settings::kernel_config(facts, &formats), options)
-        .and_then(|mut kernel| Ok((UserMaps::take(&mut kernel)?, kernel)));
+    let loaded = Kernel::load(
+        &settings::kernel_config(facts, &formats, Tiers::SCHED),
+        options,
+    )
+    .and_then(|mut kernel| Ok((UserMaps::take(&mut kernel)?, kernel)));
     let (maps, mut kernel) = match loaded {
         Ok((maps, kernel)) => (maps, kernel),
         Err(error) => return lost(&Reason::with(error.to_string())),

@@ -24,8 +24,9 @@ impl Session {
         {
             target.read_runtime();
             if target.reader.known().is_some() {
-                self.maps
-                    .set_target(target.process.id.pid.0, target.config())?;
+                let pid = target.process.id.pid;
+                self.maps.set_target(pid.0, target.config())?;
+                self.state.stacks.set_tasks(pid, target.task_stacks());
                 ready.push(index);
             }
         }
@@ -54,6 +55,9 @@ impl Session {
         if was_launched {
             self.state.launched = None;
             self.state.ledger.forget(pid);
+            if let Some(tier) = &mut self.syscalls {
+                tier.forget(pid);
+            }
         }
         let Ok(process) = crate::sys::process::Process::open(pid) else {
             return Ok(());
@@ -70,6 +74,7 @@ impl Session {
         target.detect();
         target.count_threads();
         self.maps.set_target(pid.0, target.config())?;
+        self.state.stacks.set_tasks(pid, target.task_stacks());
         self.state.stacks.prepare(pid);
         self.attach_code_probes(index);
         self.restart_census(pid);

@@ -55,7 +55,7 @@ impl Session {
             .then(|| {
                 self.state
                     .stacks
-                    .read_blocked(target, (seed.ip, seed.sp, seed.bp))
+                    .read_blocked(target, (seed.ip, seed.sp, seed.bp), task.at)
             })
             .map(|stack| self.state.stacks.adopt(stack));
         let kernel = (!seed.kernel_stack.is_empty())
@@ -131,6 +131,7 @@ impl Session {
                     && wait.woken.is_none()
                     && wait.key.identity != Identity::Idle
                     && now.since(wait.start) > age_ns
+                    && !self.state.stacks.is_runtime_code(wait.key.pid, wait.ip)
                     && self
                         .state
                         .unwound
@@ -145,10 +146,11 @@ impl Session {
                 .iter()
                 .find(|t| t.process.id.pid == wait.key.pid && t.copy_stacks && t.ended.is_none());
             let Some(target) = target else { continue };
-            let stack = self
-                .state
-                .stacks
-                .read_blocked(target, (wait.ip, wait.sp, wait.bp));
+            let stack = self.state.stacks.read_blocked(
+                target,
+                (wait.ip, wait.sp, wait.bp),
+                (wait.task_at != 0).then_some(wait.task_at),
+            );
             // Only if it is still the same wait was it that wait's stack.
             if self.maps.still_waits(wait.tid.0, wait.start.0) {
                 self.state.unwound.insert(wait.tid, (wait.start, stack));

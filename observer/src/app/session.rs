@@ -11,6 +11,7 @@ use super::census::{Sampled, Sampler};
 use super::runtime_tier::RuntimeTier;
 use super::stacks::Stacks;
 use super::state::State;
+use super::syscalls::{SyscallTier, SyscallsSeen};
 use super::target::Target;
 use super::watch::{forward_kernel_log, sleep_until, watch_exit};
 use crate::aggregate::ledger::Ledger;
@@ -31,7 +32,9 @@ use crate::sys::usage;
 
 /// Waits that are sampled per slice of time: a bound on what stacks may cost (a copy of 16 KiB and
 /// some tens of µs of unwinding each).
-const SAMPLES: u64 = 30;
+const SAMPLES: u64 = 5;
+/// Likewise in the first second, when no stack is known yet.
+const FIRST_SAMPLES: u64 = 30;
 /// The slice: short, so that a flood at its beginning does not hide what comes later.
 const SLICE: Duration = Duration::from_millis(100);
 /// Batches drained at a time.
@@ -93,6 +96,8 @@ pub struct Observed {
     pub lost_records: u64,
     /// See `lost_records`.
     pub undecoded: u64,
+    /// What the tier `syscalls` saw.
+    pub syscalls: Option<SyscallsSeen>,
     /// What the targets' own lists of tasks said.
     pub censuses: HashMap<Pid, Sampled>,
     /// Tasks followed exactly.
@@ -124,6 +129,7 @@ pub struct Session {
     source: Source,
     pub(super) targets: Vec<Target>,
     pub(super) samplers: HashMap<Pid, Sampler>,
+    pub(super) syscalls: Option<SyscallTier>,
     pub(super) state: State,
     /// Probes in targets' own code; `None` without the tier `runtime`.
     pub(super) runtime_tier: Option<RuntimeTier>,
@@ -153,6 +159,7 @@ impl Session {
         let config = settings::kernel_config(
             facts,
             formats.as_ref().unwrap_or(&TracepointFormats::default()),
+            options.tiers,
         );
         let threads: u32 = targets.iter().map(|t| t.threads).sum();
         let load = LoadOptions {
@@ -179,6 +186,11 @@ impl Session {
             loaded => loaded?,
         };
         let mut maps = kernel.take_maps()?;
+        let mut syscalls = if options.tiers.syscalls {
+            Some(SyscallTier::prepare(&mut kernel)?)
+        } else {
+            None
+        };
         let runtime_tier = match options.tiers.runtime {
             true => Some(RuntimeTier::new(&mut kernel, options.max_hits)?),
             false => None,
@@ -211,7 +223,9 @@ impl Session {
                 .collect(),
         };
         for target in &targets {
-            maps.set_target(target.process.id.pid.0, target.config())?;
+            let pid = target.process.id.pid;
+            maps.set_target(pid.0, target.config())?;
+            state.stacks.set_tasks(pid, target.task_stacks());
             if launched != Some(target.process.id.pid) {
                 state.stacks.prepare(target.process.id.pid);
             }
@@ -229,6 +243,9 @@ impl Session {
             },
         );
         kernel.attach(&plan)?;
+        if let Some(tier) = &mut syscalls {
+            tier.attached();
+        }
         for outcome in &kernel.outcomes {
             if let Some(hook) = outcome.attached {
                 tracing::debug!(
@@ -259,6 +276,7 @@ impl Session {
             source,
             targets,
             samplers: HashMap::new(),
+            syscalls,
             state,
             runtime_tier,
             stats: stats.ok(),
@@ -284,7 +302,11 @@ impl Session {
             enabled: u32::from(enabled),
             epoch: self.state.epoch,
             min_ns: self.options.min_ns,
-            samples: SAMPLES,
+            samples: if self.started.0.elapsed() < COUNTED {
+                FIRST_SAMPLES
+            } else {
+                SAMPLES
+            },
             flags,
         })?;
         Ok(())
@@ -416,6 +438,8 @@ impl Session {
         for id in state.ledger.kernel_stacks() {
             state.stacks.fetch(None, id, maps);
         }
+        self.collect_syscalls(before);
+        let state = &mut self.state;
         for (pid, fd) in std::mem::take(&mut state.wanted) {
             state.fds.resolve_now(pid, fd);
         }
@@ -442,6 +466,10 @@ impl Session {
         while self.drain() == BATCH {}
         let unfinished = self.close_open(Mono(now));
         self.collect(true);
+        let syscalls = self
+            .syscalls
+            .take()
+            .map(|tier| tier.finish(Mono(now), &mut self.state, &self.maps));
         for stack in self.state.ledger.waker_stacks() {
             self.state.stacks.fetch(Some(stack.0), stack.1, &self.maps);
         }
@@ -451,6 +479,7 @@ impl Session {
         let followed = self.take_followed();
         self.state.stacks.forget_unwinders();
         Ok(Observed {
+            syscalls,
             followed,
             began: Mono(now.saturating_sub(window.2.as_nanos() as u64)),
             censuses,

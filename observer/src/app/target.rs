@@ -7,10 +7,11 @@ use super::target_config::target_config;
 use crate::model::event::SeedEvent;
 use crate::model::memory::Memory as _;
 use crate::model::{Known, Reason, Tid};
-use crate::resolve::unwind::has_frame_pointers;
+use crate::resolve::unwind::{Regs, Unwinder, Unwound, has_frame_pointers};
 use crate::runtimes::{
-    CodeProbes, NO_RUNTIME, RUNTIMES, RuntimeImage, RuntimeKind, TaskCensus, TaskReader,
+    CodeProbes, NO_RUNTIME, RUNTIMES, RuntimeImage, RuntimeKind, TaskCensus, TaskReader, TaskStacks,
 };
+
 use crate::sys::elf::ElfImage;
 use crate::sys::memory::ProcessMemory;
 use crate::sys::process::Process;
@@ -27,7 +28,8 @@ pub struct Target {
     pub image: Option<Box<dyn RuntimeImage>>,
     /// How tasks are read, or why only threads are observed.
     pub reader: Known<TaskReader>,
-    /// User stacks are copied and unwound by tables (everything but Go, which keeps frame pointers).
+    /// User stacks are copied and unwound by tables: everything but Go, which keeps frame pointers.
+    /// In Go programs that call C, only stacks that begin in C code.
     pub copy_stacks: bool,
     /// The program itself has no frame pointers.
     pub no_frame_pointers: bool,
@@ -41,6 +43,10 @@ pub struct Target {
     pub cpu_at_start: Option<std::time::Duration>,
     /// Threads when last counted.
     pub threads: u32,
+    /// Threads when first counted.
+    pub threads_at_start: u32,
+    /// The largest count.
+    pub threads_max: u32,
 }
 
 impl Target {
@@ -67,6 +73,8 @@ impl Target {
             retry: false,
             cpu_at_start: usage::cpu_of(pid),
             threads: 0,
+            threads_at_start: 0,
+            threads_max: 0,
         }
     }
 
@@ -107,6 +115,9 @@ impl Target {
         let memory = self.memory();
         self.reader = image.task_reader(&self.process, &memory);
         self.retry = self.reader.known().is_none();
+        if let Known::Known(TaskReader::Go(go)) = &self.reader {
+            self.copy_stacks = go.cgo.is_some();
+        }
         if let Some(reason) = self.reader.reason() {
             tracing::debug!(pid = self.process.id.pid.0, %reason, "no task reader");
         }
@@ -122,6 +133,23 @@ impl Target {
         match &self.image {
             Some(image) => image.census(&self.process, &self.memory()),
             None => Known::Unknown(NO_RUNTIME),
+        }
+    }
+
+    /// What walks stacks that its tasks left for another, where they do.
+    pub fn task_stacks(&self) -> Option<Box<dyn TaskStacks>> {
+        self.image
+            .as_ref()?
+            .task_stacks(&self.process, self.reader.known()?)
+    }
+
+    /// Whether the code at an address has frame pointers for sure: Go's.
+    pub fn has_frame_pointers_at(&self, ip: u64) -> bool {
+        match &self.reader {
+            Known::Known(TaskReader::Go(go)) => go
+                .cgo
+                .is_none_or(|cgo| (cgo.text..cgo.text_end).contains(&ip)),
+            _ => false,
         }
     }
 
@@ -166,23 +194,28 @@ impl Target {
     pub fn count_threads(&mut self) {
         if let Ok(threads) = self.process.threads() {
             self.threads = threads.len() as u32;
+            self.threads_max = self.threads_max.max(self.threads);
+            if self.threads_at_start == 0 {
+                self.threads_at_start = self.threads;
+            }
         }
     }
 
     /// The stack of a thread that is blocked now: by frame pointers, or by unwinding a piece of it.
     pub fn blocked_stack(
         &self,
-        unwinder: Option<&mut crate::resolve::unwind::Unwinder>,
+        unwinder: Option<&mut Unwinder>,
         (ip, sp, bp): (u64, u64, u64),
-    ) -> (Vec<u64>, Option<Reason>) {
+    ) -> Unwound {
         const PIECE: usize = 1024;
         const MOST: usize = 64 * 1024;
         let memory = self.memory();
-        let Some(unwinder) = unwinder.filter(|_| self.copy_stacks) else {
-            return (
-                crate::runtimes::reading::walk_frame_pointers(&memory, ip, bp, 127),
-                None,
-            );
+        let by_tables = self.copy_stacks && !self.has_frame_pointers_at(ip);
+        let Some(unwinder) = unwinder.filter(|_| by_tables) else {
+            return Unwound {
+                frames: crate::runtimes::reading::walk_frame_pointers(&memory, ip, bp, 127),
+                truncated: None,
+            };
         };
         let mut bytes = vec![0; MOST];
         let mut len = 0;
@@ -193,16 +226,8 @@ impl Target {
         {
             len += PIECE;
         }
-        let unwound = unwinder.unwind(
-            crate::resolve::unwind::Regs {
-                ip,
-                sp,
-                bp: Some(bp),
-            },
-            &bytes[..len],
-            127,
-        );
-        (unwound.frames, unwound.truncated)
+        let bp = Some(bp);
+        unwinder.unwind(Regs { ip, sp, bp }, &bytes[..len], 127)
     }
 
     /// The task and stack of a thread that was blocked before observation.

@@ -42,6 +42,10 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
     let mut fds = std::mem::take(&mut observed.fds);
     let names = SessionNames::new(&observed.targets, &observed.stacks, &mut fds);
     let rollup = rollup::roll_up(&observed.ledger, &names);
+    let syscalls = observed
+        .syscalls
+        .as_ref()
+        .map(|seen| super::syscalls::view(seen, &observed.counters, &names));
     let transitions = observed
         .followed
         .iter()
@@ -91,6 +95,8 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
                 .then(|| target.degraded())
                 .flatten(),
             threads: target.threads,
+            threads_at_start: target.threads_at_start,
+            threads_max: target.threads_max,
             tasks: TaskCounts {
                 seen: censuses
                     .counts
@@ -99,7 +105,7 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
                     .max(rollup.tasks_seen.get(&index).copied().unwrap_or(0)),
                 ..censuses.counts.get(&index).copied().unwrap_or_default()
             },
-            scheduler: censuses.schedulers.get(&index).copied(),
+            scheduler: censuses.schedulers.get(&index).cloned(),
             ended: target.ended.clone(),
         })
         .collect();
@@ -122,6 +128,7 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
         census: censuses.groups,
         meetings: censuses.meetings,
         wait_graph,
+        syscalls,
         transitions,
         completeness,
         overhead,
@@ -206,6 +213,13 @@ fn name_stacks(observed: &mut Observed) {
         ];
         for stack in samples.into_iter().flatten().flat_map(|s| s.user.keys()) {
             *by_time.entry(*stack).or_default() += 1;
+        }
+    }
+    if let Some(seen) = &observed.syscalls {
+        for (pid, id, ns) in seen.ledger.stacks() {
+            if let Some(stack) = observed.stacks.kernel_side(Some(pid), id) {
+                *by_time.entry(stack).or_default() += ns;
+            }
         }
     }
     for id in observed.ledger.kernel_stacks() {

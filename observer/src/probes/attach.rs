@@ -103,6 +103,11 @@ impl Kernel {
     pub fn load(facts: &KernelConfig, options: LoadOptions) -> Result<Self, AttachError> {
         let btf = Btf::from_sys_fs().ok();
         let mut loader = EbpfLoader::new();
+        if facts.traces_syscalls == 0 {
+            super::syscalls::shrink(&mut loader);
+        } else {
+            loader.map_max_entries("SYSCALL_OPEN", options.max_inflight);
+        }
         if options.runtime {
             super::go_maps::make_room(&mut loader);
         }
@@ -125,15 +130,15 @@ impl Kernel {
             iterators: Vec::new(),
             outcomes: Vec::new(),
         };
-        let subjects = kernel.ebpf.map_mut("SUBJECTS");
-        let subjects = subjects.ok_or(AttachError::Map("SUBJECTS", "missing".into()))?;
+        let roles = kernel.ebpf.map_mut("ROLES");
+        let roles = roles.ok_or(AttachError::Map("ROLES", "missing".into()))?;
         // Borrowed, not taken: programs refer to the map when they are loaded later.
-        let mut subjects: Array<_, u8> =
-            Array::try_from(subjects).map_err(|e| AttachError::Map("SUBJECTS", chain(&e)))?;
-        for nr in settings::subject_syscalls() {
-            subjects
-                .set(nr, 1, 0)
-                .map_err(|e| AttachError::Map("SUBJECTS", chain(&e)))?;
+        let mut roles: Array<_, u8> =
+            Array::try_from(roles).map_err(|e| AttachError::Map("ROLES", chain(&e)))?;
+        for (nr, role) in settings::syscall_roles() {
+            roles
+                .set(nr, role, 0)
+                .map_err(|e| AttachError::Map("ROLES", chain(&e)))?;
         }
         Ok(kernel)
     }
@@ -320,8 +325,16 @@ impl Kernel {
     /// (`kernel.bpf_stats_enabled` or [`enable_stats`]).
     pub fn run_stats(&self) -> (u64, u64) {
         let mut sum = (0, 0);
-        for (_, program) in self.ebpf.programs() {
+        for (name, program) in self.ebpf.programs() {
             if let Ok(info) = program.info() {
+                if info.run_count() > 0 {
+                    tracing::debug!(
+                        program = name,
+                        runs = info.run_count(),
+                        ns_per_run = info.run_time().as_nanos() as u64 / info.run_count(),
+                        "run time"
+                    );
+                }
                 sum.0 += u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX);
                 sum.1 += info.run_count();
             }
@@ -398,14 +411,17 @@ impl Maps {
 
     /// Waits that have not ended.
     pub fn inflight(&self) -> impl Iterator<Item = (u32, InFlight)> {
-        self.inflight.iter().filter_map(Result::ok)
+        self.inflight
+            .iter()
+            .filter_map(Result::ok)
+            .filter(|(_, entry)| entry.whole())
     }
 
     /// Whether a thread is still in the wait that began at `start`.
     pub fn still_waits(&self, tid: u32, start: u64) -> bool {
         self.inflight
             .get(&tid, 0)
-            .is_ok_and(|entry| entry.start == start)
+            .is_ok_and(|entry| entry.whole() && entry.start == start)
     }
 
     /// Forgets the open wait of a thread that no longer exists.

@@ -10,5 +10,6 @@ pub mod outcome;
 pub mod plan;
 pub mod settings;
 pub mod spec;
+pub mod syscalls;
 pub mod user_maps;
 pub mod user_probe;

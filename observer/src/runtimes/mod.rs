@@ -5,6 +5,7 @@
 use std::fmt::Debug;
 
 use crate::model::census::Census;
+use crate::model::event::LeftStack;
 use crate::model::memory::Memory;
 use crate::model::{Known, Mono, Reason};
 use crate::probes::spec::CodeProbe;
@@ -55,6 +56,46 @@ pub struct GoReader {
     pub m_curg: u32,
     /// `m.procid`.
     pub m_procid: u32,
+    /// What stacks of C calls need, when the program calls C.
+    pub cgo: Option<CgoReader>,
+}
+
+/// Where a goroutine that called C left its own stack. Offsets in bytes; addresses in the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CgoReader {
+    /// `g.stack.lo`; `hi` follows.
+    pub g_stack: u32,
+    /// `g.syscallsp`; `syscallpc` follows.
+    pub g_syscallsp: u32,
+    /// First address of the program's Go code.
+    pub text: u64,
+    /// One past its last address.
+    pub text_end: u64,
+}
+
+/// The own stack of a task whose thread runs on another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskStack {
+    /// Return addresses, nearest first.
+    pub addresses: Vec<u64>,
+    /// Why it is not whole, when it is not.
+    pub cut: Option<Reason>,
+}
+
+/// Walks the own stacks of tasks whose threads run on others: goroutines that called C.
+pub trait TaskStacks: Debug + Send {
+    /// Whether the code at an address is the runtime's language's: its frames have frame pointers.
+    fn is_runtime_code(&self, address: u64) -> bool;
+
+    /// Whether a return address is in the function that leaves a task's own stack.
+    fn leaves_stack(&self, address: u64) -> bool;
+
+    /// Walks a stack that was copied.
+    fn walk(&mut self, left: LeftStack<'_>) -> TaskStack;
+
+    /// Reads and walks the stack of the task at an address of the process. `None` when it has not left
+    /// its stack, or can not be read.
+    fn read(&mut self, memory: &dyn Memory, task_at: u64) -> Option<TaskStack>;
 }
 
 /// How tokio keeps the current task's id in its thread-local `CONTEXT`.
@@ -158,6 +199,12 @@ pub trait RuntimeImage: Debug + Send + Sync {
     /// # Errors
     /// Never: failures are the `Unknown` reason.
     fn task_reader(&self, process: &Process, memory: &dyn Memory) -> Known<TaskReader>;
+
+    /// What walks the own stacks of tasks that have left them, where there are such tasks.
+    fn task_stacks(&self, process: &Process, reader: &TaskReader) -> Option<Box<dyn TaskStacks>> {
+        let _ = (process, reader);
+        None
+    }
 
     /// What lists the tasks of one live process, after the same self-check.
     ///

@@ -21,6 +21,8 @@ pub struct TaskRead {
     pub legality: Legality,
     /// Go: `g.atomicstatus`.
     pub go_status: Option<u8>,
+    /// Go: address of the goroutine.
+    pub at: Option<u64>,
 }
 
 /// Reads the task of a thread with the given TLS base.
@@ -38,6 +40,7 @@ pub fn task_of(
         }),
         legality: Legality::NoRule,
         go_status: None,
+        at: None,
     };
     match reader {
         None => thread,
@@ -68,6 +71,7 @@ pub fn task_of(
                     }),
                     legality: Legality::NoRule,
                     go_status: Some(status as u8),
+                    at: Some(curg),
                 })
             };
             read().unwrap_or(TaskRead {
@@ -129,6 +133,7 @@ pub fn task_of(
                 identity,
                 legality,
                 go_status: None,
+                at: None,
             }
         }
     }

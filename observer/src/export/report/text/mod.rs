@@ -6,7 +6,9 @@ mod causes;
 mod census;
 mod graph;
 mod head;
+mod scheduler;
 mod stack;
+mod syscalls;
 mod tasks;
 mod transitions;
 mod waits;
@@ -61,11 +63,23 @@ pub fn render(report: &Report, options: TextOptions) -> String {
         "WHO WAITS FOR WHOM",
         &graph::graph(report, options),
     );
-    section(
-        &mut out,
-        "COMPLETENESS AND OVERHEAD",
-        &account::completeness(report),
-    );
+    if let Some(seen) = &report.syscalls {
+        section(
+            &mut out,
+            &syscalls::calls_heading(seen, options),
+            &syscalls::calls(report, seen, options),
+        );
+        section(
+            &mut out,
+            &syscalls::net_heading(seen, options),
+            &syscalls::net_waits(report, seen, options),
+        );
+    }
+    let mut account = account::completeness(report);
+    if let Some(seen) = &report.syscalls {
+        account += &syscalls::account(seen);
+    }
+    section(&mut out, "COMPLETENESS AND OVERHEAD", &account);
     section(&mut out, "NOTES", &account::notes(report));
     out
 }

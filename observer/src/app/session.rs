@@ -474,6 +474,7 @@ impl Session {
         for stack in self.state.ledger.waker_stacks() {
             self.state.stacks.fetch(Some(stack.0), stack.1, &self.maps);
         }
+        self.note_unready();
         let mut notes = std::mem::take(&mut self.state.notes);
         let censuses = self.finish_censuses(&mut notes);
         let followed = self.take_followed();

@@ -9,8 +9,8 @@
 
 use object::{Object as _, ObjectSymbol as _};
 
-use super::GoProcess;
 use super::live::{DEAD, STATUS_MASK, read_allgs, u32_at, u64_at};
+use super::{GoProcess, GoSymbols};
 use crate::model::memory::{Memory, ReadRequest};
 use crate::model::{Known, Reason};
 use crate::probes::spec::{CodeProbe, Need};
@@ -29,7 +29,7 @@ const SYSCALLS_APART: u32 = 26;
 /// `push %rbp; mov %rsp,%rbp`: how every function with a frame begins since Go 1.21 that has no check
 /// of the stack's size; `casgstatus` has none (`//go:nosplit`). The kernel emulates the push; other
 /// instructions it must single-step, which costs over ten times as much.
-const PROLOGUE: [u8; 4] = [0x55, 0x48, 0x89, 0xe5];
+pub(super) const PROLOGUE: [u8; 4] = [0x55, 0x48, 0x89, 0xe5];
 /// Goroutines whose state is read at the beginning, at most.
 const MAX_SEEDS: u64 = 1 << 18;
 /// Goroutines that are read at a time.
@@ -54,7 +54,7 @@ pub fn code_probes(go: &GoProcess) -> Known<CodeProbes> {
         )));
     }
     let site = match go.symbols.image().parse() {
-        Ok(elf) => match place(go, &elf) {
+        Ok(elf) => match place(&go.symbols, &elf) {
             Ok(site) => Known::Known(site),
             Err(reason) => Known::Unknown(reason),
         },
@@ -87,19 +87,19 @@ pub fn code_probes(go: &GoProcess) -> Known<CodeProbes> {
 
 /// The first instruction of the function: where the function table and, if there is one, the symbol
 /// table agree that it begins, and where it begins the way it is known to.
-fn place(go: &GoProcess, elf: &Elf<'_>) -> Result<CodeSite, Reason> {
-    let table = go.symbols.pclntab().ok_or(Reason::new(
+pub(super) fn place(symbols: &GoSymbols, elf: &Elf<'_>) -> Result<CodeSite, Reason> {
+    let table = symbols.pclntab().ok_or(Reason::new(
         "the table of functions can not be read any more",
     ))?;
     let function = table
         .by_name(FUNCTION)
         .ok_or(Reason::new("it is not in the table of functions"))?;
-    let symbols: Vec<u64> = elf
+    let listed: Vec<u64> = elf
         .symbols()
         .filter(|symbol| symbol.name() == Ok(FUNCTION))
         .map(|symbol| symbol.address())
         .collect();
-    if !symbols.is_empty() && !symbols.contains(&function.entry) {
+    if !listed.is_empty() && !listed.contains(&function.entry) {
         return Err(Reason::new(
             "the tables of functions and of symbols disagree about its place",
         ));

@@ -345,11 +345,11 @@ fn live_scheduler_agrees_with_what_the_runtime_counts() {
     let Some(go) = go() else { return };
     let only = std::env::var("OBSERVER_GO_VARIANT").ok();
     let chosen = |name: &str| only.as_deref().is_none_or(|only| only == name);
-    for (variant, arguments, _) in VARIANTS.iter().filter(|(name, ..)| chosen(name)) {
+    for (variant, arguments, cgo) in VARIANTS.iter().filter(|(name, ..)| chosen(name)) {
         // At rest in one form, in each other's way in the others.
         let busy = if *variant == "default" { "0" } else { "6" };
         let flags = ["-procs", "3", "-busy", busy];
-        let fixture = start(&go, "schedule", arguments, false, &flags);
+        let fixture = start(&go, "schedule", arguments, *cgo, &flags);
         let (mut reader, memory) = fixture.census();
         let census = reader
             .take(&memory, Mono(crate::sys::usage::monotonic_ns()))

@@ -191,9 +191,10 @@ impl Session {
         } else {
             None
         };
-        let runtime_tier = match options.tiers.runtime {
-            true => Some(RuntimeTier::new(&mut kernel, options.max_hits)?),
-            false => None,
+        let runtime_tier = if options.tiers.runtime {
+            Some(RuntimeTier::new(&mut kernel, options.max_hits)?)
+        } else {
+            None
         };
         tracing::debug!("kernel programs loaded");
         let source = Source::open(kernel.take_records(), options.transport)?;

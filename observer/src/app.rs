@@ -14,6 +14,7 @@ pub mod stacks;
 pub mod state;
 pub mod target;
 pub mod target_config;
+pub mod task_types;
 pub mod view;
 pub mod watch;
 

@@ -8,22 +8,24 @@ use object::read::elf::ProgramHeader as _;
 use object::{Endianness, Object as _, ObjectSymbol as _, ObjectSymbolTable as _};
 
 use crate::model::{Known, Reason};
-use crate::runtimes::{TokioIdForm, TokioReader};
+use crate::runtimes::{ThreadLocals, TokioIdForm, TokioReader};
 use crate::sys::elf::Elf;
 
 use super::detect::TokioVersion;
 use super::disasm::{IdVote, NoVote, find_small_fields, vote_for_id};
 use super::dwarf::{ContextLayout, context_layout};
+use super::locals::TlsPairs;
 use super::pointers::{CodePointers, CodeRanges, is_shared_object};
 use super::vtables::Vtable;
 
 /// More symbols named like tokio's static than any program has copies.
 const MAX_COPIES: usize = 8;
 
-/// The executable's TLS block, seen from the thread pointer (ELF TLS ABI, variant II).
+/// A TLS block. That of an executable is seen from the thread pointer (ELF TLS ABI, variant II), that
+/// of a library from its own start, because it lies anywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TlsBlock {
-    /// Bytes from the thread pointer to the start of the block (negative).
+    /// Bytes from the thread pointer to the start of the block (negative); 0 for a library.
     pub(super) start: i64,
     /// Size of the block in bytes.
     pub(super) size: u64,
@@ -40,6 +42,9 @@ impl TlsBlock {
         let align = header.p_align(Endianness::Little).max(1);
         if !align.is_power_of_two() || align > 1 << 20 || size > 1 << 30 {
             return None;
+        }
+        if is_shared_object(elf) {
+            return Some(Self { start: 0, size });
         }
         let address = header.p_vaddr(Endianness::Little);
         let padding = address.wrapping_neg().wrapping_sub(size) & (align - 1);
@@ -60,6 +65,8 @@ impl TlsBlock {
 pub(super) struct ContextFacts {
     /// The reader, before the self-check on a live process.
     pub(super) reader: Known<TokioReader>,
+    /// In a library: what tells where its block is. The reader then counts from the block's start.
+    pub(super) pairs: Option<TlsPairs>,
     /// The only source is the version table: the self-check must confirm it.
     pub(super) unconfirmed: bool,
     /// One clause per source.
@@ -70,6 +77,7 @@ impl ContextFacts {
     fn unknown(reason: Reason, evidence: Vec<String>) -> Self {
         Self {
             reader: Known::Unknown(reason),
+            pairs: None,
             unconfirmed: false,
             evidence,
         }
@@ -97,12 +105,10 @@ pub(super) fn context_facts(
             Reason::new("tokio before 1.22 does not keep the current task's id in the thread");
         return ContextFacts::unknown(reason, evidence);
     }
-    if is_shared_object(elf) {
-        let reason = Reason::new("tokio is in a shared object, whose thread-locals are dynamic");
-        return ContextFacts::unknown(reason, evidence);
-    }
+    let pairs = is_shared_object(elf).then(|| TlsPairs::read(elf));
+    let base = if pairs.is_some() { "block" } else { "fs" };
     let Some(block) = TlsBlock::read(elf) else {
-        let reason = Reason::new("the executable has no thread-local storage of its own");
+        let reason = Reason::new("the file has no thread-local storage of its own");
         return ContextFacts::unknown(reason, evidence);
     };
     let symbols = context_symbols(elf);
@@ -116,15 +122,17 @@ pub(super) fn context_facts(
     let from_dwarf = layout.as_ref().map(|l| from_layout(block, l));
     if let (Some(layout), Some(reader)) = (&layout, &from_dwarf) {
         evidence.push(format!(
-            "debug information: Context::current_task_id at {} of {} bytes, fs{:+}",
+            "debug information: Context::current_task_id at {} of {} bytes, {base}{:+}",
             layout.id,
             layout.id_size.unwrap_or(0),
             reader.id_offset
         ));
     }
-    let vote = vote_for_id(elf, pointers, vtables);
-    evidence.push(describe_vote(&vote));
+    let vote = vote_for_id(elf, pointers, pairs.as_ref(), vtables);
+    evidence.push(describe_vote(&vote, base));
+    let locals = ThreadLocals::Static;
     let from_code = vote.as_ref().ok().map(|v| TokioReader {
+        locals,
         id_offset: v.offset,
         id_form: v.form,
         entered_offset: None,
@@ -146,7 +154,7 @@ pub(super) fn context_facts(
         && (a.id_offset, a.id_form) != (b.id_offset, b.id_form)
     {
         let reason = Reason::with(format!(
-            "debug information and code disagree on tokio's task id (fs{:+} and fs{:+})",
+            "debug information and code disagree on tokio's task id ({base}{:+} and {base}{:+})",
             a.id_offset, b.id_offset
         ));
         return ContextFacts::unknown(reason, evidence);
@@ -172,23 +180,23 @@ pub(super) fn context_facts(
     };
     if !inside || !block.contains(first.id_offset, length) || first.id_offset % 8 != 0 {
         let reason = Reason::with(format!(
-            "the word that task polls replace (fs{:+}) is not in tokio's CONTEXT",
+            "the word that task polls replace ({base}{:+}) is not in tokio's CONTEXT",
             first.id_offset
         ));
         return ContextFacts::unknown(reason, evidence);
     }
     let mut reader = *first;
-    let fields = find_small_fields(elf, code);
+    let fields = find_small_fields(elf, pairs.as_ref(), code);
     let inside = |field: Option<(i64, usize)>, size| field.filter(|f| block.contains(f.0, size));
     reader.entered_offset = agree(
-        "EnterRuntime byte",
+        ("EnterRuntime byte", base),
         "legal blocking is not told apart",
         sources[0].and_then(|s| s.entered_offset),
         inside(fields.entered, 1),
         &mut evidence,
     );
     reader.budget_offset = agree(
-        "cooperative budget",
+        ("cooperative budget", base),
         "a parked worker is not told from a task that blocks in futex or epoll",
         sources[0].and_then(|s| s.budget_offset),
         inside(fields.budget, 2),
@@ -196,6 +204,7 @@ pub(super) fn context_facts(
     );
     ContextFacts {
         reader: Known::Known(reader),
+        pairs,
         unconfirmed,
         evidence,
     }
@@ -203,7 +212,7 @@ pub(super) fn context_facts(
 
 /// A field that debug information and code may know: they must agree.
 fn agree(
-    field: &str,
+    (field, base): (&str, &str),
     loss: &str,
     from_dwarf: Option<i64>,
     from_code: Option<(i64, usize)>,
@@ -211,13 +220,13 @@ fn agree(
 ) -> Option<i64> {
     if let Some((at, hits)) = from_code {
         evidence.push(format!(
-            "code: {field} at fs{at:+} (places that agree: {hits})"
+            "code: {field} at {base}{at:+} (places that agree: {hits})"
         ));
     }
     match (from_dwarf, from_code) {
         (Some(a), Some((b, _))) if a != b => {
             evidence.push(format!(
-                "{field} unused: debug information says fs{a:+}, code says fs{b:+}; {loss}"
+                "{field} unused: debug information says {base}{a:+}, code says {base}{b:+}; {loss}"
             ));
             None
         }
@@ -233,6 +242,7 @@ fn from_layout(block: TlsBlock, layout: &ContextLayout) -> TokioReader {
     let at = |field: u64| block.start + layout.context.saturating_add(field) as i64;
     let tagged = layout.id_size == Some(16);
     TokioReader {
+        locals: ThreadLocals::Static,
         id_offset: at(layout.id),
         id_form: if tagged {
             TokioIdForm::Tagged
@@ -253,6 +263,7 @@ fn table(block: TlsBlock, symbol: ContextSymbol, version: TokioVersion) -> Optio
         _ => return None,
     };
     (field + 8 <= symbol.size).then(|| TokioReader {
+        locals: ThreadLocals::Static,
         id_offset: block.start + (symbol.offset + field) as i64,
         id_form,
         entered_offset: None,
@@ -285,10 +296,10 @@ fn is_context_name(name: &[u8]) -> bool {
     has(b"5tokio") && has(b"7runtime") && has(b"7context") && has(b"7CONTEXT") && !has(b"5STATE")
 }
 
-fn describe_vote(vote: &Result<IdVote, NoVote>) -> String {
+fn describe_vote(vote: &Result<IdVote, NoVote>, base: &str) -> String {
     match vote {
         Ok(v) => format!(
-            "code: {} of {} task polls replace the word at fs{:+} ({})",
+            "code: {} of {} task polls replace the word at {base}{:+} ({})",
             v.votes,
             v.polls,
             v.offset,
@@ -301,7 +312,7 @@ fn describe_vote(vote: &Result<IdVote, NoVote>) -> String {
         Err(NoVote::NoPolls) => "code: no task vtable found".into(),
         Err(NoVote::NoSwap) => "code: no task poll replaces a thread-local word".into(),
         Err(NoVote::Ambiguous(words)) => {
-            let words: Vec<_> = words.iter().map(|w| format!("fs{w:+}")).collect();
+            let words: Vec<_> = words.iter().map(|w| format!("{base}{w:+}")).collect();
             format!(
                 "code: task polls replace several words: {}",
                 words.join(", ")

@@ -28,7 +28,10 @@ fn check(fixture: &str) -> Value {
     let lost: u64 = completeness["lost"].as_object().map_or(0, |reasons| {
         reasons.values().filter_map(Value::as_u64).sum()
     });
-    assert!(lost <= LOST.max(seen / LOST_OF), "too much is lost: {completeness}");
+    assert!(
+        lost <= LOST.max(seen / LOST_OF),
+        "too much is lost: {completeness}"
+    );
     report
 }
 

@@ -282,7 +282,7 @@ impl Namer<'_, '_> {
 
     fn why_not(&self, claims: &Claims) -> &'static str {
         if self.symbols.sorted.is_empty() {
-            "the executable is stripped"
+            "the file is stripped"
         } else if claims.dropped.is_some() || claims.polled.is_some() {
             "the compiler merged its code with that of other task types"
         } else {

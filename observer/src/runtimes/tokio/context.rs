@@ -139,7 +139,7 @@ pub(super) fn context_facts(
         budget_offset: None,
     });
     let from_table = match (symbols.as_slice(), version) {
-        (&[symbol], Some(version)) => table(block, symbol, version),
+        (&[symbol], Some(version)) => table(elf, block, symbol, version),
         _ => None,
     };
     let sources = [from_dwarf, from_code, from_table];
@@ -193,6 +193,7 @@ pub(super) fn context_facts(
         "legal blocking is not told apart",
         sources[0].and_then(|s| s.entered_offset),
         inside(fields.entered, 1),
+        sources[2].and_then(|s| s.entered_offset),
         &mut evidence,
     );
     reader.budget_offset = agree(
@@ -200,6 +201,7 @@ pub(super) fn context_facts(
         "a parked worker is not told from a task that blocks in futex or epoll",
         sources[0].and_then(|s| s.budget_offset),
         inside(fields.budget, 2),
+        sources[2].and_then(|s| s.budget_offset),
         &mut evidence,
     );
     ContextFacts {
@@ -210,12 +212,14 @@ pub(super) fn context_facts(
     }
 }
 
-/// A field that debug information and code may know: they must agree.
+/// A field that debug information and code may know: they must agree. Where neither does, the table
+/// of the version answers, if the initial values of the thread-locals confirm it.
 fn agree(
     (field, base): (&str, &str),
     loss: &str,
     from_dwarf: Option<i64>,
     from_code: Option<(i64, usize)>,
+    from_table: Option<i64>,
     evidence: &mut Vec<String>,
 ) -> Option<i64> {
     if let Some((at, hits)) = from_code {
@@ -231,6 +235,14 @@ fn agree(
             None
         }
         (Some(at), _) | (None, Some((at, _))) => Some(at),
+        (None, None) if from_table.is_some() => {
+            evidence.extend(from_table.map(|at| {
+                format!(
+                    "layout table and initial values of the thread-locals: {field} at {base}{at:+}"
+                )
+            }));
+            from_table
+        }
         (None, None) => {
             evidence.push(format!("{field} not found: {loss}"));
             None
@@ -254,21 +266,54 @@ fn from_layout(block: TlsBlock, layout: &ContextLayout) -> TokioReader {
     }
 }
 
-/// Layouts measured with rustc 1.95 (see docs/tokio.md): the id's offset in `Context`.
-fn table(block: TlsBlock, symbol: ContextSymbol, version: TokioVersion) -> Option<TokioReader> {
-    let (field, id_form) = match version.minor {
-        22 => (0, TokioIdForm::Tagged),
-        23..=39 => (32, TokioIdForm::Tagged),
-        40..=54 => (48, TokioIdForm::NonZero),
+/// Layouts measured with rustc 1.95 (see docs/tokio.md): the id's offset in `Context`, its form, and
+/// where EnterRuntime and the budget may be.
+fn layouts(minor: u16) -> Option<(u64, TokioIdForm, &'static [(u64, u64)])> {
+    Some(match minor {
+        22 => (0, TokioIdForm::Tagged, &[]),
+        23..=39 => (32, TokioIdForm::Tagged, &[(82, 80), (78, 76)]),
+        40..=54 => (48, TokioIdForm::NonZero, &[(70, 68)]),
         _ => return None,
-    };
-    (field + 8 <= symbol.size).then(|| TokioReader {
-        locals: ThreadLocals::Static,
-        id_offset: block.start + (symbol.offset + field) as i64,
-        id_form,
-        entered_offset: None,
-        budget_offset: None,
     })
+}
+
+/// What the table of layouts says of a program with this symbol. The small fields are only taken
+/// where the static's initial value has what tokio starts with: `NotEntered` (2) and no budget.
+fn table(
+    elf: &Elf<'_>,
+    block: TlsBlock,
+    symbol: ContextSymbol,
+    version: TokioVersion,
+) -> Option<TokioReader> {
+    let (id, id_form, small) = layouts(version.minor)?;
+    let initial = initial_value(elf, symbol).unwrap_or_default();
+    let starts_as = |at: u64, value: u8| {
+        usize::try_from(at).ok().and_then(|at| initial.get(at)) == Some(&value)
+    };
+    let mut confirmed = small
+        .iter()
+        .filter(|(entered, budget)| starts_as(*entered, 2) && starts_as(*budget, 0));
+    let only = confirmed.next().filter(|_| confirmed.next().is_none());
+    let at = |field: u64| block.start + (symbol.offset + field) as i64;
+    (id + 8 <= symbol.size).then(|| TokioReader {
+        locals: ThreadLocals::Static,
+        id_offset: at(id),
+        id_form,
+        entered_offset: only.map(|fields| at(fields.0)),
+        budget_offset: only.map(|fields| at(fields.1)),
+    })
+}
+
+/// What the file gives a thread-local as its first value.
+fn initial_value<'a>(elf: &Elf<'a>, symbol: ContextSymbol) -> Option<&'a [u8]> {
+    let header = elf
+        .elf_program_headers()
+        .iter()
+        .find(|p| p.p_type(Endianness::Little) == PT_TLS)?;
+    let image = header.data(Endianness::Little, elf.data()).ok()?;
+    let start = usize::try_from(symbol.offset).ok()?;
+    let end = start.checked_add(usize::try_from(symbol.size).ok()?)?;
+    image.get(start..end)
 }
 
 /// Symbols of the thread-local, in either mangling: `..7runtime7context7CONTEXT..`.

@@ -346,8 +346,9 @@ fn demangle(symbol: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(symbol))
 }
 
+/// `core::mem::drop` is a function of its own in unoptimized programs only.
 fn is_tokio_task_code(name: &str) -> bool {
-    name.contains("tokio::runtime::task::")
+    name.contains("tokio::runtime::task::") || name == "core::mem::drop"
 }
 
 /// `tokio::runtime::task::raw::poll::<F, S>` -> `F, S`.

@@ -164,6 +164,20 @@ fn fat_lto() {
     check("tokio/fat/tokio-fixture", Names::Kept);
 }
 
+/// Not optimized: the fields of the thread-local context come from debug information.
+#[test]
+fn debug_build() {
+    require!(Need::Privilege, Need::Fixture("tokio/debug/tokio-fixture"));
+    check("tokio/debug/tokio-fixture", Names::Kept);
+}
+
+/// Nor with debug information: from the table of layouts and the thread-locals' initial values.
+#[test]
+fn debug_build_without_debug_information() {
+    require!(Need::Privilege, Need::Fixture("tokio/plain/tokio-fixture"));
+    check("tokio/plain/tokio-fixture", Names::Kept);
+}
+
 #[test]
 fn stripped() {
     require!(

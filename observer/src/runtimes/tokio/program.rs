@@ -1,6 +1,7 @@
 //! tokio in one process: the copy in the executable, and those in its libraries (Python and Node
 //! extensions, plug-ins). Each linked copy has task types, ids and thread-locals of its own.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::model::memory::Memory;
@@ -137,15 +138,20 @@ impl RuntimeImage for TokioProgram {
         if let [only] = self.copies.as_slice() {
             return only.image.version();
         }
-        let versions: Vec<String> = self
+        let versions: BTreeSet<String> = self
             .copies
             .iter()
             .map(|copy| match copy.image.version() {
-                Known::Known(version) => format!("{version} in {}", copy.place()),
-                Known::Unknown(_) => format!("of unknown version in {}", copy.place()),
+                Known::Known(version) => version,
+                Known::Unknown(_) => "unknown".to_owned(),
             })
             .collect();
-        Known::Known(versions.join(", "))
+        let versions: Vec<String> = versions.into_iter().collect();
+        Known::Known(format!(
+            "{} ({} copies)",
+            versions.join(" and "),
+            self.copies.len() + self.left_out
+        ))
     }
 
     fn evidence(&self) -> Vec<String> {

@@ -2,6 +2,7 @@
 //! extensions, plug-ins). Each linked copy has task types, ids and thread-locals of its own.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::model::memory::Memory;
@@ -9,6 +10,7 @@ use crate::model::{Known, Reason};
 use crate::runtimes::{
     MAX_TOKIO_COPIES, RuntimeImage, TaskFinder, TaskReader, TokioReader, TokioReaders,
 };
+use crate::sys::debug_files::{DebugDirs, has_debug_info};
 use crate::sys::elf::{ElfImage, mapped_code};
 use crate::sys::modules::{CodeMapping, ModuleId, code_mappings};
 use crate::sys::process::Process;
@@ -44,7 +46,16 @@ impl TokioProgram {
         let pid = process.id.pid;
         let mappings = code_mappings(pid).unwrap_or_default();
         let mut copies = Vec::new();
-        if let Some(image) = TokioImage::read(elf) {
+        let root = process.root();
+        let dirs = DebugDirs::of(&root);
+        let read = |elf: &ElfImage, path: &Path| {
+            TokioImage::read_with(elf, || {
+                let whole = elf.parse().is_ok_and(|elf| has_debug_info(&elf));
+                let found = (!whole).then(|| dirs.find(elf, &root, path))?;
+                found.map(Arc::new)
+            })
+        };
+        if let Some(image) = read(elf, &process.exe) {
             let exe = ModuleId::of_exe(pid);
             let bias = mappings
                 .iter()
@@ -59,7 +70,7 @@ impl TokioProgram {
         }
         let mut left_out = 0;
         for SharedTokio { path, elf, mapping } in shared_objects(pid, &mappings) {
-            let Some(image) = TokioImage::read(&elf) else {
+            let Some(image) = read(&elf, Path::new(&path)) else {
                 continue;
             };
             if copies.len() == MAX_TOKIO_COPIES {

@@ -9,5 +9,7 @@ mod locks;
 mod native_blocking;
 mod pile_up;
 mod tokio_blocking;
+mod tokio_debug_files;
 mod tokio_libraries;
+mod tokio_matrix;
 mod unfinished;

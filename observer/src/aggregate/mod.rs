@@ -5,3 +5,4 @@ pub mod describe;
 pub mod histogram;
 pub mod ledger;
 pub mod rollup;
+mod task_shares;

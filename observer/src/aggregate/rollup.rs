@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use super::describe;
 use super::ledger::{Ledger, Row};
+use super::task_shares::{self, TaskPart};
 use crate::model::cause::Cause;
 use crate::model::event::{Identity, Tally, WaitClass, WaitKey};
 use crate::model::names::{Names, cause_of};
 use crate::model::stacks::StackId;
 use crate::model::task::{Legality, TaskRef};
-use crate::model::view::{Blocking, CauseShare, TaskShare, Unfinished, Waker};
+use crate::model::view::{Blocking, CauseShare, Unfinished, Waker};
 use crate::model::{Frame, FrameKind, Known, Reason, Resource, syscall};
 
 /// Tasks that one entry lists.
@@ -61,15 +62,6 @@ struct Entry {
     stack: Option<(StackPair, u64)>,
     go_running: u64,
     legality: Legality,
-}
-
-/// One task's part of an entry.
-#[derive(Debug)]
-struct TaskPart {
-    tally: Tally,
-    pid: crate::model::Pid,
-    /// The stack of the most of it, and how much that is.
-    stack: Option<(StackId, u64)>,
 }
 
 type StackPair = (Option<StackId>, Option<StackId>);
@@ -275,16 +267,9 @@ fn add_row(
             entry.resource = common(entry.resource.take(), resource.as_ref());
         }
         if let Identity::Task(task) = key.identity {
-            let own = entry.tasks.entry(task).or_insert_with(|| TaskPart {
-                tally: Tally::default(),
-                pid: key.pid,
-                stack: None,
-            });
-            own.tally.merge(&part.tally);
-            let more = own.stack.is_none_or(|(_, ns)| part.tally.total_ns > ns);
-            if let (Some(stack), true) = (part.user, more) {
-                own.stack = Some((stack, part.tally.total_ns));
-            }
+            let own = entry.tasks.entry(task);
+            own.or_insert_with(|| TaskPart::of(key.pid))
+                .add(&part.tally, part.user);
         }
         if key.go_status == Some(2) {
             entry.go_running += part.tally.total_ns;
@@ -416,9 +401,7 @@ fn finish(place: &Place, entry: Entry, names: &dyn Names) -> Blocking {
             .all(|w| { w[0].kind == FrameKind::Kernel || w[1].kind != FrameKind::Kernel })
     );
     let tasks_total = entry.tasks.len() as u64;
-    let mut tasks: Vec<(TaskRef, TaskPart)> = entry.tasks.into_iter().collect();
-    tasks.sort_by(|(a, x), (b, y)| y.tally.total_ns.cmp(&x.tally.total_ns).then(a.cmp(b)));
-    tasks.truncate(MAX_TASKS);
+    let tasks = task_shares::largest(entry.tasks, MAX_TASKS, names);
     let mut wakers: Vec<Waker> = entry
         .wakers
         .into_iter()
@@ -439,10 +422,7 @@ fn finish(place: &Place, entry: Entry, names: &dyn Names) -> Blocking {
         legality_evidence,
         site: entry.site,
         stack,
-        tasks: tasks
-            .into_iter()
-            .map(|(task, part)| share_of(task, &part, names))
-            .collect(),
+        tasks,
         tasks_total,
         count: entry.tally.count,
         total_ns: entry.tally.total_ns,
@@ -453,27 +433,6 @@ fn finish(place: &Place, entry: Entry, names: &dyn Names) -> Blocking {
         unfinished: entry.open,
         wakers,
     }
-}
-
-fn share_of(task: TaskRef, part: &TaskPart, names: &dyn Names) -> TaskShare {
-    let facts = names.task_facts(part.pid, task, part.stack.map(|(stack, _)| stack));
-    let mut share = TaskShare {
-        task,
-        name: names.task_name(part.pid, task),
-        name_unknown: None,
-        scheduler: None,
-        created_by: names.task_creator(part.pid, task),
-        count: part.tally.count,
-        total_ns: part.tally.total_ns,
-        max_ns: part.tally.max_ns,
-    };
-    if let Some(facts) = facts {
-        share.name_unknown = facts.name.reason().cloned();
-        share.name = facts.name.known().cloned().or(facts.label);
-        share.scheduler = facts.scheduler;
-        share.created_by = facts.spawned_at.or(share.created_by);
-    }
-    share
 }
 
 fn causes(blocking: &[Blocking]) -> Vec<CauseShare> {

@@ -202,8 +202,10 @@ impl RuntimeImage for TokioProgram {
             }
         }
         let read = readers.iter().next().is_some();
+        // When no copy is read, the reason is the answer.
         let unread = reasons
             .iter()
+            .filter(|_| read)
             .map(|(place, reason)| format!("tasks of {place} are not read: {reason}"))
             .collect();
         *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = unread;

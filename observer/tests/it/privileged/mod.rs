@@ -12,4 +12,5 @@ mod tokio_blocking;
 mod tokio_debug_files;
 mod tokio_libraries;
 mod tokio_matrix;
+mod tokio_service;
 mod unfinished;

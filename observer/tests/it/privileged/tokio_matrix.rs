@@ -19,7 +19,7 @@ fn check_degraded(program: &str) {
     let report = observer::report(program.process.pid(), WATCHED, &[]);
     program.finish();
     let target = &report["targets"][0];
-    let reason = target["degraded"].as_str().unwrap_or_default();
+    let reason = target["runtime"]["degraded"].as_str().unwrap_or_default();
     assert!(reason.contains("tokio before"), "{target:#}");
     let tasks = list(&report, "blocking")
         .iter()

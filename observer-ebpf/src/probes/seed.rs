@@ -53,7 +53,8 @@ fn try_seed(ctx: *mut TaskIterContext) -> Option<()> {
         return None;
     }
     let now = emit::now();
-    let entry = &mut waits::blank(tgid, CLASS_UNKNOWN, now);
+    let entry = &mut waits::nothing();
+    waits::blank(entry, tgid, CLASS_UNKNOWN);
     entry.key.task = Task {
         id: tid as u64,
         kind: TASK_THREAD,
@@ -96,14 +97,17 @@ fn try_seed(ctx: *mut TaskIterContext) -> Option<()> {
     if full {
         return None;
     }
+    waits::publish(entry, now);
     let entry: &InFlight = entry;
     if INFLIGHT.insert(tid, entry, BPF_NOEXIST as u64).is_err() {
         // It blocked again meanwhile and is known, or there is no room.
         return None;
     }
-    // If it ran between the look and the insertion, its end was not seen: take the entry back.
-    if kernel::on_cpu(address)? != 0 || kernel::state_of(address)? & TASK_SLEEPS == 0 {
-        let _ = INFLIGHT.remove(tid);
+    // If it ran between the look and the insertion, its end was not seen: take the wait back, unless
+    // another one was written over it, which counted this one as lost.
+    if (kernel::on_cpu(address)? != 0 || kernel::state_of(address)? & TASK_SLEEPS == 0)
+        && waits::take_back(tid, now)
+    {
         return None;
     }
     emit::count(Counter::Seen);

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::describe;
 use super::ledger::{Ledger, Row};
 use super::task_shares::{self, TaskPart};
+use super::{c_call, describe};
 use crate::model::cause::Cause;
 use crate::model::event::{Identity, Tally, WaitClass, WaitKey};
 use crate::model::names::{Names, cause_of};
@@ -45,6 +45,8 @@ struct Place {
     legality: Legality,
     /// Function and line, or why they are not known.
     site: Result<SiteName, Reason>,
+    /// The C function that it is in, and the Go function and line that called it.
+    c_call: Option<(String, Option<String>, Option<u32>)>,
     kind: Option<&'static str>,
     path: Option<String>,
     peer: Option<String>,
@@ -96,9 +98,11 @@ fn parts(key: &WaitKey, row: &Row, ledger: &Ledger, names: &dyn Names) -> Vec<Pa
         .iter()
         .map(|(stack, tally)| (*stack, tally.count));
     let sampled = ledger.samples(key).into_iter().flat_map(|s| &s.user);
+    let of_all = || only_one(ledger.samples_of_all_tasks(key)?.user.keys());
     let usual = most(own.chain(sampled.map(|(stack, n)| (*stack, *n))))
+        .or_else(|| of_all().filter(|_| walked.is_some_and(|stack| names.has_gap(stack))))
         .or(walked)
-        .or_else(|| only_one(ledger.samples_of_all_tasks(key)?.user.keys()));
+        .or_else(of_all);
     match parts
         .iter_mut()
         .find(|part| part.user == usual && usual.is_some())
@@ -247,6 +251,17 @@ fn add_row(
                 Known::Known(f) => Ok((f.function.clone(), f.file.clone(), f.line)),
                 Known::Unknown(reason) => Err(reason.clone()),
             },
+            c_call: part
+                .user
+                .and_then(|stack| c_call::of(names.frames(stack)))
+                .map(|call| {
+                    let by = call.called_by;
+                    (
+                        call.function,
+                        by.as_ref().and_then(|f| f.function.clone()),
+                        by.and_then(|f| f.line),
+                    )
+                }),
             kind: resource.as_ref().map(|r| r.kind),
             path: resource.as_ref().and_then(|r| r.path.clone()),
             peer: resource.as_ref().and_then(service_peer),
@@ -336,7 +351,7 @@ fn is_dns(stack: Option<StackId>, names: &dyn Names) -> bool {
 
 /// The peer of a connection that this process made (its own port is ephemeral, the peer's is not):
 /// connections to one service are one entry, those of many clients are another.
-fn service_peer(resource: &Resource) -> Option<String> {
+pub(super) fn service_peer(resource: &Resource) -> Option<String> {
     const EPHEMERAL: u16 = 32768;
     let port = |address: &str| {
         address
@@ -350,7 +365,7 @@ fn service_peer(resource: &Resource) -> Option<String> {
 }
 
 /// What two resources have in common; fields that differ are left out.
-fn common(a: Option<Resource>, b: Option<&Resource>) -> Option<Resource> {
+pub(super) fn common(a: Option<Resource>, b: Option<&Resource>) -> Option<Resource> {
     let (a, b) = (a?, b?);
     fn same<T: PartialEq + Clone>(a: Option<&T>, b: Option<&T>) -> Option<T> {
         if a == b { a.cloned() } else { None }
@@ -421,6 +436,7 @@ fn finish(place: &Place, entry: Entry, names: &dyn Names) -> Blocking {
         legality: place.legality,
         legality_evidence,
         site: entry.site,
+        c_call: c_call::of(&stack),
         stack,
         tasks,
         tasks_total,

@@ -6,7 +6,7 @@ use crate::model::{Known, Pid, Reason};
 use crate::probes::attach::{Kernel, LoadOptions};
 use crate::probes::plan::{self, Facts};
 use crate::probes::settings;
-use crate::probes::spec::{Need, Tiers};
+use crate::probes::spec::{Need, Tier, Tiers};
 use crate::runtimes::RuntimeKind;
 use crate::sys::caps::Capability;
 use crate::sys::kernel::{KernelFacts, Lockdown};
@@ -208,12 +208,19 @@ fn capability_checks(facts: &KernelFacts) -> Vec<Check> {
         .collect()
 }
 
+/// All that can be tried without a target.
+const TRIED: Tiers = Tiers {
+    syscalls: true,
+    runtime: false,
+};
+
 /// Loads and attaches every probe as a session would, and lets go of them again at once.
 fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
     let formats = TracepointFormats::read();
     let config = settings::kernel_config(
         facts,
         formats.as_ref().unwrap_or(&TracepointFormats::default()),
+        TRIED,
     );
     let mut checks = Vec::new();
     let mut loaded = None;
@@ -227,6 +234,7 @@ fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
         let options = LoadOptions {
             transport,
             max_inflight: 1024,
+            runtime: false,
             log_level: 0,
         };
         match Kernel::load(&config, options) {
@@ -252,7 +260,7 @@ fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
         return checks;
     };
     let plan = plan::plan(
-        Tiers::SCHED,
+        TRIED,
         &Facts {
             btf: match &facts.btf {
                 Known::Known(_) => Ok(()),
@@ -303,10 +311,32 @@ fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
             ),
         });
     }
-    checks.push(Check {
-        found: Some("this version has no other tier".to_owned()),
-        ..check("tier", "sched", true)
-    });
+    let works = |tier| {
+        let mut probes = kernel.outcomes.iter().filter(|o| o.spec.tier == tier);
+        probes.all(|outcome| outcome.attached.is_some())
+    };
+    for (tier, cost) in [
+        (Tier::Sched, "only threads that block pay"),
+        (
+            Tier::Syscalls,
+            "while it runs every system call of the host pays; it says how much when it starts",
+        ),
+    ] {
+        let row = check("tier", tier.as_str(), tier == Tier::Sched);
+        checks.push(if works(tier) {
+            Check {
+                found: Some(cost.to_owned()),
+                ..row
+            }
+        } else {
+            bad(
+                row,
+                Status::Degraded,
+                Reason::new("not all of its probes can be attached: see the rows above"),
+                "",
+            )
+        });
+    }
     checks
 }
 

@@ -53,10 +53,11 @@ impl Session {
         let task = target.read_seed(seed, class);
         let user = (seed.ip != 0 && task.identity != Identity::Idle).then(|| {
             let regs = (seed.ip, seed.sp, seed.bp);
-            let (stack, read) = self.state.stacks.read_blocked(target, regs);
-            self.state
-                .finders
-                .look(seed.pid, task.identity, &read.shown());
+            let (stack, read) = self.state.stacks.read_blocked(target, regs, task.at);
+            if let Some(read) = read {
+                let finders = &mut self.state.finders;
+                finders.look(seed.pid, task.identity, &read.shown());
+            }
             self.state.stacks.adopt(stack)
         });
         let kernel = (!seed.kernel_stack.is_empty())
@@ -132,6 +133,7 @@ impl Session {
                     && wait.woken.is_none()
                     && wait.key.identity != Identity::Idle
                     && now.since(wait.start) > age_ns
+                    && !self.state.stacks.is_runtime_code(wait.key.pid, wait.ip)
                     && self
                         .state
                         .unwound
@@ -147,10 +149,12 @@ impl Session {
                 .find(|t| t.process.id.pid == wait.key.pid && t.copy_stacks && t.ended.is_none());
             let Some(target) = target else { continue };
             let regs = (wait.ip, wait.sp, wait.bp);
-            let (stack, read) = self.state.stacks.read_blocked(target, regs);
-            self.state
-                .finders
-                .look(wait.key.pid, wait.key.identity, &read.shown());
+            let task_at = (wait.task_at != 0).then_some(wait.task_at);
+            let (stack, read) = self.state.stacks.read_blocked(target, regs, task_at);
+            if let Some(read) = read {
+                let finders = &mut self.state.finders;
+                finders.look(wait.key.pid, wait.key.identity, &read.shown());
+            }
             // Only if it is still the same wait was it that wait's stack.
             if self.maps.still_waits(wait.tid.0, wait.start.0) {
                 self.state.unwound.insert(wait.tid, (wait.start, stack));

@@ -11,7 +11,7 @@ use crate::model::syscall::{self, Subject};
 use crate::model::task::TaskKind;
 use crate::model::{Mono, Pid, Tid};
 use crate::resolve::resources::FdTable;
-use crate::runtimes::TaskStack;
+use crate::runtimes::PolledStack;
 use crate::runtimes::reading::TaskRead;
 
 /// Descriptors that are looked up per interval at most.
@@ -98,13 +98,15 @@ impl State {
         let Some((stack, unwound)) = self.stacks.unwind(event) else {
             return;
         };
-        let shown = TaskStack {
-            frames: &unwound.frames,
-            stack_pointers: &unwound.stack_pointers,
-            start: event.sp,
-            bytes: event.bytes,
-        };
-        self.finders.look(event.pid, event.identity, &shown);
+        if let Some(unwound) = unwound {
+            let shown = PolledStack {
+                frames: &unwound.frames,
+                stack_pointers: &unwound.stack_pointers,
+                start: event.sp,
+                bytes: event.bytes,
+            };
+            self.finders.look(event.pid, event.identity, &shown);
+        }
         self.unwound.insert(event.tid, (event.start, stack));
         let key = SampleKey {
             pid: event.pid,

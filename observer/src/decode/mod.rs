@@ -2,15 +2,19 @@
 
 use observer_common::Wire;
 use observer_common::events::process::ProcessRecord;
-use observer_common::events::user_stack::{STACK_BYTES, UserStackHead, UserStackRecord};
+use observer_common::events::user_stack::{
+    STACK_BYTES, TASK_STACK_BYTES, UserStackHead, UserStackRecord,
+};
 use observer_common::events::wait::WaitRecord;
 use observer_common::header::Header;
 use observer_common::kind::Kind;
 
-use crate::model::event::{Event, UserStackEvent};
+use crate::model::event::{Event, LeftStack, UserStackEvent};
 use crate::model::{Mono, Pid, Tid};
 
+pub mod goroutine;
 pub mod seed;
+pub mod syscall;
 pub mod wait;
 
 /// Why a record was not understood. Counted, never fatal.
@@ -64,6 +68,18 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
             if len > STACK_BYTES || bytes.len() < size_of::<UserStackRecord>() {
                 return Err(DecodeError::BadLength { claimed: head.len });
             }
+            let task_len = usize::try_from(head.task_len).unwrap_or(usize::MAX);
+            if task_len > TASK_STACK_BYTES {
+                return Err(DecodeError::BadLength {
+                    claimed: head.task_len,
+                });
+            }
+            let task_at = STACK_BYTES - TASK_STACK_BYTES;
+            let task = (head.task_sp != 0).then(|| LeftStack {
+                sp: head.task_sp,
+                pc: head.task_pc,
+                bytes: rest.get(task_at..task_at + task_len).unwrap_or_default(),
+            });
             Ok(Event::UserStack(UserStackEvent {
                 pid,
                 tid: Tid(header.tid),
@@ -79,6 +95,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
                 bytes: rest
                     .get(..len)
                     .ok_or(DecodeError::BadLength { claimed: head.len })?,
+                task,
             }))
         }
         Kind::Exec => Ok(Event::Exec { pid }),
@@ -115,6 +132,10 @@ mod tests {
         let mut stack = vec![0_u8; size_of::<UserStackRecord>()];
         stack[0] = Kind::UserStack as u8;
         stack[48..56].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(matches!(decode(&stack), Err(DecodeError::BadLength { .. })));
+        stack[48..56].fill(0);
+        assert!(decode(&stack).is_ok());
+        stack[112..120].copy_from_slice(&(TASK_STACK_BYTES as u64 + 1).to_le_bytes());
         assert!(matches!(decode(&stack), Err(DecodeError::BadLength { .. })));
     }
 

@@ -1,5 +1,6 @@
 //! The types that stages meet in: plain data, no kernel layout, no serialization.
 
+pub mod calls;
 pub mod cause;
 pub mod census;
 pub mod doctor;
@@ -12,11 +13,13 @@ pub mod mention;
 pub mod names;
 pub mod ps;
 pub mod resource;
+pub mod scheduling;
 pub mod stack;
 pub mod stacks;
 pub mod syscall;
 pub mod task;
 pub mod time;
+pub mod transitions;
 pub mod transport;
 pub mod view;
 

@@ -89,6 +89,8 @@ pub struct LoadOptions {
     pub transport: Transport,
     /// Threads that may be off CPU at once.
     pub max_inflight: u32,
+    /// Room for the tier `runtime`.
+    pub runtime: bool,
     /// Level of the kernel side's own log: 0 silent, 1 error ... 5 trace.
     pub log_level: u8,
 }
@@ -100,7 +102,16 @@ impl Kernel {
     /// When the kernel refuses, with the reason.
     pub fn load(facts: &KernelConfig, options: LoadOptions) -> Result<Self, AttachError> {
         let btf = Btf::from_sys_fs().ok();
-        let ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        if facts.traces_syscalls == 0 {
+            super::syscalls::shrink(&mut loader);
+        } else {
+            loader.map_max_entries("SYSCALL_OPEN", options.max_inflight);
+        }
+        if options.runtime {
+            super::go_maps::make_room(&mut loader);
+        }
+        let ebpf = loader
             .btf(btf.as_ref())
             .override_global("KERNEL", facts, true)
             .override_global("AYA_LOG_LEVEL", &options.log_level, false)
@@ -119,15 +130,15 @@ impl Kernel {
             iterators: Vec::new(),
             outcomes: Vec::new(),
         };
-        let subjects = kernel.ebpf.map_mut("SUBJECTS");
-        let subjects = subjects.ok_or(AttachError::Map("SUBJECTS", "missing".into()))?;
+        let roles = kernel.ebpf.map_mut("ROLES");
+        let roles = roles.ok_or(AttachError::Map("ROLES", "missing".into()))?;
         // Borrowed, not taken: programs refer to the map when they are loaded later.
-        let mut subjects: Array<_, u8> =
-            Array::try_from(subjects).map_err(|e| AttachError::Map("SUBJECTS", chain(&e)))?;
-        for nr in settings::subject_syscalls() {
-            subjects
-                .set(nr, 1, 0)
-                .map_err(|e| AttachError::Map("SUBJECTS", chain(&e)))?;
+        let mut roles: Array<_, u8> =
+            Array::try_from(roles).map_err(|e| AttachError::Map("ROLES", chain(&e)))?;
+        for (nr, role) in settings::syscall_roles() {
+            roles
+                .set(nr, role, 0)
+                .map_err(|e| AttachError::Map("ROLES", chain(&e)))?;
         }
         Ok(kernel)
     }
@@ -256,7 +267,10 @@ impl Kernel {
         aya_log::EbpfLogger::init(&mut self.ebpf).map_err(|e| Reason::with(chain(&e)))
     }
 
-    fn array<V: aya::Pod>(&mut self, name: &'static str) -> Result<Array<MapData, V>, AttachError> {
+    pub(super) fn array<V: aya::Pod>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Array<MapData, V>, AttachError> {
         let map = self
             .ebpf
             .take_map(name)
@@ -264,7 +278,7 @@ impl Kernel {
         Array::try_from(map).map_err(|e| AttachError::Map(name, chain(&e)))
     }
 
-    fn hash<K: aya::Pod, V: aya::Pod>(
+    pub(super) fn hash<K: aya::Pod, V: aya::Pod>(
         &mut self,
         name: &'static str,
     ) -> Result<HashMap<MapData, K, V>, AttachError> {
@@ -273,6 +287,17 @@ impl Kernel {
             .take_map(name)
             .ok_or(AttachError::Map(name, "missing".into()))?;
         HashMap::try_from(map).map_err(|e| AttachError::Map(name, chain(&e)))
+    }
+
+    pub(super) fn per_cpu<V: aya::Pod>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<PerCpuArray<MapData, V>, AttachError> {
+        let map = self
+            .ebpf
+            .take_map(name)
+            .ok_or(AttachError::Map(name, "missing".into()))?;
+        PerCpuArray::try_from(map).map_err(|e| AttachError::Map(name, chain(&e)))
     }
 
     /// Takes the maps that the user side reads and writes while observing.
@@ -284,10 +309,6 @@ impl Kernel {
             .ebpf
             .take_map("STACKS")
             .ok_or(AttachError::Map("STACKS", "missing".into()))?;
-        let counters = self
-            .ebpf
-            .take_map("COUNTERS")
-            .ok_or(AttachError::Map("COUNTERS", "missing".into()))?;
         Ok(Maps {
             control: self.array("CONTROL")?,
             targets: self.hash("TARGETS")?,
@@ -296,8 +317,7 @@ impl Kernel {
             waits: self.hash("WAITS")?,
             stacks: StackTraceMap::try_from(stacks)
                 .map_err(|e| AttachError::Map("STACKS", chain(&e)))?,
-            counters: PerCpuArray::try_from(counters)
-                .map_err(|e| AttachError::Map("COUNTERS", chain(&e)))?,
+            counters: self.per_cpu("COUNTERS")?,
         })
     }
 
@@ -305,8 +325,16 @@ impl Kernel {
     /// (`kernel.bpf_stats_enabled` or [`enable_stats`]).
     pub fn run_stats(&self) -> (u64, u64) {
         let mut sum = (0, 0);
-        for (_, program) in self.ebpf.programs() {
+        for (name, program) in self.ebpf.programs() {
             if let Ok(info) = program.info() {
+                if info.run_count() > 0 {
+                    tracing::debug!(
+                        program = name,
+                        runs = info.run_count(),
+                        ns_per_run = info.run_time().as_nanos() as u64 / info.run_count(),
+                        "run time"
+                    );
+                }
                 sum.0 += u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX);
                 sum.1 += info.run_count();
             }
@@ -383,14 +411,17 @@ impl Maps {
 
     /// Waits that have not ended.
     pub fn inflight(&self) -> impl Iterator<Item = (u32, InFlight)> {
-        self.inflight.iter().filter_map(Result::ok)
+        self.inflight
+            .iter()
+            .filter_map(Result::ok)
+            .filter(|(_, entry)| entry.whole())
     }
 
     /// Whether a thread is still in the wait that began at `start`.
     pub fn still_waits(&self, tid: u32, start: u64) -> bool {
         self.inflight
             .get(&tid, 0)
-            .is_ok_and(|entry| entry.start == start)
+            .is_ok_and(|entry| entry.whole() && entry.start == start)
     }
 
     /// Forgets the open wait of a thread that no longer exists.

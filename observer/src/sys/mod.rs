@@ -10,6 +10,7 @@ pub mod kallsyms;
 pub mod kernel;
 pub mod memory;
 pub mod modules;
+pub mod names;
 pub mod netlink;
 pub mod pidfd;
 pub mod process;

@@ -11,7 +11,7 @@ use observer::model::task::{TaskFacts, TaskKind};
 use observer::model::{Known, Pid};
 use observer::resolve::unwind::{Regs, TableCache, Unwinder};
 use observer::runtimes::reading::task_of;
-use observer::runtimes::{RUNTIMES, TaskStack};
+use observer::runtimes::{PolledStack, RUNTIMES};
 use observer::sys::elf::ElfImage;
 use observer::sys::memory::ProcessMemory;
 use observer::sys::process::Process;
@@ -76,7 +76,7 @@ fn look(program: &Program) -> Told {
                 bp: None,
             };
             let unwound = unwinder.unwind(regs, &bytes, 100);
-            let stack = TaskStack {
+            let stack = PolledStack {
                 frames: &unwound.frames,
                 stack_pointers: &unwound.stack_pointers,
                 start: at.stack_pointer,

@@ -1,7 +1,7 @@
 //! Words for the parts of a blocking entry, shared by the verdict and the sections.
 
 use super::types;
-use crate::export::dto::{Blocking, Frame, Report, Resource, Site, TaskShare};
+use crate::export::dto::{Blocking, CCall, Frame, Report, Resource, Site, TaskShare};
 use crate::export::text::clean::{clean, fit};
 use crate::export::text::units::{NBSP, counted};
 
@@ -132,6 +132,21 @@ pub fn function(frame: &Frame, max: usize) -> String {
         .unwrap_or_default();
     let reason = frame.unknown_reason.as_deref().unwrap_or("no name");
     fit(&format!("{}{module} ({reason})", frame.address), max)
+}
+
+/// `in the C function usleep of libc.so.6, called by main.wait (main.go:12)`.
+pub fn c_call(call: &CCall) -> String {
+    let mut text = format!("in the C function {}", fit(&call.function, 60));
+    if let Some(library) = &call.library {
+        text += &format!(" of {}", fit(library, 40));
+    }
+    if let Some(by) = &call.called_by {
+        text += &format!(", called by {}", function(by, 60));
+        if let Some(source) = source(by.file.as_deref(), by.line, 50) {
+            text += &format!(" ({source})");
+        }
+    }
+    text
 }
 
 /// The same in short: without the reason why a place is not known.

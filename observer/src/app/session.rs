@@ -13,6 +13,7 @@ use super::stacks::Stacks;
 use super::state::State;
 use super::syscalls::{SyscallTier, SyscallsSeen};
 use super::target::Target;
+use super::task_types::Finders;
 use super::watch::{forward_kernel_log, sleep_until, watch_exit};
 use crate::aggregate::ledger::Ledger;
 use crate::decode::{self, decode};
@@ -90,6 +91,8 @@ pub struct Observed {
     pub stacks: Stacks,
     /// Descriptors.
     pub fds: FdTable,
+    /// What tells tasks' types.
+    pub finders: Finders,
     /// Counters of the kernel side.
     pub counters: [u64; COUNTERS as usize],
     /// Records lost by the transport, and records not understood.
@@ -206,6 +209,7 @@ impl Session {
             ledger: Ledger::default(),
             stacks: Stacks::new(symbolizer),
             fds: FdTable::new(),
+            finders: Finders::default(),
             seeds: HashMap::new(),
             unwound: HashMap::new(),
             wanted: HashSet::new(),
@@ -227,6 +231,7 @@ impl Session {
             let pid = target.process.id.pid;
             maps.set_target(pid.0, target.config())?;
             state.stacks.set_tasks(pid, target.task_stacks());
+            state.finders.start(target);
             if launched != Some(target.process.id.pid) {
                 state.stacks.prepare(target.process.id.pid);
             }
@@ -500,6 +505,7 @@ impl Session {
             ledger: self.state.ledger,
             stacks: self.state.stacks,
             fds: self.state.fds,
+            finders: self.state.finders,
         })
     }
 }

@@ -266,9 +266,11 @@ fn from_layout(block: TlsBlock, layout: &ContextLayout) -> TokioReader {
     }
 }
 
-/// Layouts measured with rustc 1.95 (see docs/tokio.md): the id's offset in `Context`, its form, and
-/// where EnterRuntime and the budget may be.
-fn layouts(minor: u16) -> Option<(u64, TokioIdForm, &'static [(u64, u64)])> {
+/// The id's offset in `Context`, its form, and where EnterRuntime and the budget may be.
+type Layouts = (u64, TokioIdForm, &'static [(u64, u64)]);
+
+/// Layouts measured with rustc 1.95 (see docs/tokio.md).
+fn layouts(minor: u16) -> Option<Layouts> {
     Some(match minor {
         22 => (0, TokioIdForm::Tagged, &[]),
         23..=39 => (32, TokioIdForm::Tagged, &[(82, 80), (78, 76)]),

@@ -7,9 +7,11 @@
 pub mod config;
 pub mod counters;
 pub mod events;
+pub mod goroutines;
 pub mod header;
 pub mod kind;
 pub mod task;
+pub mod user_probes;
 
 /// A plain-integer struct that travels between the kernel and the user side.
 ///

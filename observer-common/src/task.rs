@@ -24,6 +24,9 @@ pub const TASK_IN_POLL: u8 = 32;
 /// tokio: the budget was read, so that the absence of [`TASK_IN_POLL`] means something.
 pub const TASK_HAS_BUDGET: u8 = 64;
 
+/// Many tasks, folded together for want of room; `Task::id` is 0.
+pub const TASK_FOLDED: u8 = 128;
+
 /// Who was running.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -36,7 +39,7 @@ pub struct Task {
     pub flags: u8,
     /// Go: low byte of `atomicstatus`. tokio: the EnterRuntime byte.
     pub detail: u8,
-    /// Go: wait reason. tokio: 0.
+    /// Go: wait reason. tokio: which copy in the process.
     pub reason: u8,
     /// Always 0.
     pub pad: u32,

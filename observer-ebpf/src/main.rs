@@ -11,10 +11,13 @@
 mod current;
 mod emit;
 mod filter;
+mod goroutines;
 mod kernel;
 mod maps;
 mod probes;
 mod stacks;
+mod syscalls;
+mod user_probes;
 mod waits;
 
 #[cfg(not(test))]

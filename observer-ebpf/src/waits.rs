@@ -10,6 +10,7 @@ use observer_common::config::{
 };
 use observer_common::counters::Counter;
 use observer_common::events::inflight::InFlight;
+use observer_common::events::syscall::ROLE_SUBJECT;
 use observer_common::events::wait::{
     BUCKETS, CLASS_KERNEL, CLASS_PAGE_FAULT, CLASS_RUN_QUEUE, CLASS_SYSCALL, CLASS_UNKNOWN,
     NO_STACK, NO_SYSCALL, WAIT_SEEDED, WAIT_STACK_COPIED, WAIT_UNINTERRUPTIBLE, WaitKey,
@@ -20,7 +21,7 @@ use observer_common::task::{TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_I
 
 use crate::emit::{self, count, count_many};
 use crate::kernel::UserRegisters;
-use crate::maps::{INFLIGHT, SUBJECTS, WAITS, ZERO_INFLIGHT, ZERO_SUM};
+use crate::maps::{INFLIGHT, ROLES, WAITS, ZERO_INFLIGHT, ZERO_SUM};
 use crate::{current, kernel, stacks};
 
 /// Scheduler states (Linux `include/linux/sched.h`).
@@ -28,24 +29,31 @@ const TASK_UNINTERRUPTIBLE: u32 = 0x2;
 /// See [`TASK_UNINTERRUPTIBLE`].
 pub const TASK_DEAD: u32 = 0x80;
 
-/// The tokio EnterRuntime byte of a thread that is not inside a runtime.
-const NOT_ENTERED: u8 = 2;
 /// Syscalls in which tokio parks a worker.
 const NR_FUTEX: i32 = 202;
 const NR_EPOLL_WAIT: i32 = 232;
 const NR_EPOLL_PWAIT: i32 = 281;
 
+/// What a syscall does with its first argument: `ROLE_*`.
+#[inline(always)]
+pub fn role_of(nr: i32) -> u8 {
+    if nr < 0 {
+        return 0;
+    }
+    ROLES.get(nr as u32).copied().unwrap_or(0)
+}
+
 /// Whether the first argument of a syscall says what the wait is for.
 #[inline(always)]
 fn has_subject(nr: i32) -> bool {
-    nr >= 0 && matches!(SUBJECTS.get(nr as u32), Some(1))
+    role_of(nr) & ROLE_SUBJECT != 0
 }
 
 /// A tokio worker outside of any poll that waits in futex or epoll is parked: it has nothing to do.
 #[inline(always)]
-fn tokio_parked(task: &Task, nr: i32) -> bool {
+pub fn tokio_parked(task: &Task, nr: i32) -> bool {
     task.flags & (TASK_HAS_ENTERED | TASK_HAS_BUDGET) == TASK_HAS_ENTERED | TASK_HAS_BUDGET
-        && task.detail != NOT_ENTERED
+        && task.detail != current::NOT_ENTERED
         && task.flags & TASK_IN_POLL == 0
         && (nr == NR_FUTEX || nr == NR_EPOLL_WAIT || nr == NR_EPOLL_PWAIT)
 }
@@ -196,8 +204,11 @@ pub fn begin<C: StackIdContext>(
     count(Counter::Seen);
     if state & TASK_DEAD != 0 {
         count(Counter::Exited);
-        // Threads that never waited have no entry.
+        // Threads that never waited, or called, have no entry.
         let _ = INFLIGHT.remove(tid);
+        if kernel::traces_syscalls() {
+            crate::syscalls::forget(tid);
+        }
         return;
     }
     let Some(entry) = open(ctx, ids, CLASS_RUN_QUEUE) else {
@@ -324,8 +335,9 @@ fn slot(key: &WaitKey) -> Option<*mut WaitSum> {
     WAITS.get_ptr_mut(key)
 }
 
+/// Adds a stretch of time to a row.
 #[inline(always)]
-fn add(slot: *mut WaitSum, duration: u64, run_queue: u64) {
+pub fn add(slot: *mut WaitSum, duration: u64, run_queue: u64) {
     // SAFETY: `slot` points into a map value, which stays allocated while the program runs; other
     // CPUs only change it by the same atomic additions.
     unsafe {

@@ -1,6 +1,7 @@
 //! What happens to targets while they are observed: exec, late runtimes, their end.
 
 use super::session::Session;
+use super::user_probes::WhyEnded;
 use crate::model::Pid;
 
 impl Session {
@@ -30,6 +31,7 @@ impl Session {
             }
         }
         for index in ready {
+            self.attach_code_probes(index);
             self.start_census(index);
         }
         for (pid, sampler) in &self.samplers {
@@ -39,18 +41,23 @@ impl Session {
     }
 
     pub(super) fn target_called_exec(&mut self, pid: Pid) -> anyhow::Result<()> {
+        self.end_code_probes_of(pid, WhyEnded::Exec);
         // Stacks of the program before are named by its own files.
         self.collect(true);
         if self.state.launched != Some(pid) {
             self.state.stacks.name_all_of(pid);
         }
-        let Some(target) = self.targets.iter_mut().find(|t| t.process.id.pid == pid) else {
+        let Some(index) = self.targets.iter().position(|t| t.process.id.pid == pid) else {
             return Ok(());
         };
+        let target = &mut self.targets[index];
         let was_launched = self.state.launched == Some(pid);
         if was_launched {
             self.state.launched = None;
             self.state.ledger.forget(pid);
+            if let Some(tier) = &mut self.syscalls {
+                tier.forget(pid);
+            }
         }
         let Ok(process) = crate::sys::process::Process::open(pid) else {
             return Ok(());
@@ -69,6 +76,8 @@ impl Session {
         self.maps.set_target(pid.0, target.config())?;
         self.state.stacks.set_tasks(pid, target.task_stacks());
         self.state.stacks.prepare(pid);
+        self.state.finders.start(target);
+        self.attach_code_probes(index);
         self.restart_census(pid);
         Ok(())
     }
@@ -78,6 +87,7 @@ impl Session {
             return;
         };
         target.ended = Some("the process exited during the observation".to_owned());
+        self.end_code_probes_of(pid, WhyEnded::Exited);
         tracing::info!(pid = pid.0, "target exited");
     }
 }

@@ -8,13 +8,17 @@ use observer_common::config::{CONTROL_NO_KERNEL_STACKS, Control};
 use observer_common::counters::COUNTERS;
 
 use super::census::{Sampled, Sampler};
+use super::runtime_tier::RuntimeTier;
 use super::stacks::Stacks;
 use super::state::State;
+use super::syscalls::{SyscallTier, SyscallsSeen};
 use super::target::Target;
+use super::task_types::Finders;
 use super::watch::{forward_kernel_log, sleep_until, watch_exit};
 use crate::aggregate::ledger::Ledger;
 use crate::decode::{self, decode};
 use crate::intake::{BATCH, Source};
+use crate::model::transitions::Followed;
 use crate::model::transport::Transport;
 use crate::model::{Known, Mono, Pid};
 use crate::probes::attach::{AttachError, Kernel, LoadOptions, Maps};
@@ -55,6 +59,8 @@ pub struct Options {
     pub kernel_stacks: bool,
     /// Which probes run.
     pub tiers: Tiers,
+    /// Hits per second that probes in a target's own code may have.
+    pub max_hits: u64,
     /// How records arrive.
     pub transport: Transport,
     /// Mechanisms not to use.
@@ -85,20 +91,28 @@ pub struct Observed {
     pub stacks: Stacks,
     /// Descriptors.
     pub fds: FdTable,
+    /// What tells tasks' types.
+    pub finders: Finders,
     /// Counters of the kernel side.
     pub counters: [u64; COUNTERS as usize],
     /// Records lost by the transport, and records not understood.
     pub lost_records: u64,
     /// See `lost_records`.
     pub undecoded: u64,
+    /// What the tier `syscalls` saw.
+    pub syscalls: Option<SyscallsSeen>,
     /// What the targets' own lists of tasks said.
     pub censuses: HashMap<Pid, Sampled>,
+    /// Tasks followed exactly.
+    pub followed: Vec<Followed>,
     /// Waits that had not ended.
     pub unfinished: u64,
     /// Waits in the sums.
     pub summed: u64,
     /// Wall time of start and end, and the monotonic length.
     pub window: (SystemTime, SystemTime, Duration),
+    /// When the window began, by the clock of the kernel side.
+    pub began: Mono,
     /// Why it ended.
     pub ended: Ended,
     /// Time in and runs of kernel programs, when counted.
@@ -112,13 +126,16 @@ pub struct Observed {
 /// A session that observes.
 #[derive(Debug)]
 pub struct Session {
-    options: Options,
+    pub(super) options: Options,
     pub(super) kernel: Kernel,
     pub(super) maps: Maps,
     source: Source,
     pub(super) targets: Vec<Target>,
     pub(super) samplers: HashMap<Pid, Sampler>,
+    pub(super) syscalls: Option<SyscallTier>,
     pub(super) state: State,
+    /// Probes in targets' own code; `None` without the tier `runtime`.
+    pub(super) runtime_tier: Option<RuntimeTier>,
     /// While it is held the kernel counts the run time of programs, which itself costs some ten
     /// nanoseconds per run: so only for the first part of a session.
     stats: Option<std::os::fd::OwnedFd>,
@@ -145,11 +162,13 @@ impl Session {
         let config = settings::kernel_config(
             facts,
             formats.as_ref().unwrap_or(&TracepointFormats::default()),
+            options.tiers,
         );
         let threads: u32 = targets.iter().map(|t| t.threads).sum();
         let load = LoadOptions {
             transport: options.transport,
             max_inflight: (threads * 4).clamp(16 * 1024, 1 << 20),
+            runtime: options.tiers.runtime,
             log_level: options.kernel_log,
         };
         let mut options = options;
@@ -170,6 +189,16 @@ impl Session {
             loaded => loaded?,
         };
         let mut maps = kernel.take_maps()?;
+        let mut syscalls = if options.tiers.syscalls {
+            Some(SyscallTier::prepare(&mut kernel)?)
+        } else {
+            None
+        };
+        let runtime_tier = if options.tiers.runtime {
+            Some(RuntimeTier::new(&mut kernel, options.max_hits)?)
+        } else {
+            None
+        };
         tracing::debug!("kernel programs loaded");
         let source = Source::open(kernel.take_records(), options.transport)?;
         if options.kernel_log > 0 {
@@ -180,6 +209,7 @@ impl Session {
             ledger: Ledger::default(),
             stacks: Stacks::new(symbolizer),
             fds: FdTable::new(),
+            finders: Finders::default(),
             seeds: HashMap::new(),
             unwound: HashMap::new(),
             wanted: HashSet::new(),
@@ -201,6 +231,7 @@ impl Session {
             let pid = target.process.id.pid;
             maps.set_target(pid.0, target.config())?;
             state.stacks.set_tasks(pid, target.task_stacks());
+            state.finders.start(target);
             if launched != Some(target.process.id.pid) {
                 state.stacks.prepare(target.process.id.pid);
             }
@@ -218,6 +249,9 @@ impl Session {
             },
         );
         kernel.attach(&plan)?;
+        if let Some(tier) = &mut syscalls {
+            tier.attached();
+        }
         for outcome in &kernel.outcomes {
             if let Some(hook) = outcome.attached {
                 tracing::debug!(
@@ -248,7 +282,9 @@ impl Session {
             source,
             targets,
             samplers: HashMap::new(),
+            syscalls,
             state,
+            runtime_tier,
             stats: stats.ok(),
             counted: None,
             started: (Instant::now(), SystemTime::now()),
@@ -256,7 +292,9 @@ impl Session {
         session.set_control(true)?;
         session.seed();
         session.kernel.forget_types();
+        usage::release_freed_memory();
         for index in 0..session.targets.len() {
+            session.attach_code_probes(index);
             session.start_census(index);
         }
         Ok(session)
@@ -356,6 +394,7 @@ impl Session {
             self.count_runs(since_start);
         }
         self.set_control(true)?;
+        self.check_code_probes();
         self.read_long_waits();
         self.refresh_targets()
     }
@@ -406,6 +445,8 @@ impl Session {
         for id in state.ledger.kernel_stacks() {
             state.stacks.fetch(None, id, maps);
         }
+        self.collect_syscalls(before);
+        let state = &mut self.state;
         for (pid, fd) in std::mem::take(&mut state.wanted) {
             state.fds.resolve_now(pid, fd);
         }
@@ -423,6 +464,7 @@ impl Session {
             ((ns as f64 * factor) as u64, (runs as f64 * factor) as u64)
         });
         self.read_open_waits(0, OPEN_STACKS);
+        self.end_code_probes();
         self.set_control(false)?;
         let now = usage::monotonic_ns();
         let window = (wall, SystemTime::now(), started.elapsed());
@@ -431,13 +473,23 @@ impl Session {
         while self.drain() == BATCH {}
         let unfinished = self.close_open(Mono(now));
         self.collect(true);
+        let syscalls = self
+            .syscalls
+            .take()
+            .map(|tier| tier.finish(Mono(now), &mut self.state, &self.maps));
         for stack in self.state.ledger.waker_stacks() {
             self.state.stacks.fetch(Some(stack.0), stack.1, &self.maps);
         }
+        self.note_unready();
         let mut notes = std::mem::take(&mut self.state.notes);
         let censuses = self.finish_censuses(&mut notes);
+        let followed = self.take_followed();
         self.state.stacks.forget_unwinders();
+        usage::release_freed_memory();
         Ok(Observed {
+            syscalls,
+            followed,
+            began: Mono(now.saturating_sub(window.2.as_nanos() as u64)),
             censuses,
             counters: self.maps.counters(),
             lost_records: self.source.lost(),
@@ -453,6 +505,7 @@ impl Session {
             ledger: self.state.ledger,
             stacks: self.state.stacks,
             fds: self.state.fds,
+            finders: self.state.finders,
         })
     }
 }

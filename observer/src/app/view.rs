@@ -8,10 +8,12 @@ use observer_common::counters::Counter;
 use super::census_names::TargetNames;
 use super::naming::SessionNames;
 use super::session::{Ended, Observed};
-use crate::aggregate::{census, rollup};
+use crate::aggregate::{census, rollup, transitions};
 use crate::correlate::{doings, wait_graph};
 use crate::model::meeting::Meeting;
+use crate::model::names::Names as _;
 use crate::model::stacks::StackId;
+use crate::model::transitions::Followed;
 use crate::model::view::{
     CensusCost, CensusGroup, Completeness, Host, ObserverInfo, Overhead, Scheduler, Target,
     TaskCounts, View, Window,
@@ -38,8 +40,26 @@ pub fn host(facts: &KernelFacts) -> Host {
 pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
     name_stacks(&mut observed);
     let mut fds = std::mem::take(&mut observed.fds);
-    let names = SessionNames::new(&observed.targets, &observed.stacks, &mut fds);
+    let mut finders = std::mem::take(&mut observed.finders);
+    let names = SessionNames::new(&observed.targets, &observed.stacks, &mut fds, &mut finders);
     let rollup = rollup::roll_up(&observed.ledger, &names);
+    let syscalls = observed
+        .syscalls
+        .as_ref()
+        .map(|seen| super::syscalls::view(seen, &observed.counters, &names));
+    let transitions = observed
+        .followed
+        .iter()
+        .filter_map(|followed| {
+            let target = names.target(followed.pid)?;
+            Some(transitions::roll_up(
+                followed,
+                target,
+                observed.began,
+                &names,
+            ))
+        })
+        .collect();
     let mut censuses = censuses(&observed, &mut fds);
     doings::join(
         &mut censuses.meetings,
@@ -109,6 +129,8 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
         census: censuses.groups,
         meetings: censuses.meetings,
         wait_graph,
+        syscalls,
+        transitions,
         completeness,
         overhead,
         notes,
@@ -195,6 +217,13 @@ fn name_stacks(observed: &mut Observed) {
             *by_time.entry(*stack).or_default() += 1;
         }
     }
+    if let Some(seen) = &observed.syscalls {
+        for (pid, id, ns) in seen.ledger.stacks() {
+            if let Some(stack) = observed.stacks.kernel_side(Some(pid), id) {
+                *by_time.entry(stack).or_default() += ns;
+            }
+        }
+    }
     for id in observed.ledger.kernel_stacks() {
         if let Some(stack) = observed.stacks.kernel_side(None, id) {
             by_time.entry(stack).or_default();
@@ -204,6 +233,9 @@ fn name_stacks(observed: &mut Observed) {
         if let Some(stack) = observed.stacks.kernel_side(Some(pid), id) {
             by_time.entry(stack).or_default();
         }
+    }
+    for (stack, weight) in observed.followed.iter().flat_map(Followed::stacks) {
+        *by_time.entry(stack).or_default() += weight;
     }
     let mut order: Vec<(StackId, u64)> = by_time.into_iter().collect();
     order.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));

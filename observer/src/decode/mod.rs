@@ -12,7 +12,9 @@ use observer_common::kind::Kind;
 use crate::model::event::{Event, LeftStack, UserStackEvent};
 use crate::model::{Mono, Pid, Tid};
 
+pub mod goroutine;
 pub mod seed;
+pub mod syscall;
 pub mod wait;
 
 /// Why a record was not understood. Counted, never fatal.

@@ -1,5 +1,6 @@
 //! The types that stages meet in: plain data, no kernel layout, no serialization.
 
+pub mod calls;
 pub mod cause;
 pub mod census;
 pub mod doctor;
@@ -19,6 +20,7 @@ pub mod stacks;
 pub mod syscall;
 pub mod task;
 pub mod time;
+pub mod transitions;
 pub mod transport;
 pub mod view;
 

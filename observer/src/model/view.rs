@@ -7,6 +7,7 @@ use super::meeting::Meeting;
 use super::resource::Resource;
 use super::stack::Frame;
 use super::task::{Legality, TaskRef};
+use super::transitions::Transitions;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
@@ -33,6 +34,10 @@ pub struct View {
     pub meetings: Vec<Meeting>,
     /// Who waits for whom.
     pub wait_graph: WaitGraph,
+    /// System calls one by one, when the tier `syscalls` ran.
+    pub syscalls: Option<super::calls::Syscalls>,
+    /// Tasks followed exactly by probes in their runtime's code.
+    pub transitions: Vec<Transitions>,
     /// What was seen and what was not.
     pub completeness: Completeness,
     /// What observing cost.
@@ -194,8 +199,12 @@ pub struct Unfinished {
 pub struct TaskShare {
     /// Which task.
     pub task: TaskRef,
-    /// Its name: a thread's comm, a tokio task's future type.
+    /// Its name: a thread's comm, a tokio task's future type (or a label that stands for it).
     pub name: Option<String>,
+    /// Why the type's name is not known, when it should be.
+    pub name_unknown: Option<Reason>,
+    /// Who runs it: tokio's `multi_thread`, `current_thread`, `local_set`, `blocking_pool`.
+    pub scheduler: Option<&'static str>,
     /// Where it was created.
     pub created_by: Option<String>,
     /// Waits.

@@ -89,6 +89,8 @@ pub struct LoadOptions {
     pub transport: Transport,
     /// Threads that may be off CPU at once.
     pub max_inflight: u32,
+    /// Room for the tier `runtime`.
+    pub runtime: bool,
     /// Level of the kernel side's own log: 0 silent, 1 error ... 5 trace.
     pub log_level: u8,
 }
@@ -100,7 +102,16 @@ impl Kernel {
     /// When the kernel refuses, with the reason.
     pub fn load(facts: &KernelConfig, options: LoadOptions) -> Result<Self, AttachError> {
         let btf = Btf::from_sys_fs().ok();
-        let ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        if facts.traces_syscalls == 0 {
+            super::syscalls::shrink(&mut loader);
+        } else {
+            loader.map_max_entries("SYSCALL_OPEN", options.max_inflight);
+        }
+        if options.runtime {
+            super::go_maps::make_room(&mut loader);
+        }
+        let ebpf = loader
             .btf(btf.as_ref())
             .override_global("KERNEL", facts, true)
             .override_global("AYA_LOG_LEVEL", &options.log_level, false)
@@ -119,15 +130,15 @@ impl Kernel {
             iterators: Vec::new(),
             outcomes: Vec::new(),
         };
-        let subjects = kernel.ebpf.map_mut("SUBJECTS");
-        let subjects = subjects.ok_or(AttachError::Map("SUBJECTS", "missing".into()))?;
+        let roles = kernel.ebpf.map_mut("ROLES");
+        let roles = roles.ok_or(AttachError::Map("ROLES", "missing".into()))?;
         // Borrowed, not taken: programs refer to the map when they are loaded later.
-        let mut subjects: Array<_, u8> =
-            Array::try_from(subjects).map_err(|e| AttachError::Map("SUBJECTS", chain(&e)))?;
-        for nr in settings::subject_syscalls() {
-            subjects
-                .set(nr, 1, 0)
-                .map_err(|e| AttachError::Map("SUBJECTS", chain(&e)))?;
+        let mut roles: Array<_, u8> =
+            Array::try_from(roles).map_err(|e| AttachError::Map("ROLES", chain(&e)))?;
+        for (nr, role) in settings::syscall_roles() {
+            roles
+                .set(nr, role, 0)
+                .map_err(|e| AttachError::Map("ROLES", chain(&e)))?;
         }
         Ok(kernel)
     }
@@ -256,7 +267,10 @@ impl Kernel {
         aya_log::EbpfLogger::init(&mut self.ebpf).map_err(|e| Reason::with(chain(&e)))
     }
 
-    fn array<V: aya::Pod>(&mut self, name: &'static str) -> Result<Array<MapData, V>, AttachError> {
+    pub(super) fn array<V: aya::Pod>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Array<MapData, V>, AttachError> {
         let map = self
             .ebpf
             .take_map(name)
@@ -264,7 +278,7 @@ impl Kernel {
         Array::try_from(map).map_err(|e| AttachError::Map(name, chain(&e)))
     }
 
-    fn hash<K: aya::Pod, V: aya::Pod>(
+    pub(super) fn hash<K: aya::Pod, V: aya::Pod>(
         &mut self,
         name: &'static str,
     ) -> Result<HashMap<MapData, K, V>, AttachError> {
@@ -273,6 +287,17 @@ impl Kernel {
             .take_map(name)
             .ok_or(AttachError::Map(name, "missing".into()))?;
         HashMap::try_from(map).map_err(|e| AttachError::Map(name, chain(&e)))
+    }
+
+    pub(super) fn per_cpu<V: aya::Pod>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<PerCpuArray<MapData, V>, AttachError> {
+        let map = self
+            .ebpf
+            .take_map(name)
+            .ok_or(AttachError::Map(name, "missing".into()))?;
+        PerCpuArray::try_from(map).map_err(|e| AttachError::Map(name, chain(&e)))
     }
 
     /// Takes the maps that the user side reads and writes while observing.
@@ -284,10 +309,6 @@ impl Kernel {
             .ebpf
             .take_map("STACKS")
             .ok_or(AttachError::Map("STACKS", "missing".into()))?;
-        let counters = self
-            .ebpf
-            .take_map("COUNTERS")
-            .ok_or(AttachError::Map("COUNTERS", "missing".into()))?;
         Ok(Maps {
             control: self.array("CONTROL")?,
             targets: self.hash("TARGETS")?,
@@ -296,8 +317,7 @@ impl Kernel {
             waits: self.hash("WAITS")?,
             stacks: StackTraceMap::try_from(stacks)
                 .map_err(|e| AttachError::Map("STACKS", chain(&e)))?,
-            counters: PerCpuArray::try_from(counters)
-                .map_err(|e| AttachError::Map("COUNTERS", chain(&e)))?,
+            counters: self.per_cpu("COUNTERS")?,
         })
     }
 

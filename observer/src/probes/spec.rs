@@ -1,5 +1,8 @@
 //! The registry of probes: one row each, with its hooks in the order in which they are tried.
 
+use crate::model::Known;
+use crate::sys::code::CodeSite;
+
 /// What users choose with `--tier`: groups of probes, told apart by who pays for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
@@ -141,6 +144,21 @@ pub struct ProbeSpec {
     pub tier: Tier,
 }
 
+/// A probe that a runtime wants in its own code, in one executable.
+#[derive(Debug, Clone)]
+pub struct CodeProbe {
+    /// The function it is in.
+    pub name: String,
+    /// Program in the object.
+    pub program: &'static str,
+    /// What is lost without it.
+    pub need: Need,
+    /// Its verified place, or why there is none.
+    pub site: Known<CodeSite>,
+    /// The runtime's own part of what the program is given at each hit.
+    pub data: u32,
+}
+
 /// A tracepoint of the scheduler with all three mechanisms.
 macro_rules! sched {
     ($event:literal, $need:expr) => {
@@ -163,6 +181,27 @@ macro_rules! sched {
             ],
             need: $need,
             tier: Tier::Sched,
+        }
+    };
+}
+
+/// A tracepoint at system calls. (The classic form is one tracepoint for each system call.)
+macro_rules! syscalls {
+    ($event:literal, $lost:literal) => {
+        ProbeSpec {
+            name: $event,
+            hooks: &[
+                Hook::Btf {
+                    program: concat!($event, "_btf"),
+                    event: $event,
+                },
+                Hook::Raw {
+                    program: concat!($event, "_raw"),
+                    event: $event,
+                },
+            ],
+            need: Need::Optional($lost),
+            tier: Tier::Syscalls,
         }
     };
 }
@@ -220,4 +259,6 @@ pub const PROBES: &[ProbeSpec] = &[
         need: Need::Optional("waits that began before the observation are not seen"),
         tier: Tier::Sched,
     },
+    syscalls!("sys_enter", "system calls are not timed one by one"),
+    syscalls!("sys_exit", "results of system calls are not seen"),
 ];

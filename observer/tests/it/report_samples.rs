@@ -1,5 +1,7 @@
 //! Made-up sessions for the report tests. The figures are made up, the shapes are real.
 
+pub mod calls;
+pub mod followed;
 pub mod go;
 pub mod lists;
 pub mod other;
@@ -32,6 +34,8 @@ pub fn samples() -> Vec<(&'static str, View)> {
         ("run_queue", other::run_queue()),
         ("allowed", tokio::allowed()),
         ("pile_up", go::pile_up()),
+        ("followed", followed::followed()),
+        ("calls", calls::calls()),
         ("hostile", other::hostile()),
     ]
 }
@@ -66,6 +70,8 @@ pub fn empty() -> View {
         census: Vec::new(),
         meetings: Vec::new(),
         wait_graph: WaitGraph::default(),
+        syscalls: None,
+        transitions: Vec::new(),
         completeness: Completeness::default(),
         overhead: Overhead {
             target_cpu_share: None,
@@ -155,6 +161,8 @@ fn task(
     TaskShare {
         task: TaskRef { kind, id },
         name: name.map(str::to_owned),
+        name_unknown: None,
+        scheduler: None,
         created_by: None,
         count,
         total_ns,

@@ -15,7 +15,9 @@ mod frame;
 mod id;
 mod meeting;
 mod schema;
+mod syscalls;
 mod target;
+mod transitions;
 
 pub use account::{CensusCost, Completeness, Overhead};
 pub use blocking::{Blocking, CCall, CauseShare, TaskShare, Unfinished, Waker};
@@ -24,9 +26,12 @@ pub use finding::{Evidence, Finding};
 pub use frame::{Frame, Resource, Site};
 pub use meeting::{MeetingDoing, MeetingPoint, MeetingSide, MeetingSite, MeetingUser};
 pub use schema::{SCHEMA_ID, json_schema};
+pub use syscalls::{NetWait, SyscallCost, SyscallRow, Syscalls};
 pub use target::{
     Host, Netpoll, Observer, RunDelay, Runtime, Scheduler, Slots, Target, TaskCounts, Window,
 };
+
+pub use transitions::{Birth, Delay, DelayAfter, Detached, StateTime, Transitions};
 
 use super::report::verdict;
 use super::timestamp::rfc3339;
@@ -62,6 +67,13 @@ pub struct Report {
     pub causes: Vec<CauseShare>,
     /// Who waits for whom.
     pub wait_graph: WaitGraph,
+    /// System calls one by one, when the tier `syscalls` ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub syscalls: Option<Syscalls>,
+    /// Tasks followed exactly by probes in their runtime's own code (tier `runtime`): one entry for
+    /// each stretch of time in which the probes of a target were in. Empty without that tier.
+    #[serde(default)]
+    pub transitions: Vec<Transitions>,
     /// Root causes that rules found, highest score first.
     pub findings: Vec<Finding>,
     /// What was seen and what was not.
@@ -88,6 +100,8 @@ impl From<&View> for Report {
             meeting_points: view.meetings.iter().map(MeetingPoint::from).collect(),
             causes: blocking::causes(view, &position),
             wait_graph: (&view.wait_graph).into(),
+            syscalls: view.syscalls.as_ref().map(Syscalls::from),
+            transitions: view.transitions.iter().map(Transitions::from).collect(),
             findings: Vec::new(),
             completeness: (&view.completeness).into(),
             overhead: (&view.overhead).into(),

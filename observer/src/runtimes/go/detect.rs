@@ -14,11 +14,12 @@ use super::offsets::{self, GoOffsets};
 use super::sched::{self, SchedAnchors, SchedReader};
 use super::symbols::GoSymbols;
 use super::tls::{self, Tls};
+use super::transitions;
 use super::waitreason;
 use crate::model::memory::Memory;
 use crate::model::{Known, Reason};
 use crate::runtimes::{
-    GoReader, Runtime, RuntimeImage, RuntimeKind, TaskCensus, TaskReader, TaskStacks,
+    CodeProbes, GoReader, Runtime, RuntimeImage, RuntimeKind, TaskCensus, TaskReader, TaskStacks,
 };
 use crate::sys::elf::{self, ElfImage};
 use crate::sys::process::Process;
@@ -32,7 +33,7 @@ impl Runtime for Go {
         RuntimeKind::Go
     }
 
-    fn detect(&self, elf: &ElfImage) -> Option<Box<dyn RuntimeImage>> {
+    fn detect(&self, elf: &Arc<ElfImage>, _process: &Process) -> Option<Box<dyn RuntimeImage>> {
         GoImage::detect(elf).map(|image| Box::new(image) as Box<dyn RuntimeImage>)
     }
 }
@@ -257,6 +258,15 @@ impl RuntimeImage for GoImage {
     fn census(&self, process: &Process, memory: &dyn Memory) -> Known<Box<dyn TaskCensus>> {
         match self.attach(process, memory) {
             Ok(go) => Known::Known(Box::new(GoCensus::new(go))),
+            Err(reason) => Known::Unknown(reason),
+        }
+    }
+
+    fn code_probes(&self, process: &Process, memory: &dyn Memory) -> Known<CodeProbes> {
+        let devel = self.version.known().is_some_and(|version| version.devel);
+        match self.attach(process, memory) {
+            Ok(_) if devel => Known::unknown("a development version of Go: its code is not known"),
+            Ok(go) => transitions::code_probes(&go),
             Err(reason) => Known::Unknown(reason),
         }
     }

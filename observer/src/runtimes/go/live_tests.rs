@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::fixture::{Fixture, build, go, start};
-use super::{GoCensus, GoImage, GoSymbols};
+use super::{GoCensus, GoImage, GoSymbols, transitions, waitreason};
 use crate::model::census::{
     Census, CensusTask, CensusTracker, Direction, TaskState, WaitKind, WaitsOn,
 };
 use crate::model::time::Mono;
 use crate::model::{Cause, Known, Pid};
-use crate::runtimes::{RuntimeImage, TaskReader};
+use crate::runtimes::{CodeReader, RuntimeImage, TaskReader};
 use crate::sys::elf::ElfImage;
 use crate::sys::memory::ProcessMemory;
 use crate::sys::process::Process;
@@ -546,5 +546,47 @@ fn measure_census() {
                 census.stacks.len()
             );
         }
+    }
+}
+
+#[test]
+fn live_the_probe_has_a_place_in_every_build_and_the_states_before_it_are_those_of_the_census() {
+    let Some(go) = go() else { return };
+    for (variant, arguments, cgo) in VARIANTS {
+        let fixture = start(&go, "known_waits", arguments, *cgo, &[]);
+        let (mut reader, memory) = fixture.census();
+        let process = reader.process().clone();
+        let Known::Known(found) = transitions::code_probes(&process) else {
+            panic!("{variant}: no probes");
+        };
+        let CodeReader::Go(config) = found.reader;
+        let site = found.probes[0].site.known().unwrap().clone();
+        assert_eq!(site.bytes, [0x55], "{variant}: a push, which is cheap");
+        let name = process.symbols.function_name(site.address);
+        assert_eq!(name, Some("runtime.casgstatus"), "{variant}");
+
+        let seeds = transitions::seeds(&memory, &config, 32).unwrap();
+        let census = whole(&mut reader, memory);
+        let mut reasons: Vec<_> = seeds
+            .iter()
+            .filter(|seed| seed.state == 4)
+            .map(|seed| waitreason::lookup(config.minor, seed.reason).unwrap().text)
+            .collect();
+        let waiting = census
+            .tasks
+            .iter()
+            .filter(|t| t.state == TaskState::Waiting);
+        let mut expected: Vec<_> = waiting.filter_map(|t| t.wait_reason).collect();
+        reasons.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(reasons, expected, "{variant}");
+        let parked = seeds.iter().find(|seed| {
+            let in_start = |pc: &u64| {
+                let name = process.symbols.function_name(pc - process.bias);
+                name.is_some_and(|name| name.starts_with("main.start"))
+            };
+            seed.frames.iter().any(in_start)
+        });
+        assert!(parked.is_some(), "{variant}: stacks reach the program");
     }
 }

@@ -38,6 +38,10 @@ pub struct Truth {
     pub syscall: String,
     /// The function in which it does so; empty when the program does not say.
     pub function: String,
+    /// It runs in a library's copy of the runtime.
+    pub library: bool,
+    /// Where the task was spawned; empty when the program does not say.
+    pub spawned_at: String,
     /// Each call: when it began (Unix time), how long it took, and how long of that it blocked: the
     /// time around it less the thread's CPU time within it (`fsync` works as well as waits).
     calls: Vec<[u64; 3]>,
@@ -53,6 +57,14 @@ impl Truth {
         });
         parts.fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
     }
+
+    /// Calls that began between two times.
+    pub fn count_within(&self, from: u64, to: u64) -> usize {
+        self.calls
+            .iter()
+            .filter(|[at, ..]| (from..to).contains(at))
+            .count()
+    }
 }
 
 impl fmt::Debug for Truth {
@@ -63,6 +75,8 @@ impl fmt::Debug for Truth {
             name,
             syscall,
             function,
+            library: _,
+            spawned_at: _,
             calls,
         } = self;
         write!(
@@ -82,9 +96,19 @@ impl Program {
         command
             .args(["--duration", &format!("{LIFE}{unit}")])
             .args(args);
-        let process = Running::start(&mut command);
+        Self::run(&mut command)
+    }
+
+    /// Starts a prepared command that runs for as long as [`Program::life`] says.
+    pub fn run(command: &mut Command) -> Self {
+        let process = Running::start(command);
         process.event("ready", START);
         Self { process }
+    }
+
+    /// How such a command is told how long to run.
+    pub fn life() -> String {
+        format!("--duration {LIFE}")
     }
 
     /// Waits for its end and gives what it measured.
@@ -127,6 +151,8 @@ fn truth(line: &str) -> Option<Truth> {
         name: text("name"),
         syscall: text("syscall"),
         function: text("function"),
+        library: line["library"] == true,
+        spawned_at: text("spawned_at"),
         calls: serde_json::from_value(line["calls"].clone())
             .unwrap_or_else(|error| panic!("{error}: the calls of {line}")),
     })
@@ -151,8 +177,7 @@ pub fn check_time<'a>(report: &'a Value, task_kind: &str, truth: &Truth) -> &'a 
     };
     let found = time(&|share| share.syscall() == truth.syscall);
     let no_cpu = time(&|share| share.entry["cause"] == "run_queue");
-    let from = unix_ns(&report["window"]["start"]);
-    let to = from + number(&report["window"], "duration_ns");
+    let (from, to) = window(report);
     let (in_calls, expected) = truth.within(from, to);
     let woken: u64 = mine
         .iter()
@@ -180,6 +205,12 @@ pub fn check_time<'a>(report: &'a Value, task_kind: &str, truth: &Truth) -> &'a 
     entry
         .unwrap_or_else(|| panic!("{truth:?} is not among blocking: {mine:#?}"))
         .entry
+}
+
+/// The report's window in Unix time, in nanoseconds.
+pub fn window(report: &Value) -> (u64, u64) {
+    let from = unix_ns(&report["window"]["start"]);
+    (from, from + number(&report["window"], "duration_ns"))
 }
 
 /// A time of the report, `2026-11-21T09:54:16.123Z`, in Unix time.

@@ -8,7 +8,9 @@ mod graph;
 mod head;
 mod scheduler;
 mod stack;
+mod syscalls;
 mod tasks;
+mod transitions;
 mod waits;
 
 use super::{TextOptions, verdict};
@@ -53,14 +55,31 @@ pub fn render(report: &Report, options: TextOptions) -> String {
     );
     section(
         &mut out,
-        "WHO WAITS FOR WHOM",
-        &graph::graph(report, options),
+        "TASKS FOLLOWED EXACTLY",
+        &transitions::followed(report, options),
     );
     section(
         &mut out,
-        "COMPLETENESS AND OVERHEAD",
-        &account::completeness(report),
+        "WHO WAITS FOR WHOM",
+        &graph::graph(report, options),
     );
+    if let Some(seen) = &report.syscalls {
+        section(
+            &mut out,
+            &syscalls::calls_heading(seen, options),
+            &syscalls::calls(report, seen, options),
+        );
+        section(
+            &mut out,
+            &syscalls::net_heading(seen, options),
+            &syscalls::net_waits(report, seen, options),
+        );
+    }
+    let mut account = account::completeness(report);
+    if let Some(seen) = &report.syscalls {
+        account += &syscalls::account(seen);
+    }
+    section(&mut out, "COMPLETENESS AND OVERHEAD", &account);
     section(&mut out, "NOTES", &account::notes(report));
     out
 }

@@ -40,6 +40,24 @@ pub const OURS: &[Condition] = &[
     },
 ];
 
+/// The tier that puts probes into the target's own code, however often they are hit.
+const RUNTIME: &[Condition] = &[Condition {
+    name: "sched+runtime",
+    program: Some(""),
+    args: &[
+        "report",
+        "-v",
+        "-d",
+        "3600",
+        "--tier",
+        "runtime",
+        "--max-hits",
+        "100000000",
+        "-p",
+    ],
+    ready: "observing",
+}];
+
 /// What a user would take instead.
 const ALTERNATIVES: &[Condition] = &[
     Condition {
@@ -56,12 +74,13 @@ const ALTERNATIVES: &[Condition] = &[
     },
 ];
 
-/// The conditions of a benchmark.
-pub fn conditions(alternatives: bool) -> Vec<Condition> {
+/// The conditions of a benchmark. `runtime`: also the tier of that name.
+pub fn conditions(alternatives: bool, runtime: bool) -> Vec<Condition> {
     let others = ALTERNATIVES
         .iter()
         .filter(|other| other.program.and_then(project::find_program).is_some());
     OURS.iter()
+        .chain(RUNTIME.iter().filter(|_| runtime))
         .chain(others.filter(|_| alternatives))
         .copied()
         .collect()

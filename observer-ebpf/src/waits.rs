@@ -29,8 +29,6 @@ const TASK_UNINTERRUPTIBLE: u32 = 0x2;
 /// See [`TASK_UNINTERRUPTIBLE`].
 pub const TASK_DEAD: u32 = 0x80;
 
-/// The tokio EnterRuntime byte of a thread that is not inside a runtime.
-const NOT_ENTERED: u8 = 2;
 /// Syscalls in which tokio parks a worker.
 const NR_FUTEX: i32 = 202;
 const NR_EPOLL_WAIT: i32 = 232;
@@ -55,7 +53,7 @@ fn has_subject(nr: i32) -> bool {
 #[inline(always)]
 pub fn tokio_parked(task: &Task, nr: i32) -> bool {
     task.flags & (TASK_HAS_ENTERED | TASK_HAS_BUDGET) == TASK_HAS_ENTERED | TASK_HAS_BUDGET
-        && task.detail != NOT_ENTERED
+        && task.detail != current::NOT_ENTERED
         && task.flags & TASK_IN_POLL == 0
         && (nr == NR_FUTEX || nr == NR_EPOLL_WAIT || nr == NR_EPOLL_PWAIT)
 }

@@ -17,6 +17,7 @@ pub mod state;
 pub mod syscalls;
 pub mod target;
 pub mod target_config;
+pub mod task_types;
 pub mod two_stacks;
 pub mod user_probes;
 pub mod view;

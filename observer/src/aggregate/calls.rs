@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::task_shares::{self, TaskPart};
 use crate::model::calls::{CallKey, CallRow, NetKey, NetWait, OpenCall, OpenNet};
 use crate::model::event::{Identity, Tally, WaitClass};
 use crate::model::names::Names;
@@ -245,16 +246,13 @@ struct CallSums {
 
 /// Sums by task.
 #[derive(Debug, Default)]
-struct Tasks(HashMap<TaskRef, (Tally, Pid)>);
+struct Tasks(HashMap<TaskRef, TaskPart>);
 
 impl Tasks {
     fn add(&mut self, identity: Identity, pid: Pid, tally: &Tally) {
         if let Identity::Task(task) = identity {
-            self.0
-                .entry(task)
-                .or_insert_with(|| (Tally::default(), pid))
-                .0
-                .merge(tally);
+            let own = self.0.entry(task);
+            own.or_insert_with(|| TaskPart::of(pid)).add(tally, None);
         }
     }
 
@@ -263,19 +261,6 @@ impl Tasks {
     }
 
     fn shares(self, names: &dyn Names) -> Vec<TaskShare> {
-        let mut tasks: Vec<_> = self.0.into_iter().collect();
-        tasks.sort_by_key(|(task, (tally, _))| (std::cmp::Reverse(tally.total_ns), *task));
-        tasks.truncate(MAX_TASKS);
-        tasks
-            .into_iter()
-            .map(|(task, (tally, pid))| TaskShare {
-                task,
-                name: names.task_name(pid, task),
-                created_by: names.task_creator(pid, task),
-                count: tally.count,
-                total_ns: tally.total_ns,
-                max_ns: tally.max_ns,
-            })
-            .collect()
+        task_shares::largest(self.0, MAX_TASKS, names)
     }
 }

@@ -7,4 +7,5 @@ pub mod describe;
 pub mod histogram;
 pub mod ledger;
 pub mod rollup;
+mod task_shares;
 pub mod transitions;

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use super::ledger::{Ledger, Row};
+use super::task_shares::{self, TaskPart};
 use super::{c_call, describe};
 use crate::model::cause::Cause;
 use crate::model::event::{Identity, Tally, WaitClass, WaitKey};
 use crate::model::names::{Names, cause_of};
 use crate::model::stacks::StackId;
 use crate::model::task::{Legality, TaskRef};
-use crate::model::view::{Blocking, CauseShare, TaskShare, Unfinished, Waker};
+use crate::model::view::{Blocking, CauseShare, Unfinished, Waker};
 use crate::model::{Frame, FrameKind, Known, Reason, Resource, syscall};
 
 /// Tasks that one entry lists.
@@ -55,7 +56,7 @@ struct Place {
 struct Entry {
     tally: Tally,
     open: Unfinished,
-    tasks: HashMap<TaskRef, (Tally, crate::model::Pid)>,
+    tasks: HashMap<TaskRef, TaskPart>,
     wakers: HashMap<(String, Option<String>), u64>,
     resource: Option<Resource>,
     site: Known<Frame>,
@@ -281,12 +282,9 @@ fn add_row(
             entry.resource = common(entry.resource.take(), resource.as_ref());
         }
         if let Identity::Task(task) = key.identity {
-            entry
-                .tasks
-                .entry(task)
-                .or_insert_with(|| (Tally::default(), key.pid))
-                .0
-                .merge(&part.tally);
+            let own = entry.tasks.entry(task);
+            own.or_insert_with(|| TaskPart::of(key.pid))
+                .add(&part.tally, part.user);
         }
         if key.go_status == Some(2) {
             entry.go_running += part.tally.total_ns;
@@ -418,13 +416,7 @@ fn finish(place: &Place, entry: Entry, names: &dyn Names) -> Blocking {
             .all(|w| { w[0].kind == FrameKind::Kernel || w[1].kind != FrameKind::Kernel })
     );
     let tasks_total = entry.tasks.len() as u64;
-    let mut tasks: Vec<(TaskRef, Tally, crate::model::Pid)> = entry
-        .tasks
-        .into_iter()
-        .map(|(task, (tally, pid))| (task, tally, pid))
-        .collect();
-    tasks.sort_by(|a, b| b.1.total_ns.cmp(&a.1.total_ns).then(a.0.cmp(&b.0)));
-    tasks.truncate(MAX_TASKS);
+    let tasks = task_shares::largest(entry.tasks, MAX_TASKS, names);
     let mut wakers: Vec<Waker> = entry
         .wakers
         .into_iter()
@@ -446,17 +438,7 @@ fn finish(place: &Place, entry: Entry, names: &dyn Names) -> Blocking {
         site: entry.site,
         c_call: c_call::of(&stack),
         stack,
-        tasks: tasks
-            .into_iter()
-            .map(|(task, tally, pid)| TaskShare {
-                task,
-                name: names.task_name(pid, task),
-                created_by: names.task_creator(pid, task),
-                count: tally.count,
-                total_ns: tally.total_ns,
-                max_ns: tally.max_ns,
-            })
-            .collect(),
+        tasks,
         tasks_total,
         count: entry.tally.count,
         total_ns: entry.tally.total_ns,

@@ -39,8 +39,17 @@ struct Row {
     ids: Vec<u64>,
     /// The place with most time.
     place: Option<(u64, Place)>,
-    /// By place (`None`: the scheduler): how often, and the task that did it last.
-    wakers: BTreeMap<Option<Option<String>>, (u64, u64)>,
+    /// How often, and the task that did it last.
+    wakers: BTreeMap<WokenBy, (u64, u64)>,
+}
+
+/// Who made tasks ready.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum WokenBy {
+    /// The scheduler itself.
+    Scheduler,
+    /// A task, in this function, when it is known.
+    Task(Option<String>),
 }
 
 impl Row {
@@ -115,10 +124,13 @@ pub fn roll_up(followed: &Followed, target: usize, began: Mono, names: &dyn Name
         let row = rows
             .entry(key(What::Waiting(wake.reason), wake.place, names))
             .or_default();
-        let waker = wake.waker.map(|place| match place {
-            Place::Stack(stack) => names.site(stack).known().and_then(|f| f.function.clone()),
-            Place::None | Place::Lost => None,
-        });
+        let waker = match wake.waker {
+            None => WokenBy::Scheduler,
+            Some(Place::Stack(stack)) => {
+                WokenBy::Task(names.site(stack).known().and_then(|f| f.function.clone()))
+            }
+            Some(Place::None | Place::Lost) => WokenBy::Task(None),
+        };
         let (count, last) = row.wakers.entry(waker).or_default();
         *count += wake.count;
         *last = wake.task;
@@ -214,15 +226,16 @@ fn states(rows: BTreeMap<Key, Row>, followed: &Followed, names: &dyn Names) -> V
             let mut wakers: Vec<Waker> = row
                 .wakers
                 .into_iter()
-                .map(|(site, (count, last))| Waker {
-                    task: match (&site, meaning.map(|m| m.cause)) {
-                        (Some(_), _) => format!("goroutine {last} (the last one)"),
-                        (None, Some(Cause::Sleep)) => "timer".to_owned(),
-                        (None, Some(Cause::NetWait)) => "network poller".to_owned(),
-                        (None, _) => "the runtime's scheduler".to_owned(),
-                    },
-                    site: site.flatten(),
-                    count,
+                .map(|(by, (count, last))| {
+                    let (task, site) = match (by, meaning.map(|m| m.cause)) {
+                        (WokenBy::Task(site), _) => {
+                            (format!("goroutine {last} (the last one)"), site)
+                        }
+                        (_, Some(Cause::Sleep)) => ("timer".to_owned(), None),
+                        (_, Some(Cause::NetWait)) => ("network poller".to_owned(), None),
+                        _ => ("the runtime's scheduler".to_owned(), None),
+                    };
+                    Waker { task, site, count }
                 })
                 .collect();
             wakers.sort_by_key(|waker| Reverse(waker.count));
@@ -288,6 +301,15 @@ mod tests {
     }
 
     impl Names for Named {
+        fn task_facts(
+            &self,
+            _: Pid,
+            _: TaskRef,
+            _: Option<StackId>,
+        ) -> Option<crate::model::task::TaskFacts> {
+            None
+        }
+
         fn target(&self, _pid: Pid) -> Option<usize> {
             Some(0)
         }

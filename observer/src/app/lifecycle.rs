@@ -76,6 +76,7 @@ impl Session {
         self.maps.set_target(pid.0, target.config())?;
         self.state.stacks.set_tasks(pid, target.task_stacks());
         self.state.stacks.prepare(pid);
+        self.state.finders.start(target);
         self.attach_code_probes(index);
         self.restart_census(pid);
         Ok(())

@@ -51,13 +51,15 @@ impl Session {
         };
         target.learn_thread(seed.tid);
         let task = target.read_seed(seed, class);
-        let user = (seed.ip != 0 && task.identity != Identity::Idle)
-            .then(|| {
-                self.state
-                    .stacks
-                    .read_blocked(target, (seed.ip, seed.sp, seed.bp), task.at)
-            })
-            .map(|stack| self.state.stacks.adopt(stack));
+        let user = (seed.ip != 0 && task.identity != Identity::Idle).then(|| {
+            let regs = (seed.ip, seed.sp, seed.bp);
+            let (stack, read) = self.state.stacks.read_blocked(target, regs, task.at);
+            if let Some(read) = read {
+                let finders = &mut self.state.finders;
+                finders.look(seed.pid, task.identity, &read.shown());
+            }
+            self.state.stacks.adopt(stack)
+        });
         let kernel = (!seed.kernel_stack.is_empty())
             .then(|| self.state.stacks.intern(None, &seed.kernel_stack, None))
             .map(|stack| self.state.stacks.adopt(stack));
@@ -146,11 +148,13 @@ impl Session {
                 .iter()
                 .find(|t| t.process.id.pid == wait.key.pid && t.copy_stacks && t.ended.is_none());
             let Some(target) = target else { continue };
-            let stack = self.state.stacks.read_blocked(
-                target,
-                (wait.ip, wait.sp, wait.bp),
-                (wait.task_at != 0).then_some(wait.task_at),
-            );
+            let regs = (wait.ip, wait.sp, wait.bp);
+            let task_at = (wait.task_at != 0).then_some(wait.task_at);
+            let (stack, read) = self.state.stacks.read_blocked(target, regs, task_at);
+            if let Some(read) = read {
+                let finders = &mut self.state.finders;
+                finders.look(wait.key.pid, wait.key.identity, &read.shown());
+            }
             // Only if it is still the same wait was it that wait's stack.
             if self.maps.still_waits(wait.tid.0, wait.start.0) {
                 self.state.unwound.insert(wait.tid, (wait.start, stack));

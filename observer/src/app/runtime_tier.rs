@@ -151,7 +151,7 @@ impl Session {
             let memory = targets
                 .iter()
                 .find(|t| t.process.id.pid == window.pid && window.why != WhyEnded::Exec)
-                .map(|target| target.memory());
+                .map(super::target::Target::memory);
             tier.followed.push(go_transitions::collect(
                 &mut tier.go,
                 &mut state.stacks,

@@ -13,6 +13,7 @@ use super::stacks::Stacks;
 use super::state::State;
 use super::syscalls::{SyscallTier, SyscallsSeen};
 use super::target::Target;
+use super::task_types::Finders;
 use super::watch::{forward_kernel_log, sleep_until, watch_exit};
 use crate::aggregate::ledger::Ledger;
 use crate::decode::{self, decode};
@@ -90,6 +91,8 @@ pub struct Observed {
     pub stacks: Stacks,
     /// Descriptors.
     pub fds: FdTable,
+    /// What tells tasks' types.
+    pub finders: Finders,
     /// Counters of the kernel side.
     pub counters: [u64; COUNTERS as usize],
     /// Records lost by the transport, and records not understood.
@@ -191,9 +194,10 @@ impl Session {
         } else {
             None
         };
-        let runtime_tier = match options.tiers.runtime {
-            true => Some(RuntimeTier::new(&mut kernel, options.max_hits)?),
-            false => None,
+        let runtime_tier = if options.tiers.runtime {
+            Some(RuntimeTier::new(&mut kernel, options.max_hits)?)
+        } else {
+            None
         };
         tracing::debug!("kernel programs loaded");
         let source = Source::open(kernel.take_records(), options.transport)?;
@@ -205,6 +209,7 @@ impl Session {
             ledger: Ledger::default(),
             stacks: Stacks::new(symbolizer),
             fds: FdTable::new(),
+            finders: Finders::default(),
             seeds: HashMap::new(),
             unwound: HashMap::new(),
             wanted: HashSet::new(),
@@ -226,6 +231,7 @@ impl Session {
             let pid = target.process.id.pid;
             maps.set_target(pid.0, target.config())?;
             state.stacks.set_tasks(pid, target.task_stacks());
+            state.finders.start(target);
             if launched != Some(target.process.id.pid) {
                 state.stacks.prepare(target.process.id.pid);
             }
@@ -286,6 +292,7 @@ impl Session {
         session.set_control(true)?;
         session.seed();
         session.kernel.forget_types();
+        usage::release_freed_memory();
         for index in 0..session.targets.len() {
             session.attach_code_probes(index);
             session.start_census(index);
@@ -478,6 +485,7 @@ impl Session {
         let censuses = self.finish_censuses(&mut notes);
         let followed = self.take_followed();
         self.state.stacks.forget_unwinders();
+        usage::release_freed_memory();
         Ok(Observed {
             syscalls,
             followed,
@@ -497,6 +505,7 @@ impl Session {
             ledger: self.state.ledger,
             stacks: self.state.stacks,
             fds: self.state.fds,
+            finders: self.state.finders,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::target::Target;
+use super::target::{BlockedStack, Target};
 use super::two_stacks::{self, Joined};
 use crate::model::event::UserStackEvent;
 use crate::model::stacks::{RawStack, StackId, StackTable};
@@ -13,7 +13,7 @@ use crate::model::{Frame, Known, Pid, Reason};
 use crate::probes::attach::Maps;
 use crate::resolve::classify;
 use crate::resolve::symbols::{Addresses, SymbolizerHandle};
-use crate::resolve::unwind::{Regs, TableCache, Unwinder};
+use crate::resolve::unwind::{Regs, TableCache, Unwinder, Unwound};
 use crate::runtimes::TaskStacks;
 
 /// Frames that are unwound at most.
@@ -162,8 +162,13 @@ impl Stacks {
         Some(&mut slot.unwinder)
     }
 
+    /// The addresses of a stack, nearest first.
+    pub fn addresses(&self, id: StackId) -> &[u64] {
+        self.table.get(id).map_or(&[], |stack| &stack.addresses)
+    }
+
     /// Unwinds a copied stack.
-    pub fn unwind(&mut self, event: &UserStackEvent<'_>) -> Option<StackId> {
+    pub fn unwind(&mut self, event: &UserStackEvent<'_>) -> Option<(StackId, Option<Unwound>)> {
         let regs = Regs {
             ip: event.ip,
             sp: event.sp,
@@ -173,33 +178,38 @@ impl Stacks {
             .unwinder(event.pid, event.ip)?
             .unwind(regs, event.bytes, MAX_FRAMES);
         let Some(tasks) = self.tasks.get_mut(&event.pid) else {
-            return Some(self.intern(Some(event.pid), &unwound.frames, unwound.truncated));
+            let cut = unwound.truncated.clone();
+            let id = self.intern(Some(event.pid), &unwound.frames, cut);
+            return Some((id, Some(unwound)));
         };
         let task = event.task.map(|left| tasks.walk(left));
         let joined = two_stacks::join(unwound, task, tasks.as_ref());
-        Some(self.intern_joined(event.pid, joined))
+        Some((self.intern_joined(event.pid, joined), None))
     }
 
-    /// Reads the stack of a thread that is blocked now, and that of its task when it is another.
+    /// Reads the stack of a thread that is blocked now, and that of its task when it is another:
+    /// otherwise what was read is given too.
     pub fn read_blocked(
         &mut self,
         target: &Target,
         regs: (u64, u64, u64),
         task_at: Option<u64>,
-    ) -> StackId {
+    ) -> (StackId, Option<BlockedStack>) {
         let pid = target.process.id.pid;
         let unwinder = self.unwinder(pid, regs.0);
-        let unwound = target.blocked_stack(unwinder, regs);
+        let stack = target.blocked_stack(unwinder, regs);
         let Some(tasks) = self
             .tasks
             .get_mut(&pid)
             .filter(|tasks| !tasks.is_runtime_code(regs.0))
         else {
-            return self.intern(Some(pid), &unwound.frames, unwound.truncated);
+            let cut = stack.unwound.truncated.clone();
+            let id = self.intern(Some(pid), &stack.unwound.frames, cut);
+            return (id, Some(stack));
         };
         let task = task_at.and_then(|at| tasks.read(&target.memory(), at));
-        let joined = two_stacks::join(unwound, task, tasks.as_ref());
-        self.intern_joined(pid, joined)
+        let joined = two_stacks::join(stack.unwound, task, tasks.as_ref());
+        (self.intern_joined(pid, joined), None)
     }
 
     /// Lets go of unwinding tables and the files behind them: nothing is unwound any more.

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::stacks::Stacks;
+use super::task_types::Finders;
 use crate::aggregate::ledger::{Ledger, SampleKey, WakerKey};
 use crate::model::event::{Event, Identity, UserStackEvent, WaitClass, WaitEvent, WaitKey};
 use crate::model::stacks::StackId;
@@ -10,6 +11,7 @@ use crate::model::syscall::{self, Subject};
 use crate::model::task::TaskKind;
 use crate::model::{Mono, Pid, Tid};
 use crate::resolve::resources::FdTable;
+use crate::runtimes::PolledStack;
 use crate::runtimes::reading::TaskRead;
 
 /// Descriptors that are looked up per interval at most.
@@ -29,6 +31,8 @@ pub struct State {
     pub ledger: Ledger,
     pub stacks: Stacks,
     pub fds: FdTable,
+    /// What tells tasks' types from stacks.
+    pub finders: Finders,
     pub seeds: HashMap<Tid, SeedRead>,
     /// The last unwound stack of each thread, until its wait is seen to end.
     pub unwound: HashMap<Tid, (Mono, StackId)>,
@@ -91,9 +95,18 @@ impl State {
     }
 
     pub fn on_user_stack(&mut self, event: &UserStackEvent<'_>) {
-        let Some(stack) = self.stacks.unwind(event) else {
+        let Some((stack, unwound)) = self.stacks.unwind(event) else {
             return;
         };
+        if let Some(unwound) = unwound {
+            let shown = PolledStack {
+                frames: &unwound.frames,
+                stack_pointers: &unwound.stack_pointers,
+                start: event.sp,
+                bytes: event.bytes,
+            };
+            self.finders.look(event.pid, event.identity, &shown);
+        }
         self.unwound.insert(event.tid, (event.start, stack));
         let key = SampleKey {
             pid: event.pid,

@@ -112,6 +112,7 @@ mod tests {
     fn unwound(frames: &[u64]) -> Unwound {
         Unwound {
             frames: frames.to_vec(),
+            stack_pointers: Vec::new(),
             truncated: Some(WHY),
         }
     }

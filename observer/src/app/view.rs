@@ -40,7 +40,8 @@ pub fn host(facts: &KernelFacts) -> Host {
 pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
     name_stacks(&mut observed);
     let mut fds = std::mem::take(&mut observed.fds);
-    let names = SessionNames::new(&observed.targets, &observed.stacks, &mut fds);
+    let mut finders = std::mem::take(&mut observed.finders);
+    let names = SessionNames::new(&observed.targets, &observed.stacks, &mut fds, &mut finders);
     let rollup = rollup::roll_up(&observed.ledger, &names);
     let syscalls = observed
         .syscalls

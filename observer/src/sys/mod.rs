@@ -3,6 +3,7 @@
 pub mod btf;
 pub mod caps;
 pub mod code;
+pub mod debug_files;
 pub mod elf;
 pub mod fds;
 pub mod kallsyms;

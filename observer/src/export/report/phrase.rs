@@ -1,5 +1,6 @@
 //! Words for the parts of a blocking entry, shared by the verdict and the sections.
 
+use super::types;
 use crate::export::dto::{Blocking, CCall, Frame, Report, Resource, Site, TaskShare};
 use crate::export::text::clean::{clean, fit};
 use crate::export::text::units::{NBSP, counted};
@@ -37,11 +38,29 @@ pub fn who(entry: &Blocking) -> String {
 
 /// `thread 812 (kworker)`.
 pub fn one_task(task: &TaskShare, max: usize) -> String {
-    let id = format!("{}{NBSP}{}", noun(&task.kind, 1), task.id);
-    match &task.name {
-        Some(name) => format!("{id} ({})", fit(name, max)),
+    let id = format!("{}{NBSP}{}", noun(&task.kind, 1), task_id(task));
+    match task_name(task, max) {
+        Some(name) => format!("{id} ({name})"),
         None => id,
     }
+}
+
+/// A task's id; with the number of its runtime's copy, when there are several.
+pub fn task_id(task: &TaskShare) -> String {
+    match task.copy {
+        Some(copy) => format!("{}{NBSP}of{NBSP}copy{NBSP}{copy}", task.id),
+        None => task.id.to_string(),
+    }
+}
+
+/// A task's name, or its type's.
+pub fn task_name(task: &TaskShare, max: usize) -> Option<String> {
+    let name = task.name.as_ref()?;
+    Some(if task.kind == "tokio_task" {
+        types::short(name, max)
+    } else {
+        fit(name, max)
+    })
 }
 
 /// What the wait is in: the system call, else the runtime's reason, else the cause.

@@ -152,19 +152,17 @@ impl SchedAnchors {
             Some((&code[..code.len().min(size)], function.entry))
         };
         let variables = symbols.tables().variables;
-        let sched = match variables.sched {
-            Some(sched) => Sched::Variable(sched),
-            None => {
-                let (bytes, at) = code("runtime.sysmon")?;
-                Sched::Lock(decode::first_lea(bytes, at)?)
-            }
+        let sched = if let Some(sched) = variables.sched {
+            Sched::Variable(sched)
+        } else {
+            let (bytes, at) = code("runtime.sysmon")?;
+            Sched::Lock(decode::first_lea(bytes, at)?)
         };
-        let allp = match variables.allp {
-            Some(allp) => allp,
-            None => {
-                let (bytes, at) = code("runtime.retake")?;
-                decode::first_load(bytes, at)?
-            }
+        let allp = if let Some(allp) = variables.allp {
+            allp
+        } else {
+            let (bytes, at) = code("runtime.retake")?;
+            decode::first_load(bytes, at)?
         };
         Some(Self { sched, allp })
     }

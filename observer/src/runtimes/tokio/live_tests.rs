@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::program::TokioProgram;
 use super::{TokioImage, read_task, thread_bases};
 use crate::model::{Known, Pid, Tid};
 use crate::runtimes::{RuntimeImage, TaskReader};
@@ -118,7 +120,7 @@ pub(super) fn watch(program: &Path, args: &[&str]) -> BTreeSet<String> {
     let fixture = Fixture::start(program, args);
     let process = fixture.process();
     let memory = ProcessMemory::new(process.id.pid);
-    let elf = ElfImage::open(&process.exe_handle()).unwrap();
+    let elf = Arc::new(ElfImage::open(&process.exe_handle()).unwrap());
     let start = Instant::now();
     let image = TokioImage::read(&elf).expect("tokio is found");
     let took = start.elapsed();
@@ -126,9 +128,13 @@ pub(super) fn watch(program: &Path, args: &[&str]) -> BTreeSet<String> {
     for line in image.evidence() {
         println!("  {line}");
     }
-    let reader = match image.task_reader(&process, &memory) {
-        Known::Known(TaskReader::Tokio(reader)) => reader,
+    let program = TokioProgram::detect(&elf, &process).expect("tokio is found");
+    let readers = match program.task_reader(&process, &memory) {
+        Known::Known(TaskReader::Tokio(readers)) => readers,
         other => panic!("no reader: {other:?}"),
+    };
+    let [Some(reader), None, ..] = readers.0 else {
+        panic!("one copy of tokio expected: {readers:?}");
     };
     println!("  {reader:?}");
     let targets = image.poll_targets(&elf);
@@ -251,33 +257,6 @@ fn fat_lto_tasks_are_read_by_id() {
 #[test]
 fn stripped_tasks_are_read_by_id() {
     check("stripped");
-}
-
-/// Each program of the list in `OBSERVER_TOKIO_PROGRAMS` (lines `VERSION PROFILE PATH`), by each
-/// flavour: `cargo xtask tokio-matrix` builds them and runs this.
-#[test]
-#[ignore = "needs fixtures of many tokio versions: run by `cargo xtask tokio-matrix`"]
-fn matrix() {
-    let list = std::env::var_os("OBSERVER_TOKIO_PROGRAMS").expect("OBSERVER_TOKIO_PROGRAMS");
-    let mut failed = Vec::new();
-    for line in std::fs::read_to_string(list).unwrap().lines() {
-        let words: Vec<_> = line.splitn(3, ' ').collect();
-        let &[version, profile, program] = words.as_slice() else {
-            panic!("{line}");
-        };
-        for flavor in ["multi_thread", "current_thread", "local_set"] {
-            let row = format!("{version:5} {profile:15} {flavor:15}");
-            let watched = std::panic::catch_unwind(|| {
-                watch(Path::new(program), &["--flavor", flavor, "--duration", "4"])
-            });
-            match watched {
-                Ok(seen) if seen == expected(flavor) => println!("{row} ok"),
-                Ok(seen) => failed.push(format!("{row} saw only {seen:?}")),
-                Err(_) => failed.push(format!("{row} failed, see above")),
-            }
-        }
-    }
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
 /// Prints what is found in the files of `OBSERVER_ELF` (separated by `:`), and how long it takes.

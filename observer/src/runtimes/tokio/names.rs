@@ -90,9 +90,9 @@ impl TaskType {
     }
 }
 
-/// Names the task types.
+/// Names the task types; `info` is the file with the symbols and debug information of `elf`.
 pub(super) fn task_types(
-    elf: &Elf<'_>,
+    (elf, info): (&Elf<'_>, &Elf<'_>),
     pointers: &CodePointers,
     vtables: &[Vtable],
     minor: Option<u16>,
@@ -100,7 +100,7 @@ pub(super) fn task_types(
     let mut namer = Namer {
         elf,
         pointers,
-        symbols: Symbols::read(elf),
+        symbols: Symbols::read(info),
         functions: Functions::read(elf),
         callees: HashMap::new(),
         budget: BUDGET,
@@ -147,7 +147,7 @@ pub(super) fn task_types(
             found
         })
         .collect();
-    name_by_debug_information(elf, vtables, &polls, &mut types);
+    name_by_debug_information(info, vtables, &polls, &mut types);
     types
 }
 
@@ -282,7 +282,7 @@ impl Namer<'_, '_> {
 
     fn why_not(&self, claims: &Claims) -> &'static str {
         if self.symbols.sorted.is_empty() {
-            "the executable is stripped"
+            "the file is stripped"
         } else if claims.dropped.is_some() || claims.polled.is_some() {
             "the compiler merged its code with that of other task types"
         } else {
@@ -346,8 +346,9 @@ fn demangle(symbol: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(symbol))
 }
 
+/// `core::mem::drop` is a function of its own in unoptimized programs only.
 fn is_tokio_task_code(name: &str) -> bool {
-    name.contains("tokio::runtime::task::")
+    name.contains("tokio::runtime::task::") || name == "core::mem::drop"
 }
 
 /// `tokio::runtime::task::raw::poll::<F, S>` -> `F, S`.

@@ -13,4 +13,8 @@ mod pile_up;
 mod scheduler;
 mod syscalls;
 mod tokio_blocking;
+mod tokio_debug_files;
+mod tokio_libraries;
+mod tokio_matrix;
+mod tokio_service;
 mod unfinished;

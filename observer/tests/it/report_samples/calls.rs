@@ -15,6 +15,8 @@ pub fn calls() -> View {
                     id: 18 + i,
                 },
                 name: None,
+                name_unknown: None,
+                scheduler: None,
                 created_by: None,
                 count: 40,
                 total_ns: total_ns / (i + 1),

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 pub fn followed() -> View {
     let mut view = super::go::idle();
-    view.observer.tier = "sched+runtime".to_owned();
-    view.transitions = vec![transitions(|name| name.to_owned())];
+    view.observer.tier = String::from("sched+runtime");
+    view.transitions = vec![transitions(str::to_owned)];
     view
 }
 

@@ -21,6 +21,8 @@ use crate::support::truth::Program;
 
 /// Bytes of stack that are read.
 const STACK: usize = 16 << 10;
+/// Bytes read at a time.
+const PIECE: usize = 256;
 
 /// What was said of the fixture's tasks: by the task itself, and by functions alone.
 #[derive(Debug, Default)]
@@ -64,12 +66,20 @@ fn look(program: &Program) -> Told {
             let Identity::Task(task) = read.identity else {
                 continue;
             };
-            let mut bytes = vec![0; STACK];
-            if task.kind != TaskKind::TokioTask
-                || memory.read(at.stack_pointer, &mut bytes).is_err()
-            {
+            if task.kind != TaskKind::TokioTask {
                 continue;
             }
+            // A thread's stack may end soon.
+            let mut bytes = vec![0; STACK];
+            let mut length = 0;
+            for piece in bytes.chunks_mut(PIECE) {
+                let at = at.stack_pointer + length as u64;
+                if memory.read(at, piece).is_err() {
+                    break;
+                }
+                length += PIECE;
+            }
+            bytes.truncate(length);
             let regs = Regs {
                 ip: at.instruction_pointer,
                 sp: at.stack_pointer,

@@ -217,7 +217,10 @@ impl SchedReader {
         let mut ps = [0; 16];
         memory.read(self.sched, &mut head).map_err(unreadable)?;
         memory
-            .read(self.sched + u64::from(o.time_to_run), &mut histogram)
+            .read(
+                self.sched.wrapping_add(u64::from(o.time_to_run)),
+                &mut histogram,
+            )
             .map_err(unreadable)?;
         memory.read(self.allp, &mut ps).map_err(unreadable)?;
         let word = |at: u32| u64_at(&head, at as usize).unwrap_or(0);

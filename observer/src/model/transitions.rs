@@ -64,6 +64,8 @@ pub struct StateTime {
     pub p99_ns: u64,
     /// Longest.
     pub max_ns: u64,
+    /// The task whose that was.
+    pub max_task: Option<u64>,
     /// Stretches that began before the window and ended in it.
     pub began_before: u64,
     /// Stretches that had not ended.
@@ -169,6 +171,8 @@ pub struct Sum {
     pub before: bool,
     /// The sum.
     pub tally: Tally,
+    /// The task whose the longest stretch was.
+    pub longest: Option<u64>,
 }
 
 /// Stretches that had not ended.

@@ -83,6 +83,9 @@ pub struct StateTime {
     pub p99_ns: u64,
     /// The longest of them.
     pub max_ns: u64,
+    /// Id of the task whose that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_task: Option<u64>,
     /// Stretches that began before the probes were in, and ended while they were.
     pub began_before: u64,
     /// Stretches that had not ended when the probes were taken out.
@@ -183,6 +186,7 @@ impl From<&model::StateTime> for StateTime {
             p50_ns: row.p50_ns,
             p99_ns: row.p99_ns,
             max_ns: row.max_ns,
+            max_task: row.max_task,
             began_before: row.began_before,
             unfinished: Unfinished {
                 count: row.unfinished.count,

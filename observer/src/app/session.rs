@@ -300,7 +300,7 @@ impl Session {
         Ok(session)
     }
 
-    fn set_control(&mut self, enabled: bool) -> anyhow::Result<()> {
+    pub(super) fn set_control(&mut self, enabled: bool) -> anyhow::Result<()> {
         let mut flags = 0;
         if !self.options.kernel_stacks {
             flags |= CONTROL_NO_KERNEL_STACKS;
@@ -405,20 +405,6 @@ impl Session {
             self.counted = Some((self.kernel.run_stats(), since_start));
             self.stats = None;
         }
-    }
-
-    /// Takes closed generations out of the kernel and opens a new one.
-    fn sweep(&mut self) -> anyhow::Result<()> {
-        self.state.epoch += 1;
-        self.state.looked_up = 0;
-        self.set_control(true)?;
-        self.collect(false);
-        for target in &mut self.targets {
-            if target.ended.is_none() {
-                target.count_threads();
-            }
-        }
-        Ok(())
     }
 
     /// Moves sums to the ledger: those of generations that programs can no longer be adding to, or

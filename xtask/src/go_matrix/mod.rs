@@ -60,7 +60,7 @@ const FEW_LIVE: &[&str] = &["live_census_agrees", "live_scheduler", "live_table"
 const PROGRAMS: &[&str] = &["crowd", "known_waits", "locks"];
 
 /// Tests that need no privileges and build their programs themselves, in every form.
-const LIVE: &str = "runtimes::go::live_tests";
+const LIVE: &str = "runtimes::go::live_";
 
 /// Runs the Go tests of `observer` with each toolchain. Arguments are versions (`1.21.13`) or minor
 /// versions (`1.21`); none means all of them.

@@ -143,6 +143,7 @@ pub fn collect(
         to: window.to,
         detached: detached(window.why),
         hits: window.hits,
+        program_ns: None,
         budget,
         lost: losses,
         syscalls_apart: go.syscalls,

@@ -23,6 +23,8 @@ pub struct Transitions {
     pub detached: Option<Reason>,
     /// Hits of the probe.
     pub hits: u64,
+    /// Mean run time of the program at a hit.
+    pub program_ns: Option<u64>,
     /// Hits per second that were allowed.
     pub budget: u64,
     /// What could not be followed, by reason.
@@ -233,6 +235,8 @@ pub struct Followed {
     pub detached: Option<Reason>,
     /// Hits.
     pub hits: u64,
+    /// Mean run time of the program at a hit.
+    pub program_ns: Option<u64>,
     /// Hits per second that were allowed.
     pub budget: u64,
     /// What could not be followed.

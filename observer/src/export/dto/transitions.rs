@@ -25,6 +25,10 @@ pub struct Transitions {
     pub hits: u64,
     /// Hits per second, mean over the time.
     pub hits_per_s: f64,
+    /// Mean run time of the kernel program at a hit, as counted in the first second of the session.
+    /// The breakpoint itself is not in it. Absent when it was not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program_ns_per_hit: Option<u64>,
     /// Hits per second above which the probes are taken out.
     pub max_hits_per_s: u64,
     /// What could not be followed, by reason. Empty: everything was.
@@ -150,6 +154,7 @@ impl From<&model::Transitions> for Transitions {
             } else {
                 0.0
             },
+            program_ns_per_hit: followed.program_ns,
             max_hits_per_s: followed.budget,
             lost: followed
                 .lost

@@ -123,6 +123,7 @@ pub fn transitions(name: impl Fn(&str) -> String) -> Transitions {
             "24512 hits per second, and 20000 were allowed (--max-hits)",
         ))),
         hits: 31_204,
+        program_ns: Some(356),
         budget: 20_000,
         lost: BTreeMap::from([("change_not_seen", 3)]),
         syscalls_apart: false,

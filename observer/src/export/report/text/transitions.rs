@@ -62,6 +62,12 @@ fn window(report: &Report, followed: &Transitions, one: &str) -> String {
         counted(followed.hits, "hit", "hits"),
         count(followed.hits_per_s as u64),
     );
+    if let Some(ns) = followed.program_ns_per_hit {
+        text += &format!(
+            "; {} each in the kernel's program, the breakpoint not counted",
+            duration(ns)
+        );
+    }
     if followed.lost.is_empty() {
         text += "; nothing was lost";
     }

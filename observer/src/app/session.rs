@@ -403,6 +403,7 @@ impl Session {
     fn count_runs(&mut self, since_start: Duration) {
         if self.stats.is_some() {
             self.counted = Some((self.kernel.run_stats(), since_start));
+            self.count_probe_runs();
             self.stats = None;
         }
     }

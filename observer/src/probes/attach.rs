@@ -52,7 +52,7 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text.lines().take(2).collect::<Vec<_>>().join(" ")
 }
 
-fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(super) fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(io) = error.downcast_ref::<std::io::Error>()
@@ -242,6 +242,11 @@ impl Kernel {
         let mut file = link.into_file().map_err(|e| failed(&e))?;
         file.read_to_end(&mut bytes).map_err(|e| failed(&e))?;
         Ok(Some(bytes))
+    }
+
+    /// The loaded object.
+    pub(super) fn ebpf(&self) -> &Ebpf {
+        &self.ebpf
     }
 
     /// The loaded object, for the other ways to attach.

@@ -183,6 +183,17 @@ pub fn parts(
             arguments,
             variables: vec![("OBSERVER_FIXTURES", out.clone())],
         });
+        if !few {
+            build(project, toolchain, "transitions", *form, &out)?;
+            let mut arguments: Vec<String> = text(&it);
+            let test = "privileged::go_transitions::every_wait_creation_and_end_is_counted";
+            arguments.extend(text(&["--exact", test]));
+            parts.push(Part {
+                name: format!("Go {version}, {}: goroutines followed exactly", form.name),
+                arguments,
+                variables: vec![("OBSERVER_FIXTURES", out.clone())],
+            });
+        }
         if !few && form.cgo {
             build(project, toolchain, "cgo_blocking", *form, &out)?;
             let mut arguments: Vec<String> = text(&it);
@@ -212,6 +223,8 @@ fn build(project: &Project, toolchain: &Path, name: &str, form: Form, out: &Path
         .args(["build", "-o"])
         .arg(out.join("go").join(name))
         .args(form.arguments)
+        // C in programs that are built with and without.
+        .args(form.cgo.then_some("-tags=withc"))
         .arg(".")
         .env("GOROOT", toolchain)
         .env("GOTOOLCHAIN", "local")

@@ -42,8 +42,10 @@ impl Session {
     /// Puts probes into a target's own code, when that was asked for and they have verified places.
     pub(super) fn attach_code_probes(&mut self, index: usize) {
         let pid = self.targets[index].process.id.pid;
-        // A program that is to be started is looked at when it has called exec.
-        if self.targets[index].ended.is_some() || self.state.launched == Some(pid) {
+        let target = &self.targets[index];
+        // A program that is to be started is looked at when it has called exec, and one whose runtime
+        // is not ready when it is.
+        if target.ended.is_some() || target.retry || self.state.launched == Some(pid) {
             return;
         }
         if let Err(reason) = self.try_attach(index) {
@@ -149,7 +151,7 @@ impl Session {
             let memory = targets
                 .iter()
                 .find(|t| t.process.id.pid == window.pid && window.why != WhyEnded::Exec)
-                .map(|target| target.memory());
+                .map(super::target::Target::memory);
             tier.followed.push(go_transitions::collect(
                 &mut tier.go,
                 &mut state.stacks,
@@ -160,6 +162,21 @@ impl Session {
                     .as_ref()
                     .map(|m| m as &dyn crate::model::memory::Memory),
             ));
+        }
+    }
+
+    /// Says which targets had no probes to the end, because their runtime never was ready.
+    pub(super) fn note_unready(&mut self) {
+        if self.runtime_tier.is_none() {
+            return;
+        }
+        for target in self.targets.iter().filter(|target| target.retry) {
+            if let Some(reason) = target.degraded() {
+                self.state.notes.push(format!(
+                    "tier runtime: no probes in pid {}: {reason}",
+                    target.process.id.pid
+                ));
+            }
         }
     }
 

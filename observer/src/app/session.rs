@@ -194,9 +194,10 @@ impl Session {
         } else {
             None
         };
-        let runtime_tier = match options.tiers.runtime {
-            true => Some(RuntimeTier::new(&mut kernel, options.max_hits)?),
-            false => None,
+        let runtime_tier = if options.tiers.runtime {
+            Some(RuntimeTier::new(&mut kernel, options.max_hits)?)
+        } else {
+            None
         };
         tracing::debug!("kernel programs loaded");
         let source = Source::open(kernel.take_records(), options.transport)?;
@@ -291,6 +292,7 @@ impl Session {
         session.set_control(true)?;
         session.seed();
         session.kernel.forget_types();
+        usage::release_freed_memory();
         for index in 0..session.targets.len() {
             session.attach_code_probes(index);
             session.start_census(index);
@@ -464,10 +466,12 @@ impl Session {
         for stack in self.state.ledger.waker_stacks() {
             self.state.stacks.fetch(Some(stack.0), stack.1, &self.maps);
         }
+        self.note_unready();
         let mut notes = std::mem::take(&mut self.state.notes);
         let censuses = self.finish_censuses(&mut notes);
         let followed = self.take_followed();
         self.state.stacks.forget_unwinders();
+        usage::release_freed_memory();
         Ok(Observed {
             syscalls,
             followed,

@@ -194,6 +194,7 @@ fn census_cost(observed: &Observed) -> Option<CensusCost> {
         bytes_read: ledgers().map(|l| l.cost().bytes_read).sum(),
         torn: ledgers().map(|l| l.cost().torn).sum(),
         max_ns: ledgers().map(|l| l.cost().max_ns).max().unwrap_or(0),
+        cpu_ns: ledgers().map(|l| l.cost().cpu_ns).sum(),
     })
 }
 

@@ -5,6 +5,7 @@ pub mod cause;
 pub mod census;
 pub mod doctor;
 pub mod event;
+pub mod hashing;
 pub mod ids;
 pub mod known;
 pub mod meeting;

@@ -51,13 +51,11 @@ impl Default for Delays {
 /// The shortest delay of a bucket (ns).
 pub fn delay_floor(bucket: usize) -> u64 {
     let (power, part) = (bucket / SUB_BUCKETS, (bucket % SUB_BUCKETS) as u64);
-    match power {
-        0 => part << (FIRST_EXPONENT - 2),
-        _ => {
-            let exponent = FIRST_EXPONENT + power - 1;
-            (1 << exponent) | (part << (exponent - 2))
-        }
+    if power == 0 {
+        return part << (FIRST_EXPONENT - 2);
     }
+    let exponent = FIRST_EXPONENT + power - 1;
+    (1 << exponent) | (part << (exponent - 2))
 }
 
 impl Delays {

@@ -460,6 +460,8 @@ pub struct CensusCost {
     pub torn: u64,
     /// Time of the longest one.
     pub max_ns: u64,
+    /// CPU time of all, what was made of them included.
+    pub cpu_ns: u64,
 }
 
 /// What observing cost.

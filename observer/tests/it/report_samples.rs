@@ -1,6 +1,7 @@
 //! Made-up sessions for the report tests. The figures are made up, the shapes are real.
 
 pub mod calls;
+pub mod followed;
 pub mod go;
 pub mod lists;
 pub mod other;
@@ -33,6 +34,7 @@ pub fn samples() -> Vec<(&'static str, View)> {
         ("run_queue", other::run_queue()),
         ("allowed", tokio::allowed()),
         ("pile_up", go::pile_up()),
+        ("followed", followed::followed()),
         ("calls", calls::calls()),
         ("hostile", other::hostile()),
     ]

@@ -5,6 +5,7 @@
 
 mod attach;
 mod bystander;
+mod census;
 mod observers;
 mod stats;
 mod target;
@@ -50,6 +51,8 @@ enum Name {
     TargetTokio,
     /// Time from exec to observing, and peak memory.
     Attach,
+    /// Cost of reading the list of goroutines, for observer and for the program that is read.
+    Census,
 }
 
 impl Name {
@@ -73,6 +76,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         Name::TargetGo => target::run(project, args, Language::Go)?,
         Name::TargetTokio => target::run(project, args, Language::Rust)?,
         Name::Attach => attach::run(project, args)?,
+        Name::Census => census::run(project, args)?,
     };
     let outcome = Outcome::new(args.name.text(), args.rounds, rows);
     ui::print(if args.json {

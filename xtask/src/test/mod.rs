@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::go_matrix::{self, Extent};
 use crate::project::{self, Project};
 use crate::tidy;
 use crate::ui::{self, Step};
@@ -59,6 +60,10 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         &mut results,
     )?;
     step.done();
+
+    if args.filter.as_deref().is_none_or(|f| f == "go_matrix") {
+        session.go_versions(&mut results)?;
+    }
 
     let names = session.privileged(args.filter.as_deref().unwrap_or_default())?;
     if !names.is_empty() {
@@ -126,6 +131,27 @@ impl Session<'_> {
             results,
         )?;
         step.done();
+        Ok(())
+    }
+
+    /// The tests of the Go census with the oldest and the newest version; the machine's own has been
+    /// among the others.
+    fn go_versions(&self, results: &mut Results) -> Result<()> {
+        for version in go_matrix::ENDS {
+            let toolchain = match go_matrix::toolchain(self.project, version) {
+                Ok(toolchain) => toolchain,
+                Err(error) => {
+                    let reason = format!("no toolchain of Go {version}: {error:#}");
+                    results.skip_check(&format!("go_matrix::{version}"), &reason);
+                    continue;
+                }
+            };
+            for part in go_matrix::parts(self.project, version, &toolchain, Extent::Few)? {
+                let step = Step::start(&part.name);
+                follow(part.fill(&mut self.cargo_test()), results)?;
+                step.done();
+            }
+        }
         Ok(())
     }
 

@@ -152,19 +152,17 @@ impl SchedAnchors {
             Some((&code[..code.len().min(size)], function.entry))
         };
         let variables = symbols.tables().variables;
-        let sched = match variables.sched {
-            Some(sched) => Sched::Variable(sched),
-            None => {
-                let (bytes, at) = code("runtime.sysmon")?;
-                Sched::Lock(decode::first_lea(bytes, at)?)
-            }
+        let sched = if let Some(sched) = variables.sched {
+            Sched::Variable(sched)
+        } else {
+            let (bytes, at) = code("runtime.sysmon")?;
+            Sched::Lock(decode::first_lea(bytes, at)?)
         };
-        let allp = match variables.allp {
-            Some(allp) => allp,
-            None => {
-                let (bytes, at) = code("runtime.retake")?;
-                decode::first_load(bytes, at)?
-            }
+        let allp = if let Some(allp) = variables.allp {
+            allp
+        } else {
+            let (bytes, at) = code("runtime.retake")?;
+            decode::first_load(bytes, at)?
         };
         Some(Self { sched, allp })
     }
@@ -341,17 +339,17 @@ mod tests {
         ])
     }
 
-    fn anchors() -> Option<SchedAnchors> {
-        Some(SchedAnchors {
+    fn anchors() -> SchedAnchors {
+        SchedAnchors {
             sched: Sched::Lock(SCHED + 32),
             allp: ALLP,
-        })
+        }
     }
 
     #[test]
     fn a_scheduler_is_read() {
         let memory = process(|_, _| {});
-        let reader = SchedReader::new(anchors(), V26, 0, &memory).unwrap();
+        let reader = SchedReader::new(Some(anchors()), V26, 0, &memory).unwrap();
         let (sample, delays) = reader.read(&memory).unwrap();
         let expected = SchedulerSample {
             slots: 2,
@@ -374,7 +372,7 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let refused = |change: &dyn Fn(&mut Vec<u8>, &mut Vec<u8>)| {
             let memory = process(change);
-            SchedReader::new(anchors(), V26, 0, &memory)
+            SchedReader::new(Some(anchors()), V26, 0, &memory)
                 .map(|_| ())
                 .unwrap_err()
                 .to_string()
@@ -387,7 +385,7 @@ mod tests {
         assert!(text.contains("not where it was expected"), "{text}");
         let memory = process(|_, _| {});
         assert!(SchedReader::new(None, V26, 0, &memory).is_err());
-        assert!(SchedReader::new(anchors(), V26, 1 << 40, &memory).is_err());
+        assert!(SchedReader::new(Some(anchors()), V26, 1 << 40, &memory).is_err());
         assert!(by_minor(20).is_none() && by_minor(28).is_none());
     }
 }

@@ -7,10 +7,12 @@
 //! stack of the waker's thread, whose `m.curg` is the waking goroutine; nobody when the scheduler
 //! itself does it). Source: `src/runtime/proc.go` of Go 1.21 to 1.27.
 
+use std::time::{Duration, Instant};
+
 use object::{Object as _, ObjectSymbol as _};
 
-use super::GoProcess;
 use super::live::{DEAD, STATUS_MASK, read_allgs, u32_at, u64_at};
+use super::{GoProcess, GoSymbols};
 use crate::model::memory::{Memory, ReadRequest};
 use crate::model::{Known, Reason};
 use crate::probes::spec::{CodeProbe, Need};
@@ -29,13 +31,13 @@ const SYSCALLS_APART: u32 = 26;
 /// `push %rbp; mov %rsp,%rbp`: how every function with a frame begins since Go 1.21 that has no check
 /// of the stack's size; `casgstatus` has none (`//go:nosplit`). The kernel emulates the push; other
 /// instructions it must single-step, which costs over ten times as much.
-const PROLOGUE: [u8; 4] = [0x55, 0x48, 0x89, 0xe5];
+pub(super) const PROLOGUE: [u8; 4] = [0x55, 0x48, 0x89, 0xe5];
 /// Goroutines whose state is read at the beginning, at most.
 const MAX_SEEDS: u64 = 1 << 18;
 /// Goroutines that are read at a time.
 const CHUNK: u64 = 4096;
-/// Stacks of waiting goroutines that are read at the beginning, at most: some 10 µs each.
-const MAX_STACKS: usize = 8192;
+/// For how long stacks of waiting goroutines are read at the beginning: some 10 µs each.
+const STACKS: Duration = Duration::from_millis(250);
 /// `_Grunning`, `_Gsyscall`, `_Gwaiting`.
 const RUNNING: u32 = 2;
 const SYSCALL: u32 = 3;
@@ -54,7 +56,7 @@ pub fn code_probes(go: &GoProcess) -> Known<CodeProbes> {
         )));
     }
     let site = match go.symbols.image().parse() {
-        Ok(elf) => match place(go, &elf) {
+        Ok(elf) => match place(&go.symbols, &elf) {
             Ok(site) => Known::Known(site),
             Err(reason) => Known::Unknown(reason),
         },
@@ -87,19 +89,19 @@ pub fn code_probes(go: &GoProcess) -> Known<CodeProbes> {
 
 /// The first instruction of the function: where the function table and, if there is one, the symbol
 /// table agree that it begins, and where it begins the way it is known to.
-fn place(go: &GoProcess, elf: &Elf<'_>) -> Result<CodeSite, Reason> {
-    let table = go.symbols.pclntab().ok_or(Reason::new(
+pub(super) fn place(symbols: &GoSymbols, elf: &Elf<'_>) -> Result<CodeSite, Reason> {
+    let table = symbols.pclntab().ok_or(Reason::new(
         "the table of functions can not be read any more",
     ))?;
     let function = table
         .by_name(FUNCTION)
         .ok_or(Reason::new("it is not in the table of functions"))?;
-    let symbols: Vec<u64> = elf
+    let listed: Vec<u64> = elf
         .symbols()
         .filter(|symbol| symbol.name() == Ok(FUNCTION))
         .map(|symbol| symbol.address())
         .collect();
-    if !symbols.is_empty() && !symbols.contains(&function.entry) {
+    if !listed.is_empty() && !listed.contains(&function.entry) {
         return Err(Reason::new(
             "the tables of functions and of symbols disagree about its place",
         ));
@@ -142,7 +144,7 @@ pub fn seeds(memory: &dyn Memory, go: &GoTransitions, frames: usize) -> Result<V
     ];
     let size = last.into_iter().max().unwrap_or(0) as usize;
     let mut seeds = Vec::new();
-    let mut stacks = 0;
+    let started = Instant::now();
     let mut at = 0;
     while at < len.min(MAX_SEEDS) {
         let count = CHUNK.min(len.min(MAX_SEEDS) - at) as usize;
@@ -160,10 +162,12 @@ pub fn seeds(memory: &dyn Memory, go: &GoTransitions, frames: usize) -> Result<V
             .collect();
         memory.read_batch(&mut reads).map_err(failed)?;
         for read in reads.iter().filter(|read| read.ok) {
-            let limit = if stacks < MAX_STACKS { frames } else { 0 };
-            let seed = seed(memory, go, read.addr, read.buf, limit);
-            stacks += usize::from(seed.as_ref().is_some_and(|seed| !seed.frames.is_empty()));
-            seeds.extend(seed);
+            let limit = if started.elapsed() < STACKS {
+                frames
+            } else {
+                0
+            };
+            seeds.extend(seed(memory, go, read.addr, read.buf, limit));
         }
         at += count as u64;
     }

@@ -14,7 +14,7 @@ use crate::support::observer::{observing, run};
 use crate::support::report::{check_completeness, list, number, remarks};
 use crate::support::require::{Need, fixture, require};
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// A fixture that has said `ready`.
 fn start(program: &Path, args: &[&str]) -> Running {

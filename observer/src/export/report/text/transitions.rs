@@ -4,7 +4,7 @@ use crate::export::dto::{Delay, Report, Site, StateTime, Transitions};
 use crate::export::report::{TextOptions, phrase};
 use crate::export::text::clean::fit;
 use crate::export::text::table::{Column, Table};
-use crate::export::text::units::{count, counted, duration};
+use crate::export::text::units::{NBSP, count, counted, duration};
 use crate::export::text::wrap::paragraph;
 
 /// Rows of states shown without `--full`.
@@ -50,15 +50,18 @@ fn window(report: &Report, followed: &Transitions, one: &str) -> String {
         text += &format!("{}: ", phrase::target(report, followed.target));
     }
     text += &format!(
-        "every change of a {one}'s state from {} to {} of the window: {}, {} per second",
+        "every change of a {one}'s state, exactly, from {} to {} of the window",
         duration(followed.from_ns),
         duration(followed.to_ns),
+    );
+    if let Some(detached) = &followed.detached {
+        text += &format!(" and NOT to its end: {}", fit(&detached.reason, 120));
+    }
+    text += &format!(
+        "; {}, {} per second",
         counted(followed.hits, "hit", "hits"),
         count(followed.hits_per_s as u64),
     );
-    if let Some(detached) = &followed.detached {
-        text += &format!(". NOT the whole window: {}", fit(&detached.reason, 120));
-    }
     if followed.lost.is_empty() {
         text += "; nothing was lost";
     }
@@ -87,7 +90,7 @@ fn lost(reason: &str) -> String {
 
 fn spread(delay: &Delay) -> String {
     format!(
-        "median {}, 99 % below {}, longest {}",
+        "median {}, 99{NBSP}% below {}, longest {}",
         duration(delay.p50_ns),
         duration(delay.p99_ns),
         duration(delay.max_ns)
@@ -112,7 +115,7 @@ fn delay(followed: &Transitions) -> String {
     if followed.scheduling_delay_after.len() > 1 {
         for part in &followed.scheduling_delay_after {
             text += &format!(
-                "; {}: {}, 99 % below {}",
+                "; {}: {}, 99{NBSP}% below {}",
                 fit(&part.after, 40),
                 count(part.delay.count),
                 duration(part.delay.p99_ns)
@@ -175,7 +178,7 @@ fn states(followed: &Transitions, options: TextOptions) -> String {
             letter(number),
             what(row),
             fit(function, 26),
-            count(row.count + row.began_before),
+            count(row.count.saturating_add(row.began_before)),
             duration(row.total_ns),
             time(row, row.p99_ns),
             time(row, row.max_ns),

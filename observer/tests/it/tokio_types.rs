@@ -1,12 +1,13 @@
 //! What a tokio task is, told from its stack: by the pointer to the task that lies on it, and by the
 //! functions that polled it alone. No privileges: the programs are children of the test.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use observer::model::event::{Identity, WaitClass};
-use observer::model::memory::Memory as _;
+use observer::model::memory::{Memory, ReadError, ReadRequest};
 use observer::model::task::{TaskFacts, TaskKind};
 use observer::model::{Known, Pid};
 use observer::resolve::unwind::{Regs, TableCache, Unwinder};
@@ -23,8 +24,25 @@ use crate::support::truth::Program;
 const STACK: usize = 16 << 10;
 /// For how long tasks are looked at; most of the program's life.
 const LOOKING: Duration = Duration::from_secs(4);
+/// Reads of memory for one stack at most: 512 words, and eight for the task.
+const MOST_READS: u32 = 520;
 /// Bytes read at a time.
 const PIECE: usize = 256;
+
+/// Counts reads of a process's memory.
+struct Counting<'a>(&'a ProcessMemory, Cell<u32>);
+
+impl Memory for Counting<'_> {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+        self.1.set(self.1.get() + 1);
+        self.0.read(addr, buf)
+    }
+
+    fn read_batch(&self, requests: &mut [ReadRequest<'_>]) -> Result<(), ReadError> {
+        self.1.set(self.1.get() + 1);
+        self.0.read_batch(requests)
+    }
+}
 
 /// What was said of the fixture's tasks: by the task itself, and by functions alone.
 #[derive(Debug, Default)]
@@ -97,7 +115,14 @@ fn look(program: &Program) -> Told {
             if process.blocked_at(thread.tid) != Some(at) {
                 continue;
             }
-            finder.look(task, &stack, &memory);
+            let counting = Counting(&memory, Cell::new(0));
+            let known = finder.knows(task);
+            finder.look(task, &stack, &counting);
+            if !known {
+                println!("task {}: {} reads", task.id, counting.1.get());
+            }
+            // A few words around the poll, and what the task itself holds.
+            assert!(counting.1.get() <= MOST_READS, "{} reads", counting.1.get());
             if finder.knows(task) {
                 told.by_task.insert(task.id, finder.describe(task, &[]));
             }

@@ -42,6 +42,14 @@ pub enum Counter {
     TaskMismatch = 31,
     /// Records about processes that did not fit the buffer.
     LostProcessRecord = 32,
+    /// CPU samples that hit a thread of a target.
+    CpuSamples = 40,
+    /// CPU samples that did not fit the buffer.
+    CpuSampleLost = 41,
+    /// CPU samples whose stack was not copied: the budget of the moment was used up.
+    CpuNotCopied = 42,
+    /// Polls that held their worker and whose record did not fit the buffer.
+    LostHold = 43,
 }
 
 /// Slots in the map.

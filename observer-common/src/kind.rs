@@ -8,6 +8,13 @@ pub enum Kind {
     Wait = 1,
     /// [`crate::events::user_stack::UserStackRecord`]: registers and a piece of a user stack.
     UserStack = 2,
+    /// [`crate::events::user_stack::UserStackHead`]: a thread of a target was on a CPU at a tick of
+    /// the sampling clock.
+    CpuSample = 3,
+    /// [`crate::events::user_stack::UserStackRecord`]: the same with a piece of its stack.
+    CpuStack = 4,
+    /// [`crate::events::hold::HoldRecord`]: a poll kept its worker on a CPU for long.
+    Hold = 5,
     /// [`crate::events::process::ProcessRecord`]: a target called exec.
     Exec = 20,
     /// [`crate::events::process::ProcessRecord`]: a target's main thread exited.
@@ -22,6 +29,9 @@ impl Kind {
         match raw {
             1 => Some(Self::Wait),
             2 => Some(Self::UserStack),
+            3 => Some(Self::CpuSample),
+            4 => Some(Self::CpuStack),
+            5 => Some(Self::Hold),
             20 => Some(Self::Exec),
             21 => Some(Self::Exit),
             22 => Some(Self::Fork),

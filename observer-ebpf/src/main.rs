@@ -11,6 +11,7 @@
 mod current;
 mod emit;
 mod filter;
+mod holds;
 mod kernel;
 mod maps;
 mod probes;

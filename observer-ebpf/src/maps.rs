@@ -4,6 +4,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, StackTrace};
 use observer_common::config::{Control, TargetConfig};
 use observer_common::counters::COUNTERS as COUNTER_SLOTS;
+use observer_common::events::hold::OnCpu;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::seed::Seed;
 use observer_common::events::wait::{WaitKey, WaitSum};
@@ -51,6 +52,12 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_SL
 #[map]
 pub static SUBJECTS: Array<u8> = Array::with_max_entries(512, 0);
 
+/// The thread of a target that runs on each CPU, and the poll that it is in. Written by sched_switch
+/// and by the CPU samples, which do not interrupt each other: sched_switch runs with interrupts off.
+/// Read by the user side at the end.
+#[map]
+pub static ON_CPU: PerCpuArray<OnCpu> = PerCpuArray::with_max_entries(1, 0);
+
 /// Room to build an in-flight entry in: too large for the stack. Written by sched_switch only.
 #[map]
 pub static SWITCH_SCRATCH: PerCpuArray<InFlight> = PerCpuArray::with_max_entries(1, 0);
@@ -75,4 +82,10 @@ pub static RECORDS: aya_ebpf::maps::PerfEventByteArray = aya_ebpf::maps::PerfEve
 #[cfg(feature = "perf")]
 #[map]
 pub static STACK_SCRATCH: PerCpuArray<observer_common::events::user_stack::UserStackRecord> =
+    PerCpuArray::with_max_entries(1, 0);
+
+/// The same for CPU samples, which come as interrupts.
+#[cfg(feature = "perf")]
+#[map]
+pub static SAMPLE_SCRATCH: PerCpuArray<observer_common::events::user_stack::UserStackRecord> =
     PerCpuArray::with_max_entries(1, 0);

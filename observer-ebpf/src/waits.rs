@@ -9,6 +9,7 @@ use observer_common::config::{
     Control, TARGET_COPY_STACKS, TARGET_NO_FRAME_POINTERS, TargetConfig,
 };
 use observer_common::counters::Counter;
+use observer_common::events::hold::Hold;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::wait::{
     BUCKETS, CLASS_KERNEL, CLASS_PAGE_FAULT, CLASS_RUN_QUEUE, CLASS_SYSCALL, CLASS_UNKNOWN,
@@ -20,7 +21,7 @@ use observer_common::task::{TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_I
 
 use crate::emit::{self, count, count_many};
 use crate::maps::{INFLIGHT, SUBJECTS, SWITCH_SCRATCH, WAITS, ZERO_SUM};
-use crate::{current, kernel, stacks};
+use crate::{current, holds, kernel, stacks};
 
 /// Scheduler states (Linux `include/linux/sched.h`).
 const TASK_UNINTERRUPTIBLE: u32 = 0x2;
@@ -72,6 +73,7 @@ pub fn blank(tgid: u32, class: u8, now: u64) -> InFlight {
         },
         flags: 0,
         kernel_stack: NO_STACK,
+        hold: Hold::default(),
     }
 }
 
@@ -116,6 +118,7 @@ pub fn begin<C: StackIdContext>(
     count(Counter::Seen);
     if state & TASK_DEAD != 0 {
         count(Counter::Exited);
+        holds::gone();
         return;
     }
     let Some(entry) = SWITCH_SCRATCH.get_ptr_mut(0) else {
@@ -126,6 +129,10 @@ pub fn begin<C: StackIdContext>(
     let entry = unsafe { &mut *entry };
     *entry = blank(tgid, CLASS_RUN_QUEUE, now);
     entry.key.task = current::task(target, tid);
+    if holds::followed(target) {
+        let task = entry.key.task;
+        holds::leave(ctx, ids, &task, now, &mut entry.hold);
+    }
     if ready {
         entry.woken = now;
     } else {
@@ -189,6 +196,7 @@ pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, at: Option<u64>
         Some(at) => at,
         None => emit::now(),
     };
+    holds::arrive(tid, entry, now);
     let duration = now.saturating_sub(entry.start);
     let run_queue = if entry.woken != 0 {
         now.saturating_sub(entry.woken)

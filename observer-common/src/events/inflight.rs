@@ -1,5 +1,6 @@
 //! A wait that has not ended: the value of the in-flight map, keyed by thread id.
 
+use crate::events::hold::Hold;
 use crate::events::wait::{WaitKey, Waker};
 use crate::pod;
 
@@ -27,7 +28,9 @@ pub struct InFlight {
     pub flags: u32,
     /// Id of the kernel stack in the stack map, when it was sampled; else `NO_STACK`.
     pub kernel_stack: i32,
+    /// The poll that it left its CPU in.
+    pub hold: Hold,
 }
 
-const _: () = assert!(size_of::<InFlight>() == 56 + 16 + 48 + 24 + 32 + 8);
+const _: () = assert!(size_of::<InFlight>() == 56 + 16 + 48 + 24 + 32 + 8 + 64);
 pod!(InFlight);

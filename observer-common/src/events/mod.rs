@@ -1,5 +1,6 @@
 //! One module per family of records.
 
+pub mod hold;
 pub mod inflight;
 pub mod process;
 pub mod seed;

@@ -9,6 +9,11 @@ pub const STACK_BYTES: usize = 16384;
 /// The unit in which they are copied: a piece that is not readable ends the copy.
 pub const STACK_PIECE: usize = 1024;
 
+/// `class` of a CPU sample: user code was running.
+pub const CPU_IN_USER: u32 = 0;
+/// `class` of a CPU sample: the kernel was running on the thread's behalf.
+pub const CPU_IN_KERNEL: u32 = 1;
+
 /// What a [`UserStackRecord`] starts with; `len` bytes of the stack follow.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]

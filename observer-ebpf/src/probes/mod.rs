@@ -2,6 +2,7 @@
 //! user side tries them (tp_btf, raw tracepoint, tracepoint), and one `try_` function.
 
 mod process;
+mod sample;
 mod seed;
 mod switch;
 mod user_stack;

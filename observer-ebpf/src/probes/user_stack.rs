@@ -68,7 +68,7 @@ pub fn may_sample(target: &TargetConfig) -> bool {
 
 /// Copies in pieces, so that the end of the stack's mapping does not void the whole copy.
 #[inline(always)]
-fn fill(record: *mut UserStackRecord, mut head: UserStackHead) {
+pub fn fill(record: *mut UserStackRecord, mut head: UserStackHead) {
     let mut at = 0;
     while at < STACK_BYTES {
         // SAFETY: `at + STACK_PIECE <= STACK_BYTES`; the helper checks the user address.
@@ -90,9 +90,10 @@ fn fill(record: *mut UserStackRecord, mut head: UserStackHead) {
     unsafe { (&raw mut (*record).head).write(head) };
 }
 
+/// Sends a record with a copy of the stack at `head.sp`. False when there was no room.
 #[cfg(feature = "ring")]
 #[inline(always)]
-fn send<C: StackIdContext>(_ctx: &C, head: UserStackHead) -> bool {
+pub fn send<C: StackIdContext>(_ctx: &C, head: UserStackHead) -> bool {
     let Some(mut entry) = crate::maps::RECORDS.reserve::<UserStackRecord>(0) else {
         return false;
     };

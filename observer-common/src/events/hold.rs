@@ -1,0 +1,59 @@
+//! A task that keeps its worker inside a poll, as seen from the sampling clock and from switches.
+
+use crate::header::Header;
+use crate::pod;
+use crate::task::Task;
+
+/// What is known of the poll that a thread is in: the same task inside a poll at every look from
+/// `first` to `last`. A look is a tick of the sampling clock, a switch-out or a switch-in.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Hold {
+    /// The task; meaningless when `first` is 0.
+    pub task: Task,
+    /// The first look that saw it; 0 when the thread is in no poll.
+    pub first: u64,
+    /// The last look at this thread, whatever it saw; 0 when there was none.
+    pub last: u64,
+    /// The look before `first`, which saw something else; 0 when there was none.
+    pub before: u64,
+    /// Of `first` to `last`, time off the CPU, being ready left out.
+    pub blocked_ns: u64,
+    /// Of `first` to `last`, time ready to run without a CPU.
+    pub run_queue_ns: u64,
+    /// Ticks of the sampling clock that saw it.
+    pub samples: u32,
+    /// Always 0.
+    pub pad: u32,
+}
+
+const _: () = assert!(size_of::<Hold>() == 64);
+pod!(Hold);
+
+/// What runs on a CPU, when it is a thread of a target: the value of a per-CPU map.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OnCpu {
+    /// The thread; 0: none of a target.
+    pub tid: u32,
+    /// Its process.
+    pub tgid: u32,
+    /// The poll that it is in.
+    pub hold: Hold,
+}
+
+const _: () = assert!(size_of::<OnCpu>() == 72);
+pod!(OnCpu);
+
+/// A poll that is over: sent when it was long on a CPU.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct HoldRecord {
+    /// Kind `Hold`; ktime is the first look that saw something else.
+    pub header: Header,
+    /// What was seen of it.
+    pub hold: Hold,
+}
+
+const _: () = assert!(size_of::<HoldRecord>() == 88);
+pod!(HoldRecord);

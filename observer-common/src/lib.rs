@@ -10,6 +10,7 @@ pub mod events;
 pub mod header;
 pub mod kind;
 pub mod task;
+pub mod user_probes;
 
 /// A plain-integer struct that travels between the kernel and the user side.
 ///

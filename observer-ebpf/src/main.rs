@@ -16,6 +16,7 @@ mod kernel;
 mod maps;
 mod probes;
 mod stacks;
+mod user_probes;
 mod waits;
 
 #[cfg(not(test))]

@@ -8,6 +8,7 @@ use observer_common::events::hold::OnCpu;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::seed::Seed;
 use observer_common::events::wait::{WaitKey, WaitSum};
+use observer_common::user_probes::{USER_SLOTS as USER_SLOT_COUNT, UserSlot};
 
 /// Run-time settings. Written by the user side, read by every program. One entry.
 #[map]
@@ -65,6 +66,18 @@ pub static SWITCH_SCRATCH: PerCpuArray<InFlight> = PerCpuArray::with_max_entries
 /// Room to build a seed in: too large for the stack. Written by the task iterator.
 #[map]
 pub static SEED_SCRATCH: PerCpuArray<Seed> = PerCpuArray::with_max_entries(1, 0);
+
+/// Attachments of probes in targets' own code, by slot. Written by the user side; exec closes one.
+#[map]
+pub static USER_SLOTS: Array<UserSlot> = Array::with_max_entries(USER_SLOT_COUNT, 0);
+
+/// The open slot of a process, by tgid. Written by the user side, read at exec.
+#[map]
+pub static USER_PIDS: HashMap<u32, u32> = HashMap::with_max_entries(USER_SLOT_COUNT, 0);
+
+/// Hits of these probes, by slot. Read by the user side, which takes probes out that are hit too often.
+#[map]
+pub static USER_HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(USER_SLOT_COUNT, 0);
 
 /// Records to the user side. Full: `LostRecord`, `StackCopyLost`.
 #[cfg(feature = "ring")]

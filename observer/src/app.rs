@@ -9,11 +9,13 @@ pub mod naming;
 pub mod open_waits;
 pub mod ps;
 pub mod rate_guard;
+pub mod runtime_tier;
 pub mod session;
 pub mod stacks;
 pub mod state;
 pub mod target;
 pub mod target_config;
+pub mod user_probes;
 pub mod view;
 pub mod watch;
 
@@ -167,6 +169,11 @@ fn tiers(asked: &[cli::Tier]) -> Result<Tiers, UsageError> {
 
 fn options(args: &ReportArgs, verbose: u8) -> Result<Options, UsageError> {
     let tiers = tiers(&args.tier)?;
+    if args.max_hits.is_some() && !tiers.runtime {
+        return Err(UsageError(
+            "--max-hits is for the probes of --tier runtime, which was not asked for".to_owned(),
+        ));
+    }
     let transport = match std::env::var(TRANSPORT_VARIABLE).as_deref() {
         Ok("perf") => Transport::Perf,
         Ok("ring") | Err(_) => Transport::Ring,
@@ -185,6 +192,7 @@ fn options(args: &ReportArgs, verbose: u8) -> Result<Options, UsageError> {
         min_ns: args.min_us * 1000,
         kernel_stacks: !args.user_stacks,
         tiers,
+        max_hits: args.max_hits.unwrap_or(rate_guard::DEFAULT_BUDGET),
         transport,
         excluded,
         kernel_log: if verbose >= 2 { 4 } else { 0 },

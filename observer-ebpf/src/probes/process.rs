@@ -11,7 +11,7 @@ use observer_common::events::process::ProcessRecord;
 use observer_common::kind::Kind;
 
 use crate::maps::TARGETS;
-use crate::{emit, filter, kernel};
+use crate::{emit, filter, kernel, user_probes};
 
 macro_rules! entries {
     ($try_fn:ident: $event:literal, $btf:ident, $raw:ident, $tp:ident) => {
@@ -78,6 +78,7 @@ fn try_exec<C: EbpfContext>(ctx: &C) {
         ..TargetConfig::default()
     };
     let _ = TARGETS.insert(ids.0, config, BPF_EXIST as u64);
+    user_probes::forget(ids.0);
     aya_log_ebpf::debug!(ctx, "target {} called exec", ids.0);
     send(ctx, Kind::Exec, ids, 0);
 }

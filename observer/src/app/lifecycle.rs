@@ -1,6 +1,7 @@
 //! What happens to targets while they are observed: exec, late runtimes, their end.
 
 use super::session::Session;
+use super::user_probes::WhyEnded;
 use crate::model::Pid;
 
 impl Session {
@@ -29,6 +30,7 @@ impl Session {
             }
         }
         for index in ready {
+            self.attach_code_probes(index);
             self.start_census(index);
         }
         for (pid, sampler) in &self.samplers {
@@ -43,9 +45,11 @@ impl Session {
         if self.state.launched != Some(pid) {
             self.state.stacks.name_all_of(pid);
         }
-        let Some(target) = self.targets.iter_mut().find(|t| t.process.id.pid == pid) else {
+        self.end_code_probes_of(pid, WhyEnded::Exec);
+        let Some(index) = self.targets.iter().position(|t| t.process.id.pid == pid) else {
             return Ok(());
         };
+        let target = &mut self.targets[index];
         let was_launched = self.state.launched == Some(pid);
         if was_launched {
             self.state.launched = None;
@@ -67,6 +71,7 @@ impl Session {
         target.count_threads();
         self.maps.set_target(pid.0, target.config())?;
         self.state.stacks.prepare(pid);
+        self.attach_code_probes(index);
         self.restart_census(pid);
         Ok(())
     }
@@ -76,6 +81,7 @@ impl Session {
             return;
         };
         target.ended = Some("the process exited during the observation".to_owned());
+        self.end_code_probes_of(pid, WhyEnded::Exited);
         tracing::info!(pid = pid.0, "target exited");
     }
 }

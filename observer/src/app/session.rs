@@ -11,6 +11,7 @@ use super::census::{Sampled, Sampler};
 use super::stacks::Stacks;
 use super::state::State;
 use super::target::Target;
+use super::user_probes::UserProbes;
 use super::watch::{forward_kernel_log, sleep_until, watch_exit};
 use crate::aggregate::ledger::Ledger;
 use crate::decode::{self, decode};
@@ -21,6 +22,7 @@ use crate::probes::attach::{AttachError, Kernel, LoadOptions, Maps};
 use crate::probes::plan::{self, Facts};
 use crate::probes::settings;
 use crate::probes::spec::Tiers;
+use crate::probes::user_maps::UserMaps;
 use crate::resolve::resources::FdTable;
 use crate::resolve::symbols::SymbolizerHandle;
 use crate::sys::kernel::KernelFacts;
@@ -53,6 +55,8 @@ pub struct Options {
     pub kernel_stacks: bool,
     /// Which probes run.
     pub tiers: Tiers,
+    /// Hits per second that probes in a target's own code may have.
+    pub max_hits: u64,
     /// How records arrive.
     pub transport: Transport,
     /// Mechanisms not to use.
@@ -110,13 +114,15 @@ pub struct Observed {
 /// A session that observes.
 #[derive(Debug)]
 pub struct Session {
-    options: Options,
+    pub(super) options: Options,
     pub(super) kernel: Kernel,
     pub(super) maps: Maps,
     source: Source,
     pub(super) targets: Vec<Target>,
     pub(super) samplers: HashMap<Pid, Sampler>,
     pub(super) state: State,
+    /// Probes in targets' own code; `None` without the tier `runtime`.
+    pub(super) user_probes: Option<UserProbes>,
     /// While it is held the kernel counts the run time of programs, which itself costs some ten
     /// nanoseconds per run: so only for the first part of a session.
     stats: Option<std::os::fd::OwnedFd>,
@@ -168,6 +174,13 @@ impl Session {
             loaded => loaded?,
         };
         let mut maps = kernel.take_maps()?;
+        let user_probes = match options.tiers.runtime {
+            true => Some(UserProbes::new(
+                UserMaps::take(&mut kernel)?,
+                options.max_hits,
+            )),
+            false => None,
+        };
         tracing::debug!("kernel programs loaded");
         let source = Source::open(kernel.take_records(), options.transport)?;
         if options.kernel_log > 0 {
@@ -245,6 +258,7 @@ impl Session {
             targets,
             samplers: HashMap::new(),
             state,
+            user_probes,
             stats: stats.ok(),
             counted: None,
             started: (Instant::now(), SystemTime::now()),
@@ -253,6 +267,7 @@ impl Session {
         session.seed();
         session.kernel.forget_types();
         for index in 0..session.targets.len() {
+            session.attach_code_probes(index);
             session.start_census(index);
         }
         Ok(session)
@@ -348,6 +363,7 @@ impl Session {
             self.count_runs(since_start);
         }
         self.set_control(true)?;
+        self.check_code_probes();
         self.read_long_waits();
         self.refresh_targets()
     }
@@ -415,6 +431,7 @@ impl Session {
             ((ns as f64 * factor) as u64, (runs as f64 * factor) as u64)
         });
         self.read_open_waits(0, OPEN_STACKS);
+        self.end_code_probes();
         self.set_control(false)?;
         let now = usage::monotonic_ns();
         let window = (wall, SystemTime::now(), started.elapsed());

@@ -8,7 +8,9 @@ use crate::model::event::SeedEvent;
 use crate::model::memory::Memory as _;
 use crate::model::{Known, Reason, Tid};
 use crate::resolve::unwind::has_frame_pointers;
-use crate::runtimes::{NO_RUNTIME, RUNTIMES, RuntimeImage, RuntimeKind, TaskCensus, TaskReader};
+use crate::runtimes::{
+    CodeProbes, NO_RUNTIME, RUNTIMES, RuntimeImage, RuntimeKind, TaskCensus, TaskReader,
+};
 use crate::sys::elf::ElfImage;
 use crate::sys::memory::ProcessMemory;
 use crate::sys::process::Process;
@@ -119,6 +121,14 @@ impl Target {
     pub fn census(&self) -> Known<Box<dyn TaskCensus>> {
         match &self.image {
             Some(image) => image.census(&self.process, &self.memory()),
+            None => Known::Unknown(NO_RUNTIME),
+        }
+    }
+
+    /// Probes in its runtime's own code, or why there are none.
+    pub fn code_probes(&self) -> Known<CodeProbes> {
+        match &self.image {
+            Some(image) => image.code_probes(&self.process, &self.memory()),
             None => Known::Unknown(NO_RUNTIME),
         }
     }

@@ -256,7 +256,10 @@ impl Kernel {
         aya_log::EbpfLogger::init(&mut self.ebpf).map_err(|e| Reason::with(chain(&e)))
     }
 
-    fn array<V: aya::Pod>(&mut self, name: &'static str) -> Result<Array<MapData, V>, AttachError> {
+    pub(super) fn array<V: aya::Pod>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Array<MapData, V>, AttachError> {
         let map = self
             .ebpf
             .take_map(name)
@@ -264,7 +267,7 @@ impl Kernel {
         Array::try_from(map).map_err(|e| AttachError::Map(name, chain(&e)))
     }
 
-    fn hash<K: aya::Pod, V: aya::Pod>(
+    pub(super) fn hash<K: aya::Pod, V: aya::Pod>(
         &mut self,
         name: &'static str,
     ) -> Result<HashMap<MapData, K, V>, AttachError> {
@@ -273,6 +276,17 @@ impl Kernel {
             .take_map(name)
             .ok_or(AttachError::Map(name, "missing".into()))?;
         HashMap::try_from(map).map_err(|e| AttachError::Map(name, chain(&e)))
+    }
+
+    pub(super) fn per_cpu<V: aya::Pod>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<PerCpuArray<MapData, V>, AttachError> {
+        let map = self
+            .ebpf
+            .take_map(name)
+            .ok_or(AttachError::Map(name, "missing".into()))?;
+        PerCpuArray::try_from(map).map_err(|e| AttachError::Map(name, chain(&e)))
     }
 
     /// Takes the maps that the user side reads and writes while observing.
@@ -284,10 +298,6 @@ impl Kernel {
             .ebpf
             .take_map("STACKS")
             .ok_or(AttachError::Map("STACKS", "missing".into()))?;
-        let counters = self
-            .ebpf
-            .take_map("COUNTERS")
-            .ok_or(AttachError::Map("COUNTERS", "missing".into()))?;
         Ok(Maps {
             control: self.array("CONTROL")?,
             targets: self.hash("TARGETS")?,
@@ -296,8 +306,7 @@ impl Kernel {
             waits: self.hash("WAITS")?,
             stacks: StackTraceMap::try_from(stacks)
                 .map_err(|e| AttachError::Map("STACKS", chain(&e)))?,
-            counters: PerCpuArray::try_from(counters)
-                .map_err(|e| AttachError::Map("COUNTERS", chain(&e)))?,
+            counters: self.per_cpu("COUNTERS")?,
         })
     }
 

@@ -9,4 +9,5 @@ pub mod outcome;
 pub mod plan;
 pub mod settings;
 pub mod spec;
+pub mod user_maps;
 pub mod user_probe;

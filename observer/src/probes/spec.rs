@@ -1,5 +1,8 @@
 //! The registry of probes: one row each, with its hooks in the order in which they are tried.
 
+use crate::model::Known;
+use crate::sys::code::CodeSite;
+
 /// What users choose with `--tier`: groups of probes, told apart by who pays for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
@@ -139,6 +142,21 @@ pub struct ProbeSpec {
     pub need: Need,
     /// The tier that it belongs to.
     pub tier: Tier,
+}
+
+/// A probe that a runtime wants in its own code, in one executable.
+#[derive(Debug, Clone)]
+pub struct CodeProbe {
+    /// The function it is in.
+    pub name: String,
+    /// Program in the object.
+    pub program: &'static str,
+    /// What is lost without it.
+    pub need: Need,
+    /// Its verified place, or why there is none.
+    pub site: Known<CodeSite>,
+    /// The runtime's own part of what the program is given at each hit.
+    pub data: u32,
 }
 
 /// A tracepoint of the scheduler with all three mechanisms.

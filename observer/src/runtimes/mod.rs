@@ -7,6 +7,7 @@ use std::fmt::Debug;
 use crate::model::census::Census;
 use crate::model::memory::Memory;
 use crate::model::{Known, Mono, Reason};
+use crate::probes::spec::CodeProbe;
 use crate::sys::elf::ElfImage;
 use crate::sys::process::Process;
 
@@ -90,6 +91,45 @@ pub enum TaskReader {
     Tokio(TokioReader),
 }
 
+/// What the kernel side needs to know in order to follow goroutines from `runtime.casgstatus`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GoTransitions {
+    /// `g.m`.
+    pub g_m: u32,
+    /// `g.goid`.
+    pub g_goid: u32,
+    /// `g.waitreason`.
+    pub g_waitreason: u32,
+    /// `g.gopc`.
+    pub g_gopc: u32,
+    /// `g.sched.pc`.
+    pub g_sched_pc: u32,
+    /// `g.sched.bp`.
+    pub g_sched_bp: u32,
+    /// `m.curg`.
+    pub m_curg: u32,
+    /// Whether entering and leaving a system call goes through `casgstatus` (before Go 1.26).
+    pub syscalls: bool,
+    /// The minor version: numbers of wait reasons depend on it.
+    pub minor: u32,
+}
+
+/// How the kernel side reads what probes in a runtime's code see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodeReader {
+    /// Goroutines.
+    Go(GoTransitions),
+}
+
+/// Probes in a runtime's own code, for one process.
+#[derive(Debug, Clone)]
+pub struct CodeProbes {
+    /// The probes, those without a place too.
+    pub probes: Vec<CodeProbe>,
+    /// What their programs need to know.
+    pub reader: CodeReader,
+}
+
 /// A runtime that can be recognised in an executable.
 pub trait Runtime: Debug + Sync {
     /// Which one.
@@ -122,6 +162,15 @@ pub trait RuntimeImage: Debug + Send + Sync {
     fn census(&self, process: &Process, memory: &dyn Memory) -> Known<Box<dyn TaskCensus>> {
         let _ = (process, memory);
         Known::unknown("this runtime keeps no list of its tasks that can be read from outside")
+    }
+
+    /// Probes in the runtime's own code that tell every change of a task's state (tier `runtime`).
+    ///
+    /// # Errors
+    /// Never: failures are the `Unknown` reason.
+    fn code_probes(&self, process: &Process, memory: &dyn Memory) -> Known<CodeProbes> {
+        let _ = (process, memory);
+        Known::unknown("no probes are known for this runtime's code")
     }
 }
 

@@ -195,6 +195,7 @@ fn options(args: &ReportArgs, verbose: u8) -> Result<Options, UsageError> {
         max_hits: args.max_hits.unwrap_or(rate_guard::DEFAULT_BUDGET),
         transport,
         excluded,
+        cpu_hz: if args.no_cpu { 0 } else { args.cpu_hz },
         kernel_log: if verbose >= 2 { 4 } else { 0 },
     })
 }

@@ -1,6 +1,8 @@
 //! Sums: a ledger of waits while observing, a roll-up of it for the report.
 
 pub mod census;
+pub mod cpu;
+pub mod cpu_rollup;
 pub mod describe;
 pub mod histogram;
 pub mod ledger;

@@ -228,6 +228,7 @@ fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
             transport,
             max_inflight: 1024,
             log_level: 0,
+            cpu_hz: crate::cli::DEFAULT_CPU_HZ,
         };
         match Kernel::load(&config, options) {
             Ok(kernel) => {
@@ -260,6 +261,7 @@ fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
             },
             tracefs: formats.map(|_| ()),
             task_offsets: facts.task.pid.known().is_some(),
+            cpu_samples: true,
             excluded: Vec::new(),
         },
     );

@@ -54,6 +54,7 @@ impl Session {
         if was_launched {
             self.state.launched = None;
             self.state.ledger.forget(pid);
+            self.state.cpu.forget(pid);
         }
         let Ok(process) = crate::sys::process::Process::open(pid) else {
             return Ok(());

@@ -6,8 +6,11 @@ use super::session::Session;
 use super::state::SeedRead;
 use crate::decode;
 use crate::model::event::{Identity, OpenWait, SeedEvent, WaitClass};
-use crate::model::{Mono, Tid};
+use crate::model::{Mono, Pid, Tid};
 use crate::sys::usage;
+
+/// Polls that were on a CPU for at least this long are kept; the kernel side does the same.
+const LONG_POLL_NS: u64 = 1_000_000;
 
 impl Session {
     /// Enters the waits that were under way, and reads who waits there.
@@ -106,6 +109,24 @@ impl Session {
                 .add_open(key, now.since(wait.start), lower_bound, unwound);
         }
         count
+    }
+
+    /// Enters the polls that have not ended, of running threads and of blocked ones.
+    pub(super) fn close_holds(&mut self) {
+        let blocked = self.maps.inflight().map(|(tid, entry)| {
+            let pid = Pid(entry.key.tgid);
+            decode::cpu::hold((pid, Tid(tid)), &entry.hold, None)
+        });
+        let running = self.maps.on_cpu();
+        let running = running.iter().map(|slot| {
+            let of = (Pid(slot.tgid), Tid(slot.tid));
+            decode::cpu::hold(of, &slot.hold, None)
+        });
+        for hold in blocked.chain(running) {
+            if hold.first != Mono(0) && hold.samples > 0 && hold.on_cpu_ns() >= LONG_POLL_NS {
+                self.state.cpu.add_hold(&hold);
+            }
+        }
     }
 
     /// Reads the stacks of waits that have lasted for a while and whose stack was not copied when

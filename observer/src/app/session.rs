@@ -13,6 +13,8 @@ use super::state::State;
 use super::target::Target;
 use super::user_probes::UserProbes;
 use super::watch::{forward_kernel_log, sleep_until, watch_exit};
+use crate::aggregate::cpu::CpuLedger;
+use crate::aggregate::cpu_rollup;
 use crate::aggregate::ledger::Ledger;
 use crate::decode::{self, decode};
 use crate::intake::{BATCH, Source};
@@ -32,6 +34,9 @@ use crate::sys::usage;
 /// Waits that are sampled per slice of time: a bound on what stacks may cost (a copy of 16 KiB and
 /// some tens of µs of unwinding each).
 const SAMPLES: u64 = 30;
+/// Stacks of running threads that are copied per slice of time; the others are placed by their
+/// instruction alone.
+const CPU_COPIES: u64 = 40;
 /// The slice: short, so that a flood at its beginning does not hide what comes later.
 const SLICE: Duration = Duration::from_millis(100);
 /// Batches drained at a time.
@@ -63,6 +68,8 @@ pub struct Options {
     pub excluded: Vec<String>,
     /// Level of the kernel side's own log.
     pub kernel_log: u8,
+    /// Samples of running threads per second and CPU; 0: none.
+    pub cpu_hz: u32,
 }
 
 /// Why a session ended.
@@ -83,6 +90,10 @@ pub struct Observed {
     pub targets: Vec<Target>,
     /// Sums.
     pub ledger: Ledger,
+    /// What the sampling clock saw.
+    pub cpu: CpuLedger,
+    /// Its ticks per second and CPU; `None`: it did not run.
+    pub cpu_hz: Option<u32>,
     /// Stacks, those of targets that ended or called exec symbolized already.
     pub stacks: Stacks,
     /// Descriptors.
@@ -155,6 +166,7 @@ impl Session {
             transport: options.transport,
             max_inflight: (threads * 4).clamp(16 * 1024, 1 << 20),
             log_level: options.kernel_log,
+            cpu_hz: options.cpu_hz,
         };
         let mut options = options;
         let mut kernel = match Kernel::load(&config, load) {
@@ -189,6 +201,7 @@ impl Session {
         let stats = crate::probes::attach::enable_stats();
         let mut state = State {
             ledger: Ledger::default(),
+            cpu: CpuLedger::default(),
             stacks: Stacks::new(symbolizer),
             fds: FdTable::new(),
             seeds: HashMap::new(),
@@ -223,6 +236,7 @@ impl Session {
                 },
                 tracefs: formats.as_ref().map(|_| ()).map_err(Clone::clone),
                 task_offsets: facts.task.pid.known().is_some() && facts.task.tgid.known().is_some(),
+                cpu_samples: options.cpu_hz > 0,
                 excluded: options.excluded.clone(),
             },
         );
@@ -283,6 +297,7 @@ impl Session {
             epoch: self.state.epoch,
             min_ns: self.options.min_ns,
             samples: SAMPLES,
+            cpu_copies: CPU_COPIES,
             flags,
         })?;
         Ok(())
@@ -414,6 +429,9 @@ impl Session {
         for id in state.ledger.kernel_stacks() {
             state.stacks.fetch(None, id, maps);
         }
+        for (pid, id) in cpu_rollup::kernel_kept(&state.cpu) {
+            state.stacks.fetch_running(pid, id, maps);
+        }
         for (pid, fd) in std::mem::take(&mut state.wanted) {
             state.fds.resolve_now(pid, fd);
         }
@@ -438,6 +456,7 @@ impl Session {
         // Programs that were running have ended within this time: they run with preemption off.
         std::thread::sleep(Duration::from_millis(2));
         while self.drain() == BATCH {}
+        self.close_holds();
         let unfinished = self.close_open(Mono(now));
         self.collect(true);
         for stack in self.state.ledger.waker_stacks() {
@@ -459,6 +478,8 @@ impl Session {
             notes,
             object_sha256: crate::probes::object::sha256(self.options.transport),
             targets: self.targets,
+            cpu_hz: self.kernel.samples_cpu().then_some(self.options.cpu_hz),
+            cpu: self.state.cpu,
             ledger: self.state.ledger,
             stacks: self.state.stacks,
             fds: self.state.fds,

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::stacks::Stacks;
+use crate::aggregate::cpu::{CpuLedger, CpuStack};
 use crate::aggregate::ledger::{Ledger, SampleKey, WakerKey};
 use crate::model::event::{Event, Identity, UserStackEvent, WaitClass, WaitEvent, WaitKey};
 use crate::model::stacks::StackId;
@@ -27,6 +28,7 @@ pub struct SeedRead {
 #[derive(Debug)]
 pub struct State {
     pub ledger: Ledger,
+    pub cpu: CpuLedger,
     pub stacks: Stacks,
     pub fds: FdTable,
     pub seeds: HashMap<Tid, SeedRead>,
@@ -51,6 +53,19 @@ impl State {
         match event {
             Event::Wait(wait) => self.on_wait(wait),
             Event::UserStack(stack) => self.on_user_stack(stack),
+            Event::CpuSample(sample) => {
+                let stack = match sample.user_stack {
+                    Some(id) if sample.bytes.is_empty() => CpuStack::Kernel(id),
+                    _ => CpuStack::Own(self.stacks.of_running(sample)),
+                };
+                self.cpu.add_sample(sample, stack);
+                if let Identity::Task(task) = sample.identity
+                    && task.kind == TaskKind::Thread
+                {
+                    self.threads_seen.push((sample.pid, sample.tid));
+                }
+            }
+            Event::Hold(hold) => self.cpu.add_hold(hold),
             Event::Exec { pid } => self.exec_seen.push(*pid),
             // The process as a whole ends when its pidfd says so; threads may outlive the first.
             Event::Exit { pid } => tracing::debug!(pid = pid.0, "main thread exited"),

@@ -8,7 +8,8 @@ use observer_common::counters::Counter;
 use super::census_names::TargetNames;
 use super::naming::SessionNames;
 use super::session::{Ended, Observed};
-use crate::aggregate::{census, rollup};
+use crate::aggregate::cpu::CpuStack;
+use crate::aggregate::{census, cpu_rollup, rollup};
 use crate::correlate::{doings, wait_graph};
 use crate::model::meeting::Meeting;
 use crate::model::stacks::StackId;
@@ -39,7 +40,15 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
     name_stacks(&mut observed);
     let mut fds = std::mem::take(&mut observed.fds);
     let names = SessionNames::new(&observed.targets, &observed.stacks, &mut fds);
-    let rollup = rollup::roll_up(&observed.ledger, &names);
+    let mut rollup = rollup::roll_up(&observed.ledger, &names);
+    let clock = observed.cpu_hz.map(|hz| cpu_rollup::Clock {
+        hz,
+        window_ns: observed.window.2.as_nanos() as u64,
+    });
+    let cpu = clock.map(|clock| {
+        rollup.extend(cpu_rollup::long_polls(&observed.cpu, &names, clock));
+        cpu_rollup::cpu(&observed.cpu, &names, clock)
+    });
     let mut censuses = censuses(&observed, &mut fds);
     doings::join(
         &mut censuses.meetings,
@@ -104,6 +113,7 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
         targets,
         blocking: rollup.blocking,
         causes: rollup.causes,
+        cpu,
         census: censuses.groups,
         meetings: censuses.meetings,
         wait_graph,
@@ -202,6 +212,16 @@ fn name_stacks(observed: &mut Observed) {
             by_time.entry(stack).or_default();
         }
     }
+    let tick_ns = 1_000_000_000 / u64::from(observed.cpu_hz.unwrap_or(1).max(1));
+    for ((pid, stack), samples) in cpu_rollup::stacks(&observed.cpu) {
+        let stack = match stack {
+            CpuStack::Own(stack) => Some(stack),
+            CpuStack::Kernel(id) => observed.stacks.running(pid, id),
+        };
+        if let Some(stack) = stack {
+            *by_time.entry(stack).or_default() += samples * tick_ns;
+        }
+    }
     let mut order: Vec<(StackId, u64)> = by_time.into_iter().collect();
     order.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
     let all = order.len();
@@ -250,6 +270,9 @@ fn completeness(observed: &Observed, rollup: &rollup::Rollup) -> Completeness {
         ("task_unreadable", counter(Counter::TaskUnreadable)),
         ("task_mismatch", counter(Counter::TaskMismatch)),
         ("stack_sampled", counter(Counter::NotSampled)),
+        ("cpu_sample_buffer_full", counter(Counter::CpuSampleLost)),
+        ("cpu_stack_sampled", counter(Counter::CpuNotCopied)),
+        ("long_poll_buffer_full", counter(Counter::LostHold)),
         (
             "process_record_buffer_full",
             counter(Counter::LostProcessRecord),

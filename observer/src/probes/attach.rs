@@ -3,10 +3,14 @@
 use std::io::Read as _;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, StackTraceMap};
+use aya::programs::perf_event::{
+    PerfEvent, PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent,
+};
 use aya::programs::{BtfTracePoint, Iter, ProgramError, RawTracePoint, TracePoint};
 use aya::{Btf, Ebpf, EbpfLoader};
 use observer_common::config::{Control, KernelConfig, TargetConfig};
 use observer_common::counters::COUNTERS;
+use observer_common::events::hold::OnCpu;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::wait::{WaitKey, WaitSum};
 
@@ -70,6 +74,7 @@ pub struct Kernel {
     ebpf: Ebpf,
     btf: Option<Btf>,
     iterators: Vec<&'static str>,
+    cpu_hz: u32,
     /// What became of each probe.
     pub outcomes: Vec<Outcome>,
 }
@@ -91,6 +96,8 @@ pub struct LoadOptions {
     pub max_inflight: u32,
     /// Level of the kernel side's own log: 0 silent, 1 error ... 5 trace.
     pub log_level: u8,
+    /// Samples of running threads per second and CPU.
+    pub cpu_hz: u32,
 }
 
 impl Kernel {
@@ -117,6 +124,7 @@ impl Kernel {
             ebpf,
             btf,
             iterators: Vec::new(),
+            cpu_hz: options.cpu_hz,
             outcomes: Vec::new(),
         };
         let subjects = kernel.ebpf.map_mut("SUBJECTS");
@@ -199,6 +207,19 @@ impl Kernel {
                 program.load()?;
                 program.attach(category, event)?;
             }
+            Hook::CpuClock { .. } => {
+                let program: &mut PerfEvent = program.try_into()?;
+                program.load()?;
+                let cpus = aya::util::online_cpus().map_err(|(_, e)| ProgramError::IOError(e))?;
+                for cpu in cpus {
+                    program.attach(
+                        PerfEventConfig::Software(SoftwareEvent::CpuClock),
+                        PerfEventScope::AllProcessesOneCpu { cpu },
+                        SamplePolicy::Frequency(u64::from(self.cpu_hz)),
+                        false,
+                    )?;
+                }
+            }
             Hook::Iterator {
                 program: name,
                 over,
@@ -236,6 +257,13 @@ impl Kernel {
     /// The loaded object, for the other ways to attach.
     pub(super) fn ebpf_mut(&mut self) -> &mut Ebpf {
         &mut self.ebpf
+    }
+
+    /// Whether running threads are sampled.
+    pub fn samples_cpu(&self) -> bool {
+        self.outcomes
+            .iter()
+            .any(|o| o.spec.name == super::spec::CPU_SAMPLE && o.attached.is_some())
     }
 
     /// Lets go of the kernel's type information (some 20 MiB) once everything is attached.
@@ -307,6 +335,7 @@ impl Kernel {
             stacks: StackTraceMap::try_from(stacks)
                 .map_err(|e| AttachError::Map("STACKS", chain(&e)))?,
             counters: self.per_cpu("COUNTERS")?,
+            on_cpu: self.per_cpu("ON_CPU")?,
         })
     }
 
@@ -347,6 +376,7 @@ pub struct Maps {
     waits: HashMap<MapData, WaitKey, WaitSum>,
     stacks: StackTraceMap<MapData>,
     counters: PerCpuArray<MapData, u64>,
+    on_cpu: PerCpuArray<MapData, OnCpu>,
 }
 
 impl Maps {
@@ -425,6 +455,16 @@ impl Maps {
                 }
             }
         }
+    }
+
+    /// What runs on each CPU, as far as it is of a target.
+    pub fn on_cpu(&self) -> Vec<OnCpu> {
+        let slots = self.on_cpu.get(&0, 0).ok();
+        slots
+            .iter()
+            .flat_map(|values| values.iter().copied())
+            .filter(|slot| slot.tid != 0)
+            .collect()
     }
 
     /// Addresses of a stack, nearest first.

@@ -10,6 +10,7 @@
 mod account;
 mod blocking;
 mod census;
+mod cpu;
 mod finding;
 mod frame;
 mod id;
@@ -20,6 +21,7 @@ mod target;
 pub use account::{CensusCost, Completeness, Overhead};
 pub use blocking::{Blocking, CauseShare, TaskShare, Unfinished, Waker};
 pub use census::{Census, CensusGroup, GraphEdge, GraphNode, WaitGraph};
+pub use cpu::{Cpu, CpuSite, LongPoll, TaskSamples};
 pub use finding::{Evidence, Finding};
 pub use frame::{Frame, Resource, Site};
 pub use meeting::{MeetingDoing, MeetingPoint, MeetingSide, MeetingSite, MeetingUser};
@@ -52,6 +54,9 @@ pub struct Report {
     pub targets: Vec<Target>,
     /// What tasks were blocked on, most total time first. Idle runtime threads are not here.
     pub blocking: Vec<Blocking>,
+    /// Who was on a CPU. Absent when nothing was sampled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Cpu>,
     /// Groups of tasks as the runtime itself lists them. Empty when there was no census.
     pub census: Vec<Census>,
     /// Channels, locks... at which tasks wait, most waiting tasks first. Empty without a census.
@@ -82,6 +87,7 @@ impl From<&View> for Report {
             verdict: String::new(),
             targets: view.targets.iter().map(Target::from).collect(),
             blocking,
+            cpu: view.cpu.as_ref().map(Cpu::from),
             census: census::by_target(&view.census),
             meeting_points: view.meetings.iter().map(MeetingPoint::from).collect(),
             causes: blocking::causes(view, &position),

@@ -63,10 +63,8 @@ pub struct HoldRow {
     pub on_cpu: Tally,
     /// How long they lasted at least, in all.
     pub at_least_ns: u64,
-    /// How long those lasted at most, in all, of which both ends were seen.
+    /// How long they lasted at most within the observation, in all.
     pub at_most_ns: u64,
-    /// Polls of which an end was not seen.
-    pub unbounded: u64,
     /// The longest: how long it lasted at least and at most.
     pub longest: (u64, Option<u64>),
     /// Of `at_least_ns`, blocked.
@@ -124,7 +122,8 @@ impl CpuLedger {
     }
 
     /// Adds a poll that kept its worker.
-    pub fn add_hold(&mut self, hold: &HoldEvent) {
+    /// Its time counts from `start`, the begin of the observation, to `end` when it has not ended.
+    pub fn add_hold(&mut self, hold: &HoldEvent, start: Mono, end: Mono) {
         let mut stacks: HashMap<CpuStack, u64> = HashMap::new();
         if let Some(recent) = self.recent.get_mut(&(hold.pid, hold.tid)) {
             for (at, stack) in recent.iter() {
@@ -147,7 +146,8 @@ impl CpuLedger {
             key.identity = Identity::Folded;
             key.stack = None;
         }
-        self.holds.entry(key).or_default().add(hold);
+        let within = hold.after.unwrap_or(end).since(hold.before.unwrap_or(start));
+        self.holds.entry(key).or_default().add(hold, within);
     }
 
     /// Drops what was seen of a process.
@@ -180,14 +180,11 @@ impl CpuLedger {
 }
 
 impl HoldRow {
-    fn add(&mut self, hold: &HoldEvent) {
+    fn add(&mut self, hold: &HoldEvent, within_ns: u64) {
         let (least, most) = (hold.at_least_ns(), hold.at_most_ns());
         self.on_cpu.add(hold.on_cpu_ns(), 0);
         self.at_least_ns = self.at_least_ns.saturating_add(least);
-        match most {
-            Some(most) => self.at_most_ns = self.at_most_ns.saturating_add(most),
-            None => self.unbounded += 1,
-        }
+        self.at_most_ns = self.at_most_ns.saturating_add(within_ns.max(least));
         if least >= self.longest.0 {
             self.longest = (least, most);
         }
@@ -208,7 +205,6 @@ impl HoldRow {
         self.on_cpu.merge(&other.on_cpu);
         self.at_least_ns = self.at_least_ns.saturating_add(other.at_least_ns);
         self.at_most_ns = self.at_most_ns.saturating_add(other.at_most_ns);
-        self.unbounded += other.unbounded;
         self.longest = self.longest.max(other.longest);
         self.blocked_ns = self.blocked_ns.saturating_add(other.blocked_ns);
         self.run_queue_ns = self.run_queue_ns.saturating_add(other.run_queue_ns);
@@ -268,24 +264,24 @@ mod tests {
         for (at, stack) in [(50, 1), (110, 2), (120, 3), (130, 3)] {
             ledger.add_sample(&sample(at), CpuStack::Kernel(stack));
         }
-        ledger.add_hold(&hold(100, 140, Some(90), Some(150)));
+        ledger.add_hold(&hold(100, 140, Some(90), Some(150)), Mono(0), Mono(999));
         let (key, row) = ledger.holds().next().unwrap();
         assert_eq!(key.stack, Some(CpuStack::Kernel(3)));
         assert_eq!((row.at_least_ns, row.at_most_ns), (40, 60));
         assert_eq!(row.on_cpu.total_ns, 25);
         assert_eq!(ledger.samples(Pid(1)), 4);
         // The samples are used up: a later poll of the thread has none of them.
-        ledger.add_hold(&hold(101, 141, Some(90), Some(150)));
+        ledger.add_hold(&hold(101, 141, Some(90), Some(150)), Mono(0), Mono(999));
         assert!(ledger.holds().any(|(key, _)| key.stack.is_none()));
     }
 
     #[test]
-    fn a_poll_whose_ends_were_not_seen_has_no_upper_bound() {
+    fn a_poll_whose_ends_were_not_seen_is_bounded_by_the_observation() {
         let mut ledger = CpuLedger::default();
-        ledger.add_hold(&hold(100, 140, None, Some(150)));
-        ledger.add_hold(&hold(200, 300, Some(190), None));
+        ledger.add_hold(&hold(100, 140, None, Some(150)), Mono(60), Mono(320));
+        ledger.add_hold(&hold(200, 300, Some(190), None), Mono(60), Mono(320));
         let (_, row) = ledger.holds().next().unwrap();
-        assert_eq!((row.unbounded, row.open), (2, 1));
+        assert_eq!((row.at_most_ns, row.open), (90 + 130, 1));
         assert_eq!((row.longest, row.oldest_open_ns), ((100, None), 100));
         assert!(!row.open_lower_bound);
     }

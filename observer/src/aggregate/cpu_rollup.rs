@@ -245,7 +245,7 @@ fn finish_held(target: usize, held: Held, names: &dyn CpuNames, clock: Clock) ->
         wakers: Vec::new(),
         long_poll: Some(LongPoll {
             at_least_ns: row.at_least_ns,
-            at_most_ns: (row.unbounded == 0).then_some(row.at_most_ns),
+            at_most_ns: row.at_most_ns,
             longest_at_least_ns: row.longest.0,
             longest_at_most_ns: row.longest.1,
             blocked_ns: row.blocked_ns,

@@ -112,7 +112,7 @@ impl Session {
     }
 
     /// Enters the polls that have not ended, of running threads and of blocked ones.
-    pub(super) fn close_holds(&mut self) {
+    pub(super) fn close_holds(&mut self, now: Mono) {
         let blocked = self.maps.inflight().map(|(tid, entry)| {
             let pid = Pid(entry.key.tgid);
             decode::cpu::hold((pid, Tid(tid)), &entry.hold, None)
@@ -124,7 +124,7 @@ impl Session {
         });
         for hold in blocked.chain(running) {
             if hold.first != Mono(0) && hold.samples > 0 && hold.on_cpu_ns() >= LONG_POLL_NS {
-                self.state.cpu.add_hold(&hold);
+                self.state.cpu.add_hold(&hold, self.state.began, now);
             }
         }
     }

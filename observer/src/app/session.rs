@@ -214,6 +214,7 @@ impl Session {
             notes: Vec::new(),
             exec_seen: Vec::new(),
             launched,
+            began: Mono(usage::monotonic_ns()),
             threads_seen: Vec::new(),
             with_tasks: targets
                 .iter()
@@ -456,7 +457,7 @@ impl Session {
         // Programs that were running have ended within this time: they run with preemption off.
         std::thread::sleep(Duration::from_millis(2));
         while self.drain() == BATCH {}
-        self.close_holds();
+        self.close_holds(Mono(now));
         let unfinished = self.close_open(Mono(now));
         self.collect(true);
         for stack in self.state.ledger.waker_stacks() {

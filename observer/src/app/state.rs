@@ -43,6 +43,8 @@ pub struct State {
     pub notes: Vec<String>,
     pub exec_seen: Vec<Pid>,
     pub launched: Option<Pid>,
+    /// When the observation began.
+    pub began: Mono,
     pub threads_seen: Vec<(Pid, Tid)>,
     /// Targets whose tasks are read.
     pub with_tasks: HashSet<Pid>,
@@ -65,7 +67,7 @@ impl State {
                     self.threads_seen.push((sample.pid, sample.tid));
                 }
             }
-            Event::Hold(hold) => self.cpu.add_hold(hold),
+            Event::Hold(hold) => self.cpu.add_hold(hold, self.began, Mono(hold.last.0)),
             Event::Exec { pid } => self.exec_seen.push(*pid),
             // The process as a whole ends when its pidfd says so; threads may outlive the first.
             Event::Exit { pid } => tracing::debug!(pid = pid.0, "main thread exited"),

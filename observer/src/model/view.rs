@@ -171,11 +171,11 @@ pub struct Blocking {
 pub struct LongPoll {
     /// How long they lasted at least, in all; blocked time included.
     pub at_least_ns: u64,
-    /// At most; `None`: an end of some was not seen.
-    pub at_most_ns: Option<u64>,
+    /// How long they lasted at most within the observation, in all.
+    pub at_most_ns: u64,
     /// The longest, at least.
     pub longest_at_least_ns: u64,
-    /// The same, at most.
+    /// The same, at most; `None`: an end of it was not seen.
     pub longest_at_most_ns: Option<u64>,
     /// Of `at_least_ns`, blocked.
     pub blocked_ns: u64,

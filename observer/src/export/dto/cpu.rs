@@ -13,9 +13,8 @@ use serde::{Deserialize, Serialize};
 pub struct LongPoll {
     /// How long they lasted at least, in all; time in which they were blocked included.
     pub at_least_ns: u64,
-    /// At most. Absent: an end of some of them was not seen.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub at_most_ns: Option<u64>,
+    /// How long they lasted at most within the window, in all.
+    pub at_most_ns: u64,
     /// The longest, at least.
     pub longest_at_least_ns: u64,
     /// The longest, at most. Absent: an end of it was not seen.

@@ -1,8 +1,8 @@
 //! Words for the parts of a blocking entry, shared by the verdict and the sections.
 
-use crate::export::dto::{Blocking, Frame, Report, Resource, Site, TaskShare};
+use crate::export::dto::{Blocking, Frame, LongPoll, Report, Resource, Site, TaskShare};
 use crate::export::text::clean::{clean, fit};
-use crate::export::text::units::{NBSP, counted};
+use crate::export::text::units::{NBSP, counted, duration};
 
 /// The kind of tasks of an entry: all its tasks are of one kind.
 pub fn kind(entry: &Blocking) -> &str {
@@ -44,8 +44,28 @@ pub fn one_task(task: &TaskShare, max: usize) -> String {
     }
 }
 
+/// `3 polls`: what an entry counts.
+pub fn counted_waits(entry: &Blocking, n: u64) -> String {
+    match entry.cause.as_str() {
+        "long_poll" => counted(n, "poll", "polls"),
+        _ => counted(n, "wait", "waits"),
+    }
+}
+
+/// `at least 41.2 ms, at most 60.1 ms`: the longest poll of an entry.
+pub fn longest_poll(poll: &LongPoll) -> String {
+    let least = format!("at least {}", duration(poll.longest_at_least_ns));
+    match poll.longest_at_most_ns {
+        Some(most) => format!("{least}, at most {}", duration(most)),
+        None => least,
+    }
+}
+
 /// What the wait is in: the system call, else the runtime's reason, else the cause.
 pub fn what(entry: &Blocking) -> String {
+    if entry.cause == "long_poll" {
+        return "computing in a poll".to_owned();
+    }
     let name = entry
         .syscall
         .as_ref()
@@ -59,6 +79,7 @@ pub fn verb(entry: &Blocking, one: bool) -> String {
     let s = if one { "s" } else { "" };
     match entry.cause.as_str() {
         "run_queue" => format!("wait{s} for a CPU"),
+        "long_poll" => format!("compute{s} in polls that hold the worker,"),
         "page_fault" => format!("wait{s} for a memory page to be read in"),
         "sleep" => format!("sleep{s} in {}", what(entry)),
         _ if entry.syscall.is_none() => format!("wait{s} in {}", what(entry)),

@@ -55,6 +55,18 @@ const REASONS: &[(&str, &str)] = &[
         "the runtime's structures did not check out, so no task was named",
     ),
     (
+        "cpu_sample_buffer_full",
+        "samples of running threads did not fit the buffer",
+    ),
+    (
+        "cpu_stack_sampled",
+        "running threads whose stack was not copied: placed by their instruction alone",
+    ),
+    (
+        "long_poll_buffer_full",
+        "long polls that did not fit the buffer",
+    ),
+    (
         "process_record_buffer_full",
         "records of starting or ending processes did not fit the buffer",
     ),

@@ -4,6 +4,7 @@ mod account;
 mod blocking;
 mod causes;
 mod census;
+mod cpu;
 mod graph;
 mod head;
 mod stack;
@@ -34,6 +35,11 @@ pub fn render(report: &Report, options: TextOptions) -> String {
         &mut out,
         &tasks::heading(report, options),
         &tasks::table(report, options),
+    );
+    section(
+        &mut out,
+        &cpu::heading(report, options),
+        &cpu::table(report, options),
     );
     section(
         &mut out,

@@ -31,7 +31,7 @@ pub fn task(target: &TargetConfig, tid: u32) -> Task {
             ..Task::default()
         };
     }
-    let Some(fsbase) = kernel::fsbase_of(kernel::current()) else {
+    let Some(fsbase) = kernel::current_fsbase() else {
         return unreadable(reader);
     };
     if reader == READER_GO {

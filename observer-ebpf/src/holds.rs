@@ -5,14 +5,14 @@
 use aya_ebpf::EbpfContext;
 use observer_common::config::{TOKIO_HAS_BUDGET, TargetConfig};
 use observer_common::counters::Counter;
-use observer_common::events::hold::{Hold, HoldRecord, OnCpu};
+use observer_common::events::hold::{Hold, HoldRecord};
 use observer_common::events::inflight::InFlight;
-use observer_common::events::wait::{WAIT_NEW_THREAD, WAIT_SEEDED};
+use observer_common::events::wait::WAIT_SEEDED;
 use observer_common::kind::Kind;
-use observer_common::task::{TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IN_POLL, Task};
+use observer_common::task::{TASK_HAS_ENTERED, TASK_IDLE, TASK_IN_POLL, Task};
 
 use crate::emit::{self, count};
-use crate::maps::ON_CPU;
+use crate::{kernel, waits};
 
 /// The tokio EnterRuntime byte of a thread that is not inside a runtime.
 const NOT_ENTERED: u8 = 2;
@@ -25,6 +25,12 @@ pub fn followed(target: &TargetConfig) -> bool {
     target.flags & TOKIO_HAS_BUDGET != 0
 }
 
+/// Whether a thread is inside a runtime.
+#[inline(always)]
+fn entered(task: &Task) -> bool {
+    task.flags & TASK_HAS_ENTERED != 0 && task.detail != NOT_ENTERED
+}
+
 /// Whether a task is inside a poll that must not block.
 #[inline(always)]
 fn in_poll(task: &Task) -> bool {
@@ -32,76 +38,71 @@ fn in_poll(task: &Task) -> bool {
         && (task.flags & TASK_HAS_ENTERED == 0 || task.detail != NOT_ENTERED)
 }
 
+/// The running thread leaves its CPU, with the task that was just read into its entry.
 #[inline(always)]
-fn slot() -> Option<&'static mut OnCpu> {
-    let slot = ON_CPU.get_ptr_mut(0)?;
-    // SAFETY: points into a per-CPU map value; the programs that use it do not interrupt each other
-    // (sched_switch runs with interrupts off, and samples are interrupts).
-    Some(unsafe { &mut *slot })
-}
-
-/// The running thread leaves its CPU while `task` runs on it. Gives what is to be kept meanwhile.
-#[inline(always)]
-pub fn leave<C: EbpfContext>(ctx: &C, ids: (u32, u32), task: &Task, now: u64, into: &mut Hold) {
-    let Some(slot) = slot() else {
-        return;
-    };
-    if slot.tid == ids.1 {
-        *into = slot.hold;
-        slot.tid = 0;
+pub fn leave<C: EbpfContext>(
+    ctx: &C,
+    ids: (u32, u32),
+    target: &TargetConfig,
+    entry: &mut InFlight,
+    now: u64,
+) {
+    let thread = &mut entry.thread;
+    if thread.since != 0 {
+        thread.on_cpu_ns += now.saturating_sub(thread.since);
+        thread.since = 0;
     }
-    look(ctx, ids, into, task, now);
-}
-
-/// The running thread ends.
-#[inline(always)]
-pub fn gone() {
-    if let Some(slot) = slot() {
-        slot.tid = 0;
+    if followed(target) {
+        look(ctx, ids, &mut thread.hold, &entry.key.task, now);
+        if entered(&entry.key.task) && thread.fsbase == 0 {
+            thread.fsbase = kernel::fsbase_of(kernel::current()).unwrap_or(0);
+        }
     }
 }
 
-/// A thread gets this CPU.
+/// A thread gets a CPU after a wait.
 #[inline(always)]
-pub fn arrive(tid: u32, entry: &InFlight, now: u64) {
-    const NEW: u32 = WAIT_NEW_THREAD as u32;
-    const SEEDED: u32 = WAIT_SEEDED as u32;
-    if entry.key.task.flags & TASK_HAS_BUDGET == 0 && entry.flags & (NEW | SEEDED) == 0 {
-        return;
+pub fn arrive(entry: &mut InFlight, now: u64, duration: u64, run_queue: u64) {
+    let thread = &mut entry.thread;
+    let blocked = duration.saturating_sub(run_queue);
+    thread.since = now;
+    thread.run_queue_ns += run_queue;
+    if entry.key.task.flags & TASK_IDLE != 0 {
+        thread.idle_ns += blocked;
+    } else if in_poll(&entry.key.task) {
+        thread.held_ns += blocked;
+    } else {
+        thread.other_ns += blocked;
     }
-    let Some(slot) = slot() else {
-        return;
-    };
-    slot.tid = tid;
-    slot.tgid = entry.key.tgid;
-    slot.hold = entry.hold;
-    let hold = &mut slot.hold;
+    let hold = &mut thread.hold;
     if hold.first != 0 {
-        let ready = if entry.woken != 0 { entry.woken } else { now };
-        hold.blocked_ns += ready.saturating_sub(entry.start);
-        hold.run_queue_ns += now.saturating_sub(ready);
+        hold.blocked_ns += blocked;
+        hold.run_queue_ns += run_queue;
         hold.last = now;
-    } else if entry.flags & SEEDED == 0 {
+    } else if entry.flags & WAIT_SEEDED as u32 == 0 {
         // It left outside of a poll, and has not run since.
         hold.last = now;
     }
 }
 
+/// A switch was not seen: what was known of the thread may be wrong.
+#[inline(always)]
+pub fn lost(entry: &mut InFlight) {
+    entry.thread.since = 0;
+    entry.thread.hold = Hold::default();
+}
+
 /// A tick of the sampling clock hit the running thread.
 #[inline(always)]
 pub fn sample<C: EbpfContext>(ctx: &C, ids: (u32, u32), task: &Task, now: u64) {
-    let Some(slot) = slot() else {
+    let Some(entry) = waits::entry_of(ids.1) else {
         return;
     };
-    if slot.tid != ids.1 {
-        // It has not been seen to get the CPU: it was on it when observation began.
-        slot.tid = ids.1;
-        slot.tgid = ids.0;
-        slot.hold = Hold::default();
-    }
-    look(ctx, ids, &mut slot.hold, task, now);
-    if slot.hold.first != 0 {
-        slot.hold.samples += 1;
+    entry.key.tgid = ids.0;
+    let hold = &mut entry.thread.hold;
+    look(ctx, ids, hold, task, now);
+    if hold.first != 0 {
+        hold.samples += 1;
     }
 }
 

@@ -133,45 +133,102 @@ pub fn fsbase_of(task: u64) -> Option<u64> {
     task_field(task, fact!(task_fsbase))
 }
 
-/// The registers with which a task entered the kernel. `None` before Linux 5.15.
+/// TLS base of the running task: a plain load where the kernel gives a typed task.
 #[inline(always)]
-pub fn user_registers(task: *mut task_struct) -> Option<pt_regs> {
+pub fn current_fsbase() -> Option<u64> {
+    let offset = fact!(task_fsbase);
+    if fact!(has_task_pt_regs) == 0 || offset == NO_OFFSET {
+        return fsbase_of(current());
+    }
+    // SAFETY: no arguments.
+    let task = unsafe { bpf_get_current_task_btf() };
+    // SAFETY: the verifier checks that the offset lies in a task; a fault reads as 0.
+    Some(unsafe { core::ptr::read_volatile(task.cast::<u8>().add(offset as usize).cast()) })
+}
+
+/// The registers with which a task entered the kernel. The kernel gives them typed, so each is a
+/// plain load.
+#[derive(Clone, Copy)]
+pub struct UserRegisters(*const pt_regs);
+
+/// Reads one register.
+macro_rules! register {
+    ($self:ident, $name:ident) => {
+        // SAFETY: a typed pointer from `bpf_task_pt_regs`, so the verifier checks the access; a fault
+        // reads as 0.
+        unsafe { core::ptr::read_volatile(&raw const (*$self.0).$name) }
+    };
+}
+
+impl UserRegisters {
+    /// Instruction pointer.
+    #[inline(always)]
+    pub fn ip(self) -> u64 {
+        register!(self, rip)
+    }
+
+    /// Stack pointer.
+    #[inline(always)]
+    pub fn sp(self) -> u64 {
+        register!(self, rsp)
+    }
+
+    /// Frame pointer.
+    #[inline(always)]
+    pub fn bp(self) -> u64 {
+        register!(self, rbp)
+    }
+
+    /// The arguments of a syscall.
+    #[inline(always)]
+    pub fn arguments(self) -> [u64; 6] {
+        [
+            register!(self, rdi),
+            register!(self, rsi),
+            register!(self, rdx),
+            register!(self, r10),
+            register!(self, r8),
+            register!(self, r9),
+        ]
+    }
+
+    /// The syscall that the task is in, told by its registers: entry code stores the number in
+    /// `orig_rax` and -ENOSYS in `rax` (Linux `arch/x86/entry/entry_64.S`); exceptions and interrupts
+    /// keep the user's `rax` and may put an error code into `orig_rax`, which would look like a
+    /// syscall number.
+    #[inline(always)]
+    pub fn syscall(self) -> Option<i32> {
+        const ENOSYS: i64 = -38;
+        const RESTARTED: i64 = -516;
+        let nr = register!(self, orig_rax) as i64;
+        let rax = register!(self, rax) as i64;
+        if (0..1024).contains(&nr) && (rax == ENOSYS || rax == RESTARTED) {
+            Some(nr as i32)
+        } else {
+            None
+        }
+    }
+}
+
+/// The registers of a task. `None` before Linux 5.15.
+#[inline(always)]
+pub fn user_registers(task: *mut task_struct) -> Option<UserRegisters> {
     if fact!(has_task_pt_regs) == 0 {
         return None;
     }
     // SAFETY: `task` is a BTF pointer from a helper or an iterator's context.
     let regs = unsafe { bpf_task_pt_regs(task) } as *const pt_regs;
-    if regs.is_null() {
-        return None;
-    }
-    // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_kernel(regs) }.ok()
+    (!regs.is_null()).then_some(UserRegisters(regs))
 }
 
 /// The running task's registers. `None` before Linux 5.15.
 #[inline(always)]
-pub fn current_registers() -> Option<pt_regs> {
+pub fn current_registers() -> Option<UserRegisters> {
     if fact!(has_task_pt_regs) == 0 {
         return None;
     }
     // SAFETY: no arguments.
     user_registers(unsafe { bpf_get_current_task_btf() })
-}
-
-/// The syscall a task is in, told by its registers: entry code stores the number in `orig_rax` and
-/// -ENOSYS in `rax` (Linux `arch/x86/entry/entry_64.S`); exceptions and interrupts keep the user's
-/// `rax` and may put an error code into `orig_rax`, which would look like a syscall number.
-#[inline(always)]
-pub fn syscall_of(regs: &pt_regs) -> Option<i32> {
-    const ENOSYS: i64 = -38;
-    const RESTARTED: i64 = -516;
-    let nr = regs.orig_rax as i64;
-    let rax = regs.rax as i64;
-    if (0..1024).contains(&nr) && (rax == ENOSYS || rax == RESTARTED) {
-        Some(nr as i32)
-    } else {
-        None
-    }
 }
 
 /// The preempt count of this CPU. Per-CPU variables keep their distance from each other, so the

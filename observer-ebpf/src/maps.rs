@@ -4,7 +4,6 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, StackTrace};
 use observer_common::config::{Control, TargetConfig};
 use observer_common::counters::COUNTERS as COUNTER_SLOTS;
-use observer_common::events::hold::OnCpu;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::seed::Seed;
 use observer_common::events::wait::{WaitKey, WaitSum};
@@ -25,8 +24,9 @@ pub static TARGETS: HashMap<u32, TargetConfig> = HashMap::with_max_entries(1024,
 #[map]
 pub static TARGET_BITS: Array<u64> = Array::with_max_entries(65536, 0);
 
-/// Target threads that are off CPU, by thread id. Written at switch-out, removed at switch-in,
-/// swept by the user side. Full: `LostInflightFull`.
+/// The last wait of each target thread, by thread id: open while the thread is off CPU. Entered at the
+/// thread's first wait and removed when it exits, so that a wait needs neither allocation nor lock.
+/// Written at switch-out, wake-up and switch-in, swept by the user side. Full: `LostInflightFull`.
 #[map]
 pub static INFLIGHT: HashMap<u32, InFlight> = HashMap::with_max_entries(16384, 0);
 
@@ -53,15 +53,13 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_SL
 #[map]
 pub static SUBJECTS: Array<u8> = Array::with_max_entries(512, 0);
 
-/// The thread of a target that runs on each CPU, and the poll that it is in. Written by sched_switch
-/// and by the CPU samples, which do not interrupt each other: sched_switch runs with interrupts off.
-/// Read by the user side at the end.
+/// An entry without a wait, to insert from: too large for the stack. Never written.
 #[map]
-pub static ON_CPU: PerCpuArray<OnCpu> = PerCpuArray::with_max_entries(1, 0);
+pub static ZERO_INFLIGHT: Array<InFlight> = Array::with_max_entries(1, 0);
 
-/// Room to build an in-flight entry in: too large for the stack. Written by sched_switch only.
+/// Room to build the entry of a seed in: too large for the stack. Written by the task iterator.
 #[map]
-pub static SWITCH_SCRATCH: PerCpuArray<InFlight> = PerCpuArray::with_max_entries(1, 0);
+pub static SEED_ENTRY: PerCpuArray<InFlight> = PerCpuArray::with_max_entries(1, 0);
 
 /// Room to build a seed in: too large for the stack. Written by the task iterator.
 #[map]

@@ -3,13 +3,12 @@
 use core::intrinsics::{AtomicOrdering::Relaxed, atomic_xadd};
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST, pt_regs};
+use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::programs::tracing::StackIdContext;
 use observer_common::config::{
     Control, TARGET_COPY_STACKS, TARGET_NO_FRAME_POINTERS, TargetConfig,
 };
 use observer_common::counters::Counter;
-use observer_common::events::hold::Hold;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::wait::{
     BUCKETS, CLASS_KERNEL, CLASS_PAGE_FAULT, CLASS_RUN_QUEUE, CLASS_SYSCALL, CLASS_UNKNOWN,
@@ -20,7 +19,8 @@ use observer_common::kind::Kind;
 use observer_common::task::{TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_IN_POLL, Task};
 
 use crate::emit::{self, count, count_many};
-use crate::maps::{INFLIGHT, SUBJECTS, SWITCH_SCRATCH, WAITS, ZERO_SUM};
+use crate::kernel::UserRegisters;
+use crate::maps::{INFLIGHT, SUBJECTS, WAITS, ZERO_INFLIGHT, ZERO_SUM};
 use crate::{current, holds, kernel, stacks};
 
 /// Scheduler states (Linux `include/linux/sched.h`).
@@ -50,36 +50,107 @@ fn tokio_parked(task: &Task, nr: i32) -> bool {
         && (nr == NR_FUTEX || nr == NR_EPOLL_WAIT || nr == NR_EPOLL_PWAIT)
 }
 
-/// An entry for a thread that leaves its CPU or waits for its first one.
+/// The entry of a thread; a new one when `tid` was not seen before.
 #[inline(always)]
-pub fn blank(tgid: u32, class: u8, now: u64) -> InFlight {
-    InFlight {
-        key: WaitKey {
-            tgid,
-            syscall: NO_SYSCALL,
-            user_stack: NO_STACK,
-            class,
-            ..WaitKey::default()
-        },
-        start: now,
-        woken: 0,
-        args: [0; 6],
-        user_ip: 0,
-        user_sp: 0,
-        user_bp: 0,
-        waker: Waker {
-            user_stack: NO_STACK,
-            ..Waker::default()
-        },
-        flags: 0,
-        kernel_stack: NO_STACK,
-        hold: Hold::default(),
+pub fn entry_of(tid: u32) -> Option<&'static mut InFlight> {
+    let entry = match INFLIGHT.get_ptr_mut(tid) {
+        Some(entry) => entry,
+        None => {
+            let zero = ZERO_INFLIGHT.get(0)?;
+            // When there is no room nothing is found below.
+            let _ = INFLIGHT.insert(tid, zero, BPF_NOEXIST as u64);
+            INFLIGHT.get_ptr_mut(tid)?
+        }
+    };
+    // SAFETY: points into a map value. Only the CPU that switches the thread in or out, and while it
+    // sleeps its first waker, write it; these follow each other.
+    Some(unsafe { &mut *entry })
+}
+
+/// Opens the entry of a thread for a new wait, everything blank. `None` when there is no room
+/// (counted). Ended by [`publish`].
+#[inline(always)]
+pub fn open<C: EbpfContext>(
+    ctx: &C,
+    (tgid, tid): (u32, u32),
+    class: u8,
+) -> Option<&'static mut InFlight> {
+    let Some(entry) = entry_of(tid) else {
+        count(Counter::LostInflightFull);
+        return None;
+    };
+    if entry.start != 0 {
+        // The end of this thread's last wait was not seen: that one is lost, this one is not.
+        count(Counter::LostEnd);
+        aya_log_ebpf::debug!(
+            ctx,
+            "thread {} left its CPU, but was thought to be off it",
+            tid
+        );
+        holds::lost(entry);
     }
+    // SAFETY: valid references; volatile, because the order of these two and what follows matters.
+    unsafe {
+        core::ptr::write_volatile(&raw mut entry.start, 0);
+        core::ptr::write_volatile(&raw mut entry.check, 0);
+    }
+    blank(entry, tgid, class);
+    Some(entry)
+}
+
+/// From here on others see the wait, which began at `start`.
+#[inline(always)]
+pub fn publish(entry: &mut InFlight, start: u64) {
+    // SAFETY: as in `open`.
+    unsafe {
+        core::ptr::write_volatile(&raw mut entry.check, start);
+        core::ptr::write_volatile(&raw mut entry.start, start);
+    }
+}
+
+/// Closes the wait of a thread that began at `start`, without counting it. False when that wait is
+/// not open any more.
+#[inline(always)]
+pub fn take_back(tid: u32, start: u64) -> bool {
+    let Some(entry) = INFLIGHT.get_ptr_mut(tid) else {
+        return false;
+    };
+    // SAFETY: points into a map value.
+    unsafe {
+        if (*entry).start != start {
+            return false;
+        }
+        core::ptr::write_volatile(&raw mut (*entry).start, 0);
+    }
+    true
+}
+
+/// Everything but the marks of an entry.
+#[inline(always)]
+pub fn blank(entry: &mut InFlight, tgid: u32, class: u8) {
+    entry.key = WaitKey {
+        tgid,
+        syscall: NO_SYSCALL,
+        user_stack: NO_STACK,
+        class,
+        ..WaitKey::default()
+    };
+    entry.woken = 0;
+    entry.args = [0; 6];
+    entry.user_ip = 0;
+    entry.user_sp = 0;
+    entry.user_bp = 0;
+    entry.waker = Waker {
+        user_stack: NO_STACK,
+        ..Waker::default()
+    };
+    entry.flags = 0;
+    entry.kernel_stack = NO_STACK;
 }
 
 /// Fills in syscall, arguments and user registers.
 #[inline(always)]
-pub fn describe(entry: &mut InFlight, regs: Option<pt_regs>, state: u32) {
+pub fn describe(entry: &mut InFlight, regs: Option<UserRegisters>, state: u32) {
     if state & TASK_UNINTERRUPTIBLE != 0 {
         entry.flags |= WAIT_UNINTERRUPTIBLE as u32;
     }
@@ -87,16 +158,16 @@ pub fn describe(entry: &mut InFlight, regs: Option<pt_regs>, state: u32) {
         entry.key.class = CLASS_UNKNOWN;
         return;
     };
-    entry.user_ip = regs.rip;
-    entry.user_sp = regs.rsp;
-    entry.user_bp = regs.rbp;
-    match kernel::syscall_of(&regs) {
+    entry.user_ip = regs.ip();
+    entry.user_sp = regs.sp();
+    entry.user_bp = regs.bp();
+    match regs.syscall() {
         Some(nr) => {
             entry.key.class = CLASS_SYSCALL;
             entry.key.syscall = nr;
-            entry.args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
+            entry.args = regs.arguments();
             if has_subject(nr) {
-                entry.key.subject = regs.rdi;
+                entry.key.subject = entry.args[0];
             }
         }
         None if state & TASK_UNINTERRUPTIBLE != 0 => entry.key.class = CLASS_PAGE_FAULT,
@@ -114,25 +185,19 @@ pub fn begin<C: StackIdContext>(
     state: u32,
     now: u64,
 ) {
-    let (tgid, tid) = ids;
+    let tid = ids.1;
     count(Counter::Seen);
     if state & TASK_DEAD != 0 {
         count(Counter::Exited);
-        holds::gone();
+        // Threads that never waited have no entry.
+        let _ = INFLIGHT.remove(tid);
         return;
     }
-    let Some(entry) = SWITCH_SCRATCH.get_ptr_mut(0) else {
+    let Some(entry) = open(ctx, ids, CLASS_RUN_QUEUE) else {
         return;
     };
-    // SAFETY: points into a per-CPU map value that only sched_switch uses, which runs with
-    // interrupts off and so is never interrupted by itself.
-    let entry = unsafe { &mut *entry };
-    *entry = blank(tgid, CLASS_RUN_QUEUE, now);
     entry.key.task = current::task(target, tid);
-    if holds::followed(target) {
-        let task = entry.key.task;
-        holds::leave(ctx, ids, &task, now, &mut entry.hold);
-    }
+    holds::leave(ctx, ids, target, entry, now);
     if ready {
         entry.woken = now;
     } else {
@@ -153,35 +218,14 @@ pub fn begin<C: StackIdContext>(
             if crate::probes::may_sample(target) {
                 entry.kernel_stack = stacks::kernel(ctx, control);
                 if target.flags & TARGET_COPY_STACKS != 0
-                    && crate::probes::copy_user_stack(ctx, control, entry, tid)
+                    && crate::probes::copy_user_stack(ctx, control, entry, tid, now)
                 {
                     entry.flags |= WAIT_STACK_COPIED as u32;
                 }
             }
         }
     }
-    remember(ctx, tid, entry);
-}
-
-/// Puts a thread into the in-flight map.
-#[inline(always)]
-pub fn remember<C: EbpfContext>(ctx: &C, tid: u32, entry: &InFlight) {
-    match INFLIGHT.insert(tid, entry, BPF_NOEXIST as u64) {
-        Ok(()) => {}
-        Err(-17) => {
-            // The end of this thread's last wait was not seen: that one is lost, this one is not.
-            count(Counter::LostEnd);
-            aya_log_ebpf::debug!(
-                ctx,
-                "thread {} left its CPU, but was thought to be off it",
-                tid
-            );
-            if INFLIGHT.insert(tid, entry, BPF_ANY as u64).is_err() {
-                count(Counter::LostInflightFull);
-            }
-        }
-        Err(_) => count(Counter::LostInflightFull),
-    }
+    publish(entry, now);
 }
 
 /// A thread gets a CPU, now unless told: its wait, if it had one, ends.
@@ -190,19 +234,22 @@ pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, at: Option<u64>
     let Some(entry) = INFLIGHT.get_ptr_mut(tid) else {
         return;
     };
-    // SAFETY: a thread ends its wait on one CPU only, and the entry is removed below.
+    // SAFETY: as in `entry_of`: a thread ends its wait on one CPU only.
     let entry = unsafe { &mut *entry };
+    if entry.start == 0 {
+        return;
+    }
     let now = match at {
         Some(at) => at,
         None => emit::now(),
     };
-    holds::arrive(tid, entry, now);
     let duration = now.saturating_sub(entry.start);
     let run_queue = if entry.woken != 0 {
-        now.saturating_sub(entry.woken)
+        now.saturating_sub(entry.woken).min(duration)
     } else {
         0
     };
+    holds::arrive(entry, now, duration, run_queue);
     entry.key.epoch = control.epoch;
     entry.key.flags = (entry.flags as u8) & WAIT_SEEDED;
     let summed = sum(&mut entry.key, duration, run_queue);
@@ -231,10 +278,8 @@ pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, at: Option<u64>
             Counter::Aggregated
         });
     }
-    // The entry is there unless the user side removed a dead target's; either way it is gone now.
-    if let Err(error) = INFLIGHT.remove(tid) {
-        aya_log_ebpf::debug!(ctx, "thread {} could not be removed: {}", tid, error);
-    }
+    // SAFETY: as in `open`.
+    unsafe { core::ptr::write_volatile(&raw mut entry.start, 0) };
 }
 
 /// Adds a wait to the aggregates. False when it is lost.
@@ -297,12 +342,14 @@ pub fn woken<C: StackIdContext>(ctx: &C, control: &Control, tid: u32) {
     };
     // SAFETY: the waiter sleeps, so only wakers touch the entry, and the first one wins.
     let entry = unsafe { &mut *entry };
-    if entry.woken != 0 {
+    if entry.start == 0 || entry.woken != 0 {
         return;
     }
     let now = emit::now();
     entry.woken = now;
-    if entry.key.task.flags & TASK_IDLE != 0 {
+    // Who woke it matters for waits that become records; one that is long only because it waited for
+    // a CPU afterwards was not held up by its waker.
+    if entry.key.task.flags & TASK_IDLE != 0 || now.saturating_sub(entry.start) < control.min_ns {
         return;
     }
     let (tgid, waker_tid) = crate::filter::current_ids();
@@ -315,9 +362,7 @@ pub fn woken<C: StackIdContext>(ctx: &C, control: &Control, tid: u32) {
     }
     if let Some(target) = crate::filter::target(tgid) {
         entry.waker.task = current::task(target, waker_tid);
-        if now.saturating_sub(entry.start) >= control.min_ns
-            && target.flags & TARGET_NO_FRAME_POINTERS == 0
-        {
+        if target.flags & TARGET_NO_FRAME_POINTERS == 0 {
             entry.waker.user_stack = stacks::user(ctx, control);
         }
     }

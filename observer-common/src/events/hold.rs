@@ -30,20 +30,30 @@ pub struct Hold {
 const _: () = assert!(size_of::<Hold>() == 64);
 pod!(Hold);
 
-/// What runs on a CPU, when it is a thread of a target: the value of a per-CPU map.
+/// What is kept of a thread while it lives, beside its last wait.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
-pub struct OnCpu {
-    /// The thread; 0: none of a target.
-    pub tid: u32,
-    /// Its process.
-    pub tgid: u32,
+pub struct Thread {
+    /// When it got its CPU; 0 when that was not seen, or while it has none.
+    pub since: u64,
+    /// Time on a CPU.
+    pub on_cpu_ns: u64,
+    /// Time blocked inside polls that must not block.
+    pub held_ns: u64,
+    /// Time parked: the runtime had nothing for it to do.
+    pub idle_ns: u64,
+    /// Time ready without a CPU.
+    pub run_queue_ns: u64,
+    /// Time off the CPU otherwise.
+    pub other_ns: u64,
+    /// TLS base, when the thread was seen inside a tokio runtime; else 0.
+    pub fsbase: u64,
     /// The poll that it is in.
     pub hold: Hold,
 }
 
-const _: () = assert!(size_of::<OnCpu>() == 72);
-pod!(OnCpu);
+const _: () = assert!(size_of::<Thread>() == 56 + 64);
+pod!(Thread);
 
 /// A poll that is over: sent when it was long on a CPU.
 #[repr(C)]

@@ -1,7 +1,6 @@
 //! The sampling clock: which target threads are on a CPU, with which task, where.
 //! Hook contract: perf event, software CPU clock, one for each CPU, in an interrupt on that CPU.
 
-use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::macros::perf_event;
 use aya_ebpf::programs::PerfEventContext;
 use observer_common::config::{
@@ -34,30 +33,25 @@ pub fn cpu_sample(ctx: PerfEventContext) -> u32 {
     0
 }
 
-/// The user registers and whether the tick hit user code.
+/// Instruction, stack and frame pointer in user code, and whether that is what the tick hit.
 #[inline(always)]
-fn registers(ctx: &PerfEventContext) -> Option<(pt_regs, bool)> {
+fn registers(ctx: &PerfEventContext) -> Option<(u64, u64, u64, bool)> {
     // Requested privilege level 3 in the code segment selector: user mode (Intel SDM vol. 3, 5.5).
     const USER: u64 = 3;
     // SAFETY: the context of a perf event program is valid; the verifier checks each access.
-    let (cs, ip, sp, bp) = unsafe {
+    unsafe {
         let regs = &raw const (*ctx.ctx).regs;
-        (
-            (&raw const (*regs).cs).read_volatile(),
-            (&raw const (*regs).rip).read_volatile(),
-            (&raw const (*regs).rsp).read_volatile(),
-            (&raw const (*regs).rbp).read_volatile(),
-        )
-    };
-    if cs & USER == USER {
-        // SAFETY: a plain struct of integers.
-        let mut regs: pt_regs = unsafe { core::mem::zeroed() };
-        regs.rip = ip;
-        regs.rsp = sp;
-        regs.rbp = bp;
-        return Some((regs, true));
+        if (&raw const (*regs).cs).read_volatile() & USER == USER {
+            return Some((
+                (&raw const (*regs).rip).read_volatile(),
+                (&raw const (*regs).rsp).read_volatile(),
+                (&raw const (*regs).rbp).read_volatile(),
+                true,
+            ));
+        }
     }
-    Some((kernel::current_registers()?, false))
+    let regs = kernel::current_registers()?;
+    Some((regs.ip(), regs.sp(), regs.bp(), false))
 }
 
 #[inline(always)]
@@ -73,10 +67,7 @@ fn try_sample(
     if holds::followed(target) {
         holds::sample(ctx, (tgid, tid), &task, now);
     }
-    let (ip, sp, bp, user) = match registers(ctx) {
-        Some((regs, user)) => (regs.rip, regs.rsp, regs.rbp, user),
-        None => (0, 0, 0, false),
-    };
+    let (ip, sp, bp, user) = registers(ctx).unwrap_or((0, 0, 0, false));
     let mut head = UserStackHead {
         header: emit::header::<UserStackHead>(Kind::CpuSample, tgid, tid, now),
         ip,

@@ -4,12 +4,13 @@
 use aya_ebpf::bindings::{BPF_NOEXIST, seq_file, task_struct};
 use aya_ebpf::helpers::generated::{bpf_get_task_stack, bpf_seq_write};
 use observer_common::counters::Counter;
+use observer_common::events::hold::Thread;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::seed::{SEED_FRAMES, Seed};
 use observer_common::events::wait::{CLASS_UNKNOWN, WAIT_SEEDED};
 use observer_common::task::{TASK_THREAD, Task};
 
-use crate::maps::{INFLIGHT, SEED_SCRATCH};
+use crate::maps::{INFLIGHT, SEED_ENTRY, SEED_SCRATCH};
 use crate::{emit, filter, kernel, waits};
 
 /// Linux `include/linux/bpf.h`, DEFINE_BPF_ITER_FUNC(task, ...).
@@ -53,7 +54,11 @@ fn try_seed(ctx: *mut TaskIterContext) -> Option<()> {
         return None;
     }
     let now = emit::now();
-    let entry = &mut waits::blank(tgid, CLASS_UNKNOWN, now);
+    let entry = SEED_ENTRY.get_ptr_mut(0)?;
+    // SAFETY: as for the seed below.
+    let entry = unsafe { &mut *entry };
+    entry.thread = Thread::default();
+    waits::blank(entry, tgid, CLASS_UNKNOWN);
     entry.key.task = Task {
         id: tid as u64,
         kind: TASK_THREAD,
@@ -96,14 +101,17 @@ fn try_seed(ctx: *mut TaskIterContext) -> Option<()> {
     if full {
         return None;
     }
+    waits::publish(entry, now);
     let entry: &InFlight = entry;
     if INFLIGHT.insert(tid, entry, BPF_NOEXIST as u64).is_err() {
         // It blocked again meanwhile and is known, or there is no room.
         return None;
     }
-    // If it ran between the look and the insertion, its end was not seen: take the entry back.
-    if kernel::on_cpu(address)? != 0 || kernel::state_of(address)? & TASK_SLEEPS == 0 {
-        let _ = INFLIGHT.remove(tid);
+    // If it ran between the look and the insertion, its end was not seen: take the wait back, unless
+    // another one was written over it, which counted this one as lost.
+    if (kernel::on_cpu(address)? != 0 || kernel::state_of(address)? & TASK_SLEEPS == 0)
+        && waits::take_back(tid, now)
+    {
         return None;
     }
     emit::count(Counter::Seen);

@@ -22,12 +22,13 @@ pub fn copy_user_stack<C: StackIdContext>(
     control: &Control,
     entry: &InFlight,
     tid: u32,
+    start: u64,
 ) -> bool {
     if control.flags & CONTROL_NO_USER_STACKS != 0 || entry.user_sp == 0 {
         return false;
     }
     let head = UserStackHead {
-        header: emit::header::<UserStackRecord>(Kind::UserStack, entry.key.tgid, tid, entry.start),
+        header: emit::header::<UserStackRecord>(Kind::UserStack, entry.key.tgid, tid, start),
         ip: entry.user_ip,
         sp: entry.user_sp,
         bp: entry.user_bp,

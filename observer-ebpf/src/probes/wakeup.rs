@@ -71,7 +71,9 @@ fn try_wakeup_new<C: StackIdContext>(ctx: &C, tgid: Option<u32>, tid: Option<u32
     }
     emit::count(Counter::Seen);
     let now = emit::now();
-    let mut entry = waits::blank(tgid, CLASS_RUN_QUEUE, now);
+    let Some(entry) = waits::open(ctx, (tgid, tid), CLASS_RUN_QUEUE) else {
+        return;
+    };
     entry.key.task = Task {
         id: tid as u64,
         kind: TASK_THREAD,
@@ -79,5 +81,5 @@ fn try_wakeup_new<C: StackIdContext>(ctx: &C, tgid: Option<u32>, tid: Option<u32
     };
     entry.woken = now;
     entry.flags = WAIT_NEW_THREAD as u32;
-    waits::remember(ctx, tid, &entry);
+    waits::publish(entry, now);
 }

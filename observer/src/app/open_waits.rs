@@ -113,16 +113,8 @@ impl Session {
 
     /// Enters the polls that have not ended, of running threads and of blocked ones.
     pub(super) fn close_holds(&mut self, now: Mono) {
-        let blocked = self.maps.inflight().map(|(tid, entry)| {
-            let pid = Pid(entry.key.tgid);
-            decode::cpu::hold((pid, Tid(tid)), &entry.hold, None)
-        });
-        let running = self.maps.on_cpu();
-        let running = running.iter().map(|slot| {
-            let of = (Pid(slot.tgid), Tid(slot.tid));
-            decode::cpu::hold(of, &slot.hold, None)
-        });
-        for hold in blocked.chain(running) {
+        for (pid, tid, thread) in self.maps.threads() {
+            let hold = decode::cpu::hold((Pid(pid), Tid(tid)), &thread.hold, None);
             if hold.first != Mono(0) && hold.samples > 0 && hold.on_cpu_ns() >= LONG_POLL_NS {
                 self.state.cpu.add_hold(&hold, self.state.began, now);
             }

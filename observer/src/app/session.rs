@@ -33,7 +33,9 @@ use crate::sys::usage;
 
 /// Waits that are sampled per slice of time: a bound on what stacks may cost (a copy of 16 KiB and
 /// some tens of µs of unwinding each).
-const SAMPLES: u64 = 30;
+const SAMPLES: u64 = 5;
+/// Likewise in the first second, when no stack is known yet.
+const FIRST_SAMPLES: u64 = 30;
 /// Stacks of running threads that are copied per slice of time; the others are placed by their
 /// instruction alone.
 const CPU_COPIES: u64 = 40;
@@ -297,8 +299,12 @@ impl Session {
             enabled: u32::from(enabled),
             epoch: self.state.epoch,
             min_ns: self.options.min_ns,
-            samples: SAMPLES,
             cpu_copies: CPU_COPIES,
+            samples: if self.started.0.elapsed() < COUNTED {
+                FIRST_SAMPLES
+            } else {
+                SAMPLES
+            },
             flags,
         })?;
         Ok(())

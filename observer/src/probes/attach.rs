@@ -10,7 +10,7 @@ use aya::programs::{BtfTracePoint, Iter, ProgramError, RawTracePoint, TracePoint
 use aya::{Btf, Ebpf, EbpfLoader};
 use observer_common::config::{Control, KernelConfig, TargetConfig};
 use observer_common::counters::COUNTERS;
-use observer_common::events::hold::OnCpu;
+use observer_common::events::hold::Thread;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::wait::{WaitKey, WaitSum};
 
@@ -335,7 +335,6 @@ impl Kernel {
             stacks: StackTraceMap::try_from(stacks)
                 .map_err(|e| AttachError::Map("STACKS", chain(&e)))?,
             counters: self.per_cpu("COUNTERS")?,
-            on_cpu: self.per_cpu("ON_CPU")?,
         })
     }
 
@@ -343,8 +342,16 @@ impl Kernel {
     /// (`kernel.bpf_stats_enabled` or [`enable_stats`]).
     pub fn run_stats(&self) -> (u64, u64) {
         let mut sum = (0, 0);
-        for (_, program) in self.ebpf.programs() {
+        for (name, program) in self.ebpf.programs() {
             if let Ok(info) = program.info() {
+                if info.run_count() > 0 {
+                    tracing::debug!(
+                        program = name,
+                        runs = info.run_count(),
+                        ns_per_run = info.run_time().as_nanos() as u64 / info.run_count(),
+                        "run time"
+                    );
+                }
                 sum.0 += u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX);
                 sum.1 += info.run_count();
             }
@@ -376,7 +383,6 @@ pub struct Maps {
     waits: HashMap<MapData, WaitKey, WaitSum>,
     stacks: StackTraceMap<MapData>,
     counters: PerCpuArray<MapData, u64>,
-    on_cpu: PerCpuArray<MapData, OnCpu>,
 }
 
 impl Maps {
@@ -422,14 +428,17 @@ impl Maps {
 
     /// Waits that have not ended.
     pub fn inflight(&self) -> impl Iterator<Item = (u32, InFlight)> {
-        self.inflight.iter().filter_map(Result::ok)
+        self.inflight
+            .iter()
+            .filter_map(Result::ok)
+            .filter(|(_, entry)| entry.whole())
     }
 
     /// Whether a thread is still in the wait that began at `start`.
     pub fn still_waits(&self, tid: u32, start: u64) -> bool {
         self.inflight
             .get(&tid, 0)
-            .is_ok_and(|entry| entry.start == start)
+            .is_ok_and(|entry| entry.whole() && entry.start == start)
     }
 
     /// Forgets the open wait of a thread that no longer exists.
@@ -457,14 +466,10 @@ impl Maps {
         }
     }
 
-    /// What runs on each CPU, as far as it is of a target.
-    pub fn on_cpu(&self) -> Vec<OnCpu> {
-        let slots = self.on_cpu.get(&0, 0).ok();
-        slots
-            .iter()
-            .flat_map(|values| values.iter().copied())
-            .filter(|slot| slot.tid != 0)
-            .collect()
+    /// What is kept of each thread, with its process.
+    pub fn threads(&self) -> impl Iterator<Item = (u32, u32, Thread)> {
+        let entries = self.inflight.iter().filter_map(Result::ok);
+        entries.map(|(tid, entry)| (entry.key.tgid, tid, entry.thread))
     }
 
     /// Addresses of a stack, nearest first.

@@ -8,9 +8,13 @@ use crate::support::require::{Need, require};
 use crate::support::truth::Program;
 
 const SECONDS: f64 = 3.0;
-/// Ends that may not be seen: a known few per second on machines whose CPUs are all busy, however
-/// many waits there are; they are counted, and the next wait of the same thread is whole.
-const LOST: u64 = 60;
+/// Ends that may not be seen, whatever was seen. Some kernels do not report every switch: on one
+/// build for small virtual machines the kernel's own trace of sched_switch lacks the same ones (a
+/// system thread leaves, the next thread comes, and no event says so). They are counted, and the
+/// next wait of the same thread is whole.
+const LOST: u64 = 200;
+/// Likewise, as a part of what was seen: one in so many.
+const LOST_OF: u64 = 2000;
 
 /// Observes a busy fixture and checks its account.
 fn check(fixture: &str) -> Value {
@@ -24,7 +28,10 @@ fn check(fixture: &str) -> Value {
     let lost: u64 = completeness["lost"].as_object().map_or(0, |reasons| {
         reasons.values().filter_map(Value::as_u64).sum()
     });
-    assert!(lost <= LOST, "too much is lost: {completeness}");
+    assert!(
+        lost <= LOST.max(seen / LOST_OF),
+        "too much is lost: {completeness}"
+    );
     report
 }
 

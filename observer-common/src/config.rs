@@ -69,6 +69,9 @@ pub const CONTROL_NO_USER_STACKS: u64 = 1;
 /// Do not take kernel stacks.
 pub const CONTROL_NO_KERNEL_STACKS: u64 = 2;
 
+/// Polls of tokio tasks are followed by probes.
+pub const CONTROL_POLLS: u64 = 4;
+
 const _: () = assert!(size_of::<Control>() == 40);
 pod!(Control);
 
@@ -81,9 +84,9 @@ pub const READER_TOKIO: u32 = 2;
 
 /// The tokio id is an `Option<u64>`: a tag word, then the value.
 pub const TOKIO_ID_TAGGED: u32 = 1;
-/// `tokio_entered` is valid.
+/// `TokioCopy::entered` is valid.
 pub const TOKIO_HAS_ENTERED: u32 = 2;
-/// `tokio_budget` is valid.
+/// `TokioCopy::budget` is valid.
 pub const TOKIO_HAS_BUDGET: u32 = 4;
 /// Copy a piece of user stacks, to be unwound by tables: C libraries have no frame pointers, so a
 /// walk by frame pointers misses at least the caller of a syscall wrapper.
@@ -91,13 +94,38 @@ pub const TARGET_COPY_STACKS: u32 = 8;
 /// The program itself has no frame pointers: walking by them yields nonsense.
 pub const TARGET_NO_FRAME_POINTERS: u32 = 16;
 
+/// Copies of tokio in one process whose tasks are read at most.
+pub const MAX_TOKIO_COPIES: usize = 4;
+/// There is such a copy, and it is read.
+pub const TOKIO_READ: u32 = 8;
+
+/// How tasks of one copy of tokio are read.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TokioCopy {
+    /// `TOKIO_*` flags.
+    pub flags: u32,
+    /// 0: offsets count from fsbase. Else the module's number in the thread's vector of TLS blocks
+    /// (glibc), and offsets count from the start of its block.
+    pub module: u32,
+    /// To the task id.
+    pub id: i64,
+    /// To the EnterRuntime byte.
+    pub entered: i64,
+    /// To the budget (`Option<u8>`: tag byte, then value).
+    pub budget: i64,
+}
+
+const _: () = assert!(size_of::<TokioCopy>() == 32);
+pod!(TokioCopy);
+
 /// One target, keyed by tgid.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TargetConfig {
     /// `READER_*`.
     pub reader: u32,
-    /// `TOKIO_*` and `TARGET_*` flags.
+    /// `TARGET_*` flags.
     pub flags: u32,
     /// Go: from fsbase to the word that holds g.
     pub go_tls: i64,
@@ -113,13 +141,9 @@ pub struct TargetConfig {
     pub go_m_curg: u32,
     /// Go: `m.procid`.
     pub go_m_procid: u32,
-    /// tokio: from fsbase to the task id.
-    pub tokio_id: i64,
-    /// tokio: from fsbase to the EnterRuntime byte.
-    pub tokio_entered: i64,
-    /// tokio: from fsbase to the budget (`Option<u8>`: tag byte, then value).
-    pub tokio_budget: i64,
+    /// tokio: its copies in the process.
+    pub tokio: [TokioCopy; MAX_TOKIO_COPIES],
 }
 
-const _: () = assert!(size_of::<TargetConfig>() == 64);
+const _: () = assert!(size_of::<TargetConfig>() == 168);
 pod!(TargetConfig);

@@ -50,6 +50,18 @@ pub enum Counter {
     CpuNotCopied = 42,
     /// Polls that held their worker and whose record did not fit the buffer.
     LostHold = 43,
+    /// tokio: a poll or wake-up of a task whose type is not known, or that could not be read.
+    PollUnknown = 60,
+    /// tokio: a wake-up for which there was no room: its delay is not known.
+    LostWoken = 61,
+    /// tokio: a long poll that did not fit the buffer (it is in the sums).
+    LostPoll = 62,
+    /// tokio: a long delay that did not fit the buffer (it is in the sums).
+    LostDelay = 63,
+    /// tokio: a poll inside of more polls than are followed.
+    PollTooDeep = 64,
+    /// tokio: a poll on a thread for which there was no room.
+    LostPollThread = 65,
 }
 
 /// Slots in the map.

@@ -21,6 +21,10 @@ pub enum Kind {
     Exit = 21,
     /// [`crate::events::process::ProcessRecord`]: a target made a child process.
     Fork = 22,
+    /// [`crate::events::poll::PollRecord`]: a long poll of a tokio task.
+    Poll = 50,
+    /// [`crate::events::poll::DelayRecord`]: a long delay from wake-up to poll.
+    Delay = 51,
 }
 
 impl Kind {
@@ -35,6 +39,8 @@ impl Kind {
             20 => Some(Self::Exec),
             21 => Some(Self::Exit),
             22 => Some(Self::Fork),
+            50 => Some(Self::Poll),
+            51 => Some(Self::Delay),
             _ => None,
         }
     }

@@ -36,7 +36,7 @@ pub struct Task {
     pub flags: u8,
     /// Go: low byte of `atomicstatus`. tokio: the EnterRuntime byte.
     pub detail: u8,
-    /// Go: wait reason. tokio: 0.
+    /// Go: wait reason. tokio: which copy in the process.
     pub reason: u8,
     /// Always 0.
     pub pad: u32,

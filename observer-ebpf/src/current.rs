@@ -2,8 +2,8 @@
 
 use aya_ebpf::helpers::bpf_probe_read_user;
 use observer_common::config::{
-    NO_OFFSET, READER_GO, READER_TOKIO, TOKIO_HAS_BUDGET, TOKIO_HAS_ENTERED, TOKIO_ID_TAGGED,
-    TargetConfig,
+    MAX_TOKIO_COPIES, NO_OFFSET, READER_GO, READER_TOKIO, TOKIO_HAS_BUDGET, TOKIO_HAS_ENTERED,
+    TOKIO_ID_TAGGED, TOKIO_READ, TargetConfig, TokioCopy,
 };
 use observer_common::counters::Counter;
 use observer_common::task::{
@@ -13,6 +13,9 @@ use observer_common::task::{
 
 use crate::emit::count;
 use crate::kernel;
+
+/// The tokio EnterRuntime byte of a thread that is not inside a runtime.
+pub const NOT_ENTERED: u8 = 2;
 
 #[inline(always)]
 fn user<T>(address: u64) -> Option<T> {
@@ -124,56 +127,124 @@ fn goroutine(target: &TargetConfig, tid: u32, fsbase: u64) -> Task {
     }
 }
 
-/// The thread-local CONTEXT of tokio: task id, EnterRuntime byte and cooperative budget.
+/// What the thread-local CONTEXT of one copy of tokio says.
+#[derive(Clone, Copy)]
+struct InCopy {
+    copy: u8,
+    id: u64,
+    flags: u8,
+    entered: u8,
+}
+
+impl InCopy {
+    /// Whether it tells more than `other`: a task, or a runtime that the thread is in.
+    #[inline(always)]
+    fn is_better_than(&self, other: &Self) -> bool {
+        other.id == 0
+            && (self.id != 0
+                || (self.flags & TASK_HAS_ENTERED != 0 && self.entered != NOT_ENTERED))
+    }
+}
+
+/// Where the offsets of a copy count from. `Some(None)`: the thread has never used its
+/// thread-locals. glibc: the second word at fsbase is the vector of blocks, 16 bytes each; the entry
+/// before the first holds their number (`sysdeps/x86_64/nptl/tls.h`, `elf/dl-tls.c`).
 #[inline(always)]
-fn tokio(target: &TargetConfig, tid: u32, fsbase: u64) -> Task {
-    let at = fsbase.wrapping_add(target.tokio_id as u64);
-    let Some(first) = user::<u64>(at) else {
-        return unreadable(READER_TOKIO);
+fn locals_of(copy: &TokioCopy, fsbase: u64) -> Option<Option<u64>> {
+    if copy.module == 0 {
+        return Some(Some(fsbase));
+    }
+    let vector = user::<u64>(fsbase.wrapping_add(8))?;
+    let length = user::<u64>(vector.wrapping_sub(16))?;
+    if copy.module as u64 > length {
+        return Some(None);
+    }
+    let block = user::<u64>(vector.wrapping_add(copy.module as u64 * 16))?;
+    Some((block != 0 && block != u64::MAX).then_some(block))
+}
+
+/// Reads one copy. `Some(None)`: the thread is not in it.
+#[inline(always)]
+fn in_copy(number: u8, copy: &TokioCopy, fsbase: u64) -> Option<Option<InCopy>> {
+    let Some(base) = locals_of(copy, fsbase)? else {
+        return Some(None);
     };
-    let id = if target.flags & TOKIO_ID_TAGGED == 0 {
+    let at = base.wrapping_add(copy.id as u64);
+    let first = user::<u64>(at)?;
+    let id = if copy.flags & TOKIO_ID_TAGGED == 0 {
         first
-    } else if first == 0 {
+    } else if first as u32 == 0 {
+        // Of the tag only the low half is sure to be written.
         0
     } else {
-        match user::<u64>(at + 8) {
-            Some(id) => id,
-            None => return unreadable(READER_TOKIO),
-        }
+        user::<u64>(at.wrapping_add(8))?
     };
-    let mut flags = 0;
-    let mut entered = 0;
-    if target.flags & TOKIO_HAS_ENTERED != 0
-        && let Some(byte) = user::<u8>(fsbase.wrapping_add(target.tokio_entered as u64))
+    let mut found = InCopy {
+        copy: number,
+        id,
+        flags: 0,
+        entered: 0,
+    };
+    if copy.flags & TOKIO_HAS_ENTERED != 0
+        && let Some(byte) = user::<u8>(base.wrapping_add(copy.entered as u64))
     {
-        entered = byte;
-        flags |= TASK_HAS_ENTERED;
+        found.entered = byte;
+        found.flags |= TASK_HAS_ENTERED;
     }
-    if target.flags & TOKIO_HAS_BUDGET != 0
-        && let Some(tag) = user::<u8>(fsbase.wrapping_add(target.tokio_budget as u64))
+    if copy.flags & TOKIO_HAS_BUDGET != 0
+        && let Some(tag) = user::<u8>(base.wrapping_add(copy.budget as u64))
     {
-        flags |= TASK_HAS_BUDGET;
+        found.flags |= TASK_HAS_BUDGET;
         if tag != 0 {
-            flags |= TASK_IN_POLL;
+            found.flags |= TASK_IN_POLL;
         }
     }
-    if id == 0 {
+    Some(Some(found))
+}
+
+/// The task id, EnterRuntime byte and cooperative budget of the copy of tokio that the thread is in.
+#[inline(always)]
+fn tokio(target: &TargetConfig, tid: u32, fsbase: u64) -> Task {
+    let mut chosen = InCopy {
+        copy: 0,
+        id: 0,
+        flags: 0,
+        entered: NOT_ENTERED,
+    };
+    let mut read = false;
+    for number in 0..MAX_TOKIO_COPIES {
+        let copy = &target.tokio[number];
+        if copy.flags & TOKIO_READ == 0 {
+            continue;
+        }
+        match in_copy(number as u8, copy, fsbase) {
+            None => return unreadable(READER_TOKIO),
+            Some(None) => {}
+            Some(Some(found)) => {
+                if !read || found.is_better_than(&chosen) {
+                    chosen = found;
+                }
+                read = true;
+            }
+        }
+    }
+    if chosen.id == 0 {
         // Not a task: a foreign thread, or the root future of block_on.
         return Task {
             id: tid as u64,
             kind: TASK_THREAD,
-            flags: flags | TASK_FOREIGN,
-            detail: entered,
+            flags: chosen.flags | TASK_FOREIGN,
+            detail: chosen.entered,
             reason: 0,
             pad: 0,
         };
     }
     Task {
-        id,
+        id: chosen.id,
         kind: TASK_TOKIO,
-        flags,
-        detail: entered,
-        reason: 0,
+        flags: chosen.flags,
+        detail: chosen.entered,
+        reason: chosen.copy,
         pad: 0,
     }
 }

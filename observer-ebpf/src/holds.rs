@@ -3,7 +3,7 @@
 //! them nothing is known, so bounds are kept, not durations.
 
 use aya_ebpf::EbpfContext;
-use observer_common::config::{TOKIO_HAS_BUDGET, TargetConfig};
+use observer_common::config::{READER_TOKIO, TargetConfig};
 use observer_common::counters::Counter;
 use observer_common::events::hold::{Hold, HoldRecord};
 use observer_common::events::inflight::InFlight;
@@ -12,17 +12,16 @@ use observer_common::kind::Kind;
 use observer_common::task::{TASK_HAS_ENTERED, TASK_IDLE, TASK_IN_POLL, Task};
 
 use crate::emit::{self, count};
+use crate::current::NOT_ENTERED;
 use crate::{kernel, waits};
 
-/// The tokio EnterRuntime byte of a thread that is not inside a runtime.
-const NOT_ENTERED: u8 = 2;
 /// Polls that were on a CPU for at least this long are sent.
 const LONG_NS: u64 = 1_000_000;
 
 /// Whether the polls of a target can be followed.
 #[inline(always)]
 pub fn followed(target: &TargetConfig) -> bool {
-    target.flags & TOKIO_HAS_BUDGET != 0
+    target.reader == READER_TOKIO
 }
 
 /// Whether a thread is inside a runtime.
@@ -110,7 +109,11 @@ pub fn sample<C: EbpfContext>(ctx: &C, ids: (u32, u32), task: &Task, now: u64) {
 fn look<C: EbpfContext>(ctx: &C, ids: (u32, u32), hold: &mut Hold, task: &Task, now: u64) {
     let inside = in_poll(task);
     if hold.first != 0 {
-        if inside && hold.task.id == task.id && hold.task.kind == task.kind {
+        if inside
+            && hold.task.id == task.id
+            && hold.task.kind == task.kind
+            && hold.task.reason == task.reason
+        {
             hold.last = now;
             return;
         }

@@ -14,6 +14,7 @@ mod filter;
 mod holds;
 mod kernel;
 mod maps;
+mod polls;
 mod probes;
 mod stacks;
 mod user_probes;

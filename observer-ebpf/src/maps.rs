@@ -5,6 +5,7 @@ use aya_ebpf::maps::{Array, HashMap, PerCpuArray, StackTrace};
 use observer_common::config::{Control, TargetConfig};
 use observer_common::counters::COUNTERS as COUNTER_SLOTS;
 use observer_common::events::inflight::InFlight;
+use observer_common::events::poll::{PollKey, PollSum, Polls, Woken, WokenKey};
 use observer_common::events::seed::Seed;
 use observer_common::events::wait::{WaitKey, WaitSum};
 use observer_common::user_probes::{USER_SLOTS as USER_SLOT_COUNT, UserSlot};
@@ -76,6 +77,25 @@ pub static USER_PIDS: HashMap<u32, u32> = HashMap::with_max_entries(USER_SLOT_CO
 /// Hits of these probes, by slot. Read by the user side, which takes probes out that are hit too often.
 #[map]
 pub static USER_HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(USER_SLOT_COUNT, 0);
+
+/// tokio task types with their sums, by attachment and vtable. Entered by the user side before the
+/// first hit, which reads it at the end. Full: the user side says which target is not followed.
+#[map]
+pub static POLL_TYPES: HashMap<PollKey, PollSum> = HashMap::with_max_entries(8192, 0);
+
+/// The polls that each thread is in. Written by the probes, at switch-out and switch-in; read by the
+/// user side at the end. Full: `LostPollThread`.
+#[map]
+pub static POLLS: HashMap<u32, Polls> = HashMap::with_max_entries(8192, 0);
+
+/// No polls, to insert from: too large for the stack. Never written.
+#[map]
+pub static ZERO_POLLS: Array<Polls> = Array::with_max_entries(1, 0);
+
+/// tokio tasks that were woken and have not been polled since. Written by the probes; read by the
+/// user side. Full: `LostWoken`.
+#[map]
+pub static WOKEN: HashMap<WokenKey, Woken> = HashMap::with_max_entries(65536, 0);
 
 /// Records to the user side. Full: `LostRecord`, `StackCopyLost`.
 #[cfg(feature = "ring")]

@@ -21,15 +21,13 @@ use observer_common::task::{TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_I
 use crate::emit::{self, count, count_many};
 use crate::kernel::UserRegisters;
 use crate::maps::{INFLIGHT, SUBJECTS, WAITS, ZERO_INFLIGHT, ZERO_SUM};
-use crate::{current, holds, kernel, stacks};
+use crate::{current, holds, kernel, polls, stacks};
 
 /// Scheduler states (Linux `include/linux/sched.h`).
 const TASK_UNINTERRUPTIBLE: u32 = 0x2;
 /// See [`TASK_UNINTERRUPTIBLE`].
 pub const TASK_DEAD: u32 = 0x80;
 
-/// The tokio EnterRuntime byte of a thread that is not inside a runtime.
-const NOT_ENTERED: u8 = 2;
 /// Syscalls in which tokio parks a worker.
 const NR_FUTEX: i32 = 202;
 const NR_EPOLL_WAIT: i32 = 232;
@@ -45,7 +43,7 @@ fn has_subject(nr: i32) -> bool {
 #[inline(always)]
 fn tokio_parked(task: &Task, nr: i32) -> bool {
     task.flags & (TASK_HAS_ENTERED | TASK_HAS_BUDGET) == TASK_HAS_ENTERED | TASK_HAS_BUDGET
-        && task.detail != NOT_ENTERED
+        && task.detail != current::NOT_ENTERED
         && task.flags & TASK_IN_POLL == 0
         && (nr == NR_FUTEX || nr == NR_EPOLL_WAIT || nr == NR_EPOLL_PWAIT)
 }
@@ -198,6 +196,7 @@ pub fn begin<C: StackIdContext>(
     };
     entry.key.task = current::task(target, tid);
     holds::leave(ctx, ids, target, entry, now);
+    polls::leave(ctx, control, ids, &entry.key.task, now);
     if ready {
         entry.woken = now;
     } else {
@@ -250,6 +249,7 @@ pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, at: Option<u64>
         0
     };
     holds::arrive(entry, now, duration, run_queue);
+    polls::arrive(control, tid, entry, duration, run_queue);
     entry.key.epoch = control.epoch;
     entry.key.flags = (entry.flags as u8) & WAIT_SEEDED;
     let summed = sum(&mut entry.key, duration, run_queue);

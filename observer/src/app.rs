@@ -16,6 +16,7 @@ pub mod state;
 pub mod target;
 pub mod target_config;
 pub mod user_probes;
+pub mod task_types;
 pub mod view;
 pub mod watch;
 

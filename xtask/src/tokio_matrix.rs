@@ -91,6 +91,10 @@ fn write_manifest(root: &Path, target: &Path, version: &str) -> anyhow::Result<P
     let directory = target.join("manifests").join(version);
     std::fs::create_dir_all(&directory)?;
     let path = directory.join("Cargo.toml");
+    let text = text.replace(
+        "path = \"src/lib.rs\"",
+        &format!("path = \"{}\"", fixture.join("src/lib.rs").display()),
+    );
     let bin = format!(
         "\n[[bin]]\nname = \"tokio-fixture\"\npath = \"{}\"\n",
         main.display()

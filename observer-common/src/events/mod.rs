@@ -2,6 +2,7 @@
 
 pub mod hold;
 pub mod inflight;
+pub mod poll;
 pub mod process;
 pub mod seed;
 pub mod user_stack;

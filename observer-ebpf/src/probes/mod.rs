@@ -5,6 +5,7 @@ mod process;
 mod sample;
 mod seed;
 mod switch;
+mod tokio;
 mod user_stack;
 mod wakeup;
 

@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 
 use super::cpu::{CpuLedger, CpuStack, HoldRow};
+use super::rollup::share_of;
 use crate::model::event::{Identity, Tally};
 use crate::model::names::Names;
 use crate::model::stacks::StackId;
 use crate::model::task::{Legality, TaskRef};
 use crate::model::view::{
-    Blocking, CpuSite, CpuUse, LongPoll, TaskSamples, TaskShare, Unfinished,
+    Blocking, CpuSite, CpuUse, LongPoll, TaskSamples, Unfinished,
 };
 use crate::model::{Cause, Frame, Known, Pid, Reason};
 
@@ -221,14 +222,7 @@ fn finish_held(target: usize, held: Held, names: &dyn CpuNames, clock: Clock) ->
         stack: stack.map_or_else(Vec::new, |id| names.frames(id).to_vec()),
         tasks: tasks
             .into_iter()
-            .map(|(task, (tally, pid))| TaskShare {
-                task,
-                name: names.task_name(pid, task),
-                created_by: names.task_creator(pid, task),
-                count: tally.count,
-                total_ns: tally.total_ns,
-                max_ns: tally.max_ns,
-            })
+            .map(|(task, (tally, pid))| share_of(task, (pid, stack), &tally, names))
             .collect(),
         tasks_total,
         count: row.on_cpu.count,

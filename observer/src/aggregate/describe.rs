@@ -15,6 +15,11 @@ pub fn identity(identity: &Identity) -> String {
         Identity::Task(task) => match task.kind {
             TaskKind::Goroutine => format!("goroutine {}", task.id),
             TaskKind::TokioTask => format!("tokio task {}", task.id),
+            TaskKind::TokioTaskOf(copy) => format!(
+                "tokio task {} of tokio copy {}",
+                task.id,
+                u32::from(copy) + 1
+            ),
             TaskKind::Thread => format!("thread {}", task.id),
         },
         Identity::Idle => "an idle runtime thread".to_owned(),

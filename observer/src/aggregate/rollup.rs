@@ -10,7 +10,7 @@ use crate::model::names::{Names, cause_of};
 use crate::model::stacks::StackId;
 use crate::model::task::{Legality, TaskRef};
 use crate::model::view::{Blocking, CauseShare, TaskShare, Unfinished, Waker};
-use crate::model::{Frame, FrameKind, Known, Reason, Resource, syscall};
+use crate::model::{Frame, FrameKind, Known, Pid, Reason, Resource, syscall};
 
 /// Tasks that one entry lists.
 const MAX_TASKS: usize = 100;
@@ -53,7 +53,7 @@ struct Place {
 struct Entry {
     tally: Tally,
     open: Unfinished,
-    tasks: HashMap<TaskRef, (Tally, crate::model::Pid)>,
+    tasks: HashMap<TaskRef, TaskPart>,
     wakers: HashMap<(String, Option<String>), u64>,
     resource: Option<Resource>,
     site: Known<Frame>,
@@ -61,6 +61,15 @@ struct Entry {
     stack: Option<(StackPair, u64)>,
     go_running: u64,
     legality: Legality,
+}
+
+/// One task's part of an entry.
+#[derive(Debug)]
+struct TaskPart {
+    tally: Tally,
+    pid: crate::model::Pid,
+    /// The stack of the most of it, and how much that is.
+    stack: Option<(StackId, u64)>,
 }
 
 type StackPair = (Option<StackId>, Option<StackId>);
@@ -278,12 +287,16 @@ fn add_row(
             entry.resource = common(entry.resource.take(), resource.as_ref());
         }
         if let Identity::Task(task) = key.identity {
-            entry
-                .tasks
-                .entry(task)
-                .or_insert_with(|| (Tally::default(), key.pid))
-                .0
-                .merge(&part.tally);
+            let own = entry.tasks.entry(task).or_insert_with(|| TaskPart {
+                tally: Tally::default(),
+                pid: key.pid,
+                stack: None,
+            });
+            own.tally.merge(&part.tally);
+            let more = own.stack.is_none_or(|(_, ns)| part.tally.total_ns > ns);
+            if let (Some(stack), true) = (part.user, more) {
+                own.stack = Some((stack, part.tally.total_ns));
+            }
         }
         if key.go_status == Some(2) {
             entry.go_running += part.tally.total_ns;
@@ -415,12 +428,8 @@ fn finish(place: &Place, entry: Entry, names: &dyn Names) -> Blocking {
             .all(|w| { w[0].kind == FrameKind::Kernel || w[1].kind != FrameKind::Kernel })
     );
     let tasks_total = entry.tasks.len() as u64;
-    let mut tasks: Vec<(TaskRef, Tally, crate::model::Pid)> = entry
-        .tasks
-        .into_iter()
-        .map(|(task, (tally, pid))| (task, tally, pid))
-        .collect();
-    tasks.sort_by(|a, b| b.1.total_ns.cmp(&a.1.total_ns).then(a.0.cmp(&b.0)));
+    let mut tasks: Vec<(TaskRef, TaskPart)> = entry.tasks.into_iter().collect();
+    tasks.sort_by(|(a, x), (b, y)| y.tally.total_ns.cmp(&x.tally.total_ns).then(a.cmp(b)));
     tasks.truncate(MAX_TASKS);
     let mut wakers: Vec<Waker> = entry
         .wakers
@@ -444,13 +453,9 @@ fn finish(place: &Place, entry: Entry, names: &dyn Names) -> Blocking {
         stack,
         tasks: tasks
             .into_iter()
-            .map(|(task, tally, pid)| TaskShare {
-                task,
-                name: names.task_name(pid, task),
-                created_by: names.task_creator(pid, task),
-                count: tally.count,
-                total_ns: tally.total_ns,
-                max_ns: tally.max_ns,
+            .map(|(task, part)| {
+                let stack = part.stack.map(|(stack, _)| stack);
+                share_of(task, (part.pid, stack), &part.tally, names)
             })
             .collect(),
         tasks_total,
@@ -464,6 +469,33 @@ fn finish(place: &Place, entry: Entry, names: &dyn Names) -> Blocking {
         wakers,
         long_poll: None,
     }
+}
+
+/// A task's part of an entry; `stack`: one that it was seen on.
+pub(super) fn share_of(
+    task: TaskRef,
+    (pid, stack): (Pid, Option<StackId>),
+    tally: &Tally,
+    names: &dyn Names,
+) -> TaskShare {
+    let facts = names.task_facts(pid, task, stack);
+    let mut share = TaskShare {
+        task,
+        name: names.task_name(pid, task),
+        name_unknown: None,
+        scheduler: None,
+        created_by: names.task_creator(pid, task),
+        count: tally.count,
+        total_ns: tally.total_ns,
+        max_ns: tally.max_ns,
+    };
+    if let Some(facts) = facts {
+        share.name_unknown = facts.name.reason().cloned();
+        share.name = facts.name.known().cloned().or(facts.label);
+        share.scheduler = facts.scheduler;
+        share.created_by = facts.spawned_at.or(share.created_by);
+    }
+    share
 }
 
 fn causes(blocking: &[Blocking]) -> Vec<CauseShare> {

@@ -72,6 +72,7 @@ impl Session {
         target.count_threads();
         self.maps.set_target(pid.0, target.config())?;
         self.state.stacks.prepare(pid);
+        self.state.finders.start(target);
         self.attach_code_probes(index);
         self.restart_census(pid);
         Ok(())

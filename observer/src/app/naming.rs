@@ -5,13 +5,14 @@ use std::collections::HashMap;
 
 use super::stacks::Stacks;
 use super::target::Target;
+use super::task_types::Finders;
 use crate::aggregate::cpu::CpuStack;
 use crate::aggregate::cpu_rollup::CpuNames;
 use crate::model::event::WaitClass;
 use crate::model::names::Names;
 use crate::model::stacks::StackId;
 use crate::model::syscall::{self, Subject};
-use crate::model::task::{TaskKind, TaskRef};
+use crate::model::task::{TaskFacts, TaskKind, TaskRef};
 use crate::model::{Frame, Known, Pid, Resource, Tid};
 use crate::resolve::resources::FdTable;
 
@@ -21,17 +22,24 @@ pub struct SessionNames<'a> {
     targets: &'a [Target],
     stacks: &'a Stacks,
     fds: RefCell<&'a mut FdTable>,
+    finders: RefCell<&'a mut Finders>,
     sites: RefCell<HashMap<StackId, Known<Frame>>>,
     processes: RefCell<HashMap<Pid, Option<String>>>,
 }
 
 impl<'a> SessionNames<'a> {
     /// Names for the end of a session; stacks must be named already.
-    pub fn new(targets: &'a [Target], stacks: &'a Stacks, fds: &'a mut FdTable) -> Self {
+    pub fn new(
+        targets: &'a [Target],
+        stacks: &'a Stacks,
+        fds: &'a mut FdTable,
+        finders: &'a mut Finders,
+    ) -> Self {
         Self {
             targets,
             stacks,
             fds: RefCell::new(fds),
+            finders: RefCell::new(finders),
             sites: RefCell::new(HashMap::new()),
             processes: RefCell::new(HashMap::new()),
         }
@@ -94,12 +102,18 @@ impl Names for SessionNames<'_> {
                 .thread_names
                 .get(&Tid(task.id as u32))
                 .cloned(),
-            TaskKind::Goroutine | TaskKind::TokioTask => None,
+            TaskKind::Goroutine | TaskKind::TokioTask | TaskKind::TokioTaskOf(_) => None,
         }
     }
 
     fn task_creator(&self, _pid: Pid, _task: TaskRef) -> Option<String> {
         None
+    }
+
+    fn task_facts(&self, pid: Pid, task: TaskRef, stack: Option<StackId>) -> Option<TaskFacts> {
+        task.kind.tokio_copy()?;
+        let addresses = stack.map_or(&[][..], |stack| self.stacks.addresses(stack));
+        self.finders.borrow_mut().describe(pid, task, addresses)
     }
 
     fn process_name(&self, pid: Pid) -> Option<String> {

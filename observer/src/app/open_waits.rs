@@ -54,13 +54,14 @@ impl Session {
         };
         target.learn_thread(seed.tid);
         let task = target.read_seed(seed, class);
-        let user = (seed.ip != 0 && task.identity != Identity::Idle)
-            .then(|| {
-                self.state
-                    .stacks
-                    .read_blocked(target, (seed.ip, seed.sp, seed.bp))
-            })
-            .map(|stack| self.state.stacks.adopt(stack));
+        let user = (seed.ip != 0 && task.identity != Identity::Idle).then(|| {
+            let regs = (seed.ip, seed.sp, seed.bp);
+            let (stack, read) = self.state.stacks.read_blocked(target, regs);
+            self.state
+                .finders
+                .look(seed.pid, task.identity, &read.shown());
+            self.state.stacks.adopt(stack)
+        });
         let kernel = (!seed.kernel_stack.is_empty())
             .then(|| self.state.stacks.intern(None, &seed.kernel_stack, None))
             .map(|stack| self.state.stacks.adopt(stack));
@@ -158,10 +159,11 @@ impl Session {
                 .iter()
                 .find(|t| t.process.id.pid == wait.key.pid && t.copy_stacks && t.ended.is_none());
             let Some(target) = target else { continue };
-            let stack = self
-                .state
-                .stacks
-                .read_blocked(target, (wait.ip, wait.sp, wait.bp));
+            let regs = (wait.ip, wait.sp, wait.bp);
+            let (stack, read) = self.state.stacks.read_blocked(target, regs);
+            self.state
+                .finders
+                .look(wait.key.pid, wait.key.identity, &read.shown());
             // Only if it is still the same wait was it that wait's stack.
             if self.maps.still_waits(wait.tid.0, wait.start.0) {
                 self.state.unwound.insert(wait.tid, (wait.start, stack));

@@ -12,6 +12,7 @@ use super::stacks::Stacks;
 use super::state::State;
 use super::target::Target;
 use super::user_probes::UserProbes;
+use super::task_types::Finders;
 use super::watch::{forward_kernel_log, sleep_until, watch_exit};
 use crate::aggregate::cpu::CpuLedger;
 use crate::aggregate::cpu_rollup;
@@ -100,6 +101,8 @@ pub struct Observed {
     pub stacks: Stacks,
     /// Descriptors.
     pub fds: FdTable,
+    /// What tells tasks' types.
+    pub finders: Finders,
     /// Counters of the kernel side.
     pub counters: [u64; COUNTERS as usize],
     /// Records lost by the transport, and records not understood.
@@ -206,6 +209,7 @@ impl Session {
             cpu: CpuLedger::default(),
             stacks: Stacks::new(symbolizer),
             fds: FdTable::new(),
+            finders: Finders::default(),
             seeds: HashMap::new(),
             unwound: HashMap::new(),
             wanted: HashSet::new(),
@@ -226,6 +230,7 @@ impl Session {
         };
         for target in &targets {
             maps.set_target(target.process.id.pid.0, target.config())?;
+            state.finders.start(target);
             if launched != Some(target.process.id.pid) {
                 state.stacks.prepare(target.process.id.pid);
             }
@@ -490,6 +495,7 @@ impl Session {
             ledger: self.state.ledger,
             stacks: self.state.stacks,
             fds: self.state.fds,
+            finders: self.state.finders,
         })
     }
 }

@@ -5,14 +5,14 @@ use std::collections::hash_map::Entry;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::target::Target;
+use super::target::{BlockedStack, Target};
 use crate::model::event::{CpuSampleEvent, UserStackEvent};
 use crate::model::stacks::{RawStack, StackId, StackTable};
 use crate::model::{Frame, Known, Pid, Reason};
 use crate::probes::attach::Maps;
 use crate::resolve::classify;
 use crate::resolve::symbols::{Addresses, SymbolizerHandle};
-use crate::resolve::unwind::{Regs, TableCache, Unwinder};
+use crate::resolve::unwind::{Regs, TableCache, Unwinder, Unwound};
 
 /// Frames that are unwound at most.
 const MAX_FRAMES: usize = 127;
@@ -125,8 +125,13 @@ impl Stacks {
         Some(&mut slot.unwinder)
     }
 
+    /// The addresses of a stack, nearest first.
+    pub fn addresses(&self, id: StackId) -> &[u64] {
+        self.table.get(id).map_or(&[], |stack| &stack.addresses)
+    }
+
     /// Unwinds a copied stack.
-    pub fn unwind(&mut self, event: &UserStackEvent<'_>) -> Option<StackId> {
+    pub fn unwind(&mut self, event: &UserStackEvent<'_>) -> Option<(StackId, Unwound)> {
         let regs = Regs {
             ip: event.ip,
             sp: event.sp,
@@ -135,11 +140,13 @@ impl Stacks {
         let unwound = self
             .unwinder(event.pid, event.ip)?
             .unwind(regs, event.bytes, MAX_FRAMES);
-        Some(self.intern(Some(event.pid), &unwound.frames, unwound.truncated))
+        let cut = unwound.truncated.clone();
+        let id = self.intern(Some(event.pid), &unwound.frames, cut);
+        Some((id, unwound))
     }
 
     /// The stack of a running thread, unwound from its copy; the instruction alone without one.
-    pub fn of_running(&mut self, event: &CpuSampleEvent<'_>) -> StackId {
+    pub fn of_running(&mut self, event: &CpuSampleEvent<'_>) -> (StackId, Option<Unwound>) {
         let regs = Regs {
             ip: event.ip,
             sp: event.sp,
@@ -151,15 +158,15 @@ impl Stacks {
                 Some(unwinder.unwind(regs, event.bytes, MAX_FRAMES))
             })
             .flatten();
-        let (mut addresses, cut) = match unwound {
-            Some(unwound) => (unwound.frames, unwound.truncated),
+        let (mut addresses, cut) = match &unwound {
+            Some(unwound) => (unwound.frames.clone(), unwound.truncated.clone()),
             None => (
                 vec![event.ip],
                 Some(Reason::new("no copy of this stack was taken")),
             ),
         };
         after_call(&mut addresses, event.in_kernel);
-        self.intern(Some(event.pid), &addresses, cut)
+        (self.intern(Some(event.pid), &addresses, cut), unwound)
     }
 
     /// Copies the stack of a running thread out of the kernel's map, if that was not done before.
@@ -180,11 +187,17 @@ impl Stacks {
     }
 
     /// Reads the stack of a thread that is blocked now.
-    pub fn read_blocked(&mut self, target: &Target, regs: (u64, u64, u64)) -> StackId {
+    pub fn read_blocked(
+        &mut self,
+        target: &Target,
+        regs: (u64, u64, u64),
+    ) -> (StackId, BlockedStack) {
         let pid = target.process.id.pid;
         let unwinder = self.unwinder(pid, regs.0);
-        let (addresses, cut) = target.blocked_stack(unwinder, regs);
-        self.intern(Some(pid), &addresses, cut)
+        let stack = target.blocked_stack(unwinder, regs);
+        let cut = stack.unwound.truncated.clone();
+        let id = self.intern(Some(pid), &stack.unwound.frames, cut);
+        (id, stack)
     }
 
     /// Lets go of unwinding tables and the files behind them: nothing is unwound any more.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::stacks::Stacks;
 use crate::aggregate::cpu::{CpuLedger, CpuStack};
+use super::task_types::Finders;
 use crate::aggregate::ledger::{Ledger, SampleKey, WakerKey};
 use crate::model::event::{Event, Identity, UserStackEvent, WaitClass, WaitEvent, WaitKey};
 use crate::model::stacks::StackId;
@@ -11,6 +12,7 @@ use crate::model::syscall::{self, Subject};
 use crate::model::task::TaskKind;
 use crate::model::{Mono, Pid, Tid};
 use crate::resolve::resources::FdTable;
+use crate::runtimes::TaskStack;
 use crate::runtimes::reading::TaskRead;
 
 /// Descriptors that are looked up per interval at most.
@@ -31,6 +33,8 @@ pub struct State {
     pub cpu: CpuLedger,
     pub stacks: Stacks,
     pub fds: FdTable,
+    /// What tells tasks' types from stacks.
+    pub finders: Finders,
     pub seeds: HashMap<Tid, SeedRead>,
     /// The last unwound stack of each thread, until its wait is seen to end.
     pub unwound: HashMap<Tid, (Mono, StackId)>,
@@ -58,7 +62,19 @@ impl State {
             Event::CpuSample(sample) => {
                 let stack = match sample.user_stack {
                     Some(id) if sample.bytes.is_empty() => CpuStack::Kernel(id),
-                    _ => CpuStack::Own(self.stacks.of_running(sample)),
+                    _ => {
+                        let (stack, unwound) = self.stacks.of_running(sample);
+                        if let Some(unwound) = unwound {
+                            let shown = TaskStack {
+                                frames: &unwound.frames,
+                                stack_pointers: &unwound.stack_pointers,
+                                start: sample.sp,
+                                bytes: sample.bytes,
+                            };
+                            self.finders.look(sample.pid, sample.identity, &shown);
+                        }
+                        CpuStack::Own(stack)
+                    }
                 };
                 self.cpu.add_sample(sample, stack);
                 if let Identity::Task(task) = sample.identity
@@ -108,9 +124,16 @@ impl State {
     }
 
     pub fn on_user_stack(&mut self, event: &UserStackEvent<'_>) {
-        let Some(stack) = self.stacks.unwind(event) else {
+        let Some((stack, unwound)) = self.stacks.unwind(event) else {
             return;
         };
+        let shown = TaskStack {
+            frames: &unwound.frames,
+            stack_pointers: &unwound.stack_pointers,
+            start: event.sp,
+            bytes: event.bytes,
+        };
+        self.finders.look(event.pid, event.identity, &shown);
         self.unwound.insert(event.tid, (event.start, stack));
         let key = SampleKey {
             pid: event.pid,

@@ -7,14 +7,38 @@ use super::target_config::target_config;
 use crate::model::event::SeedEvent;
 use crate::model::memory::Memory as _;
 use crate::model::{Known, Reason, Tid};
-use crate::resolve::unwind::has_frame_pointers;
+use crate::resolve::unwind::{Unwound, has_frame_pointers};
 use crate::runtimes::{
-    CodeProbes, NO_RUNTIME, RUNTIMES, RuntimeImage, RuntimeKind, TaskCensus, TaskReader,
+    CodeProbes, NO_RUNTIME, RUNTIMES, RuntimeImage, RuntimeKind, TaskCensus, TaskFinder,
+    TaskReader, TaskStack,
 };
 use crate::sys::elf::ElfImage;
 use crate::sys::memory::ProcessMemory;
 use crate::sys::process::Process;
 use crate::sys::usage;
+
+/// The stack of a thread that is blocked.
+#[derive(Debug)]
+pub struct BlockedStack {
+    /// Its frames.
+    pub unwound: Unwound,
+    /// Its stack pointer.
+    pub start: u64,
+    /// What was read from there on.
+    pub bytes: Vec<u8>,
+}
+
+impl BlockedStack {
+    /// As a task finder wants it.
+    pub fn shown(&self) -> TaskStack<'_> {
+        TaskStack {
+            frames: &self.unwound.frames,
+            stack_pointers: &self.unwound.stack_pointers,
+            start: self.start,
+            bytes: &self.bytes,
+        }
+    }
+}
 
 /// An observed process.
 #[derive(Debug)]
@@ -79,14 +103,14 @@ impl Target {
         self.no_frame_pointers = false;
         self.retry = false;
         let elf = match ElfImage::open(&self.process.exe_handle()) {
-            Ok(elf) => elf,
+            Ok(elf) => Arc::new(elf),
             Err(error) => {
                 self.reader = Known::Unknown(Reason::with(error.to_string()));
                 return;
             }
         };
         for runtime in RUNTIMES {
-            if let Some(image) = runtime.detect(&elf) {
+            if let Some(image) = runtime.detect(&elf, &self.process) {
                 self.runtime = runtime.kind();
                 self.image = Some(image);
                 self.read_runtime();
@@ -95,9 +119,7 @@ impl Target {
         }
         if self.runtime != RuntimeKind::Go {
             self.copy_stacks = true;
-            self.no_frame_pointers = has_frame_pointers(&Arc::new(elf))
-                .known()
-                .is_some_and(|fp| !fp);
+            self.no_frame_pointers = has_frame_pointers(&elf).known().is_some_and(|fp| !fp);
         }
     }
 
@@ -131,6 +153,11 @@ impl Target {
             Some(image) => image.code_probes(&self.process, &self.memory()),
             None => Known::Unknown(NO_RUNTIME),
         }
+    }
+
+    /// What tells its tasks' types from their stacks, when they have types.
+    pub fn task_finder(&self) -> Option<Box<dyn TaskFinder>> {
+        self.image.as_ref()?.task_finder(&self.process)
     }
 
     /// What the kernel side is told about it.
@@ -174,15 +201,20 @@ impl Target {
         &self,
         unwinder: Option<&mut crate::resolve::unwind::Unwinder>,
         (ip, sp, bp): (u64, u64, u64),
-    ) -> (Vec<u64>, Option<Reason>) {
+    ) -> BlockedStack {
         const PIECE: usize = 1024;
         const MOST: usize = 64 * 1024;
         let memory = self.memory();
         let Some(unwinder) = unwinder.filter(|_| self.copy_stacks) else {
-            return (
-                crate::runtimes::reading::walk_frame_pointers(&memory, ip, bp, 127),
-                None,
-            );
+            return BlockedStack {
+                unwound: Unwound {
+                    frames: crate::runtimes::reading::walk_frame_pointers(&memory, ip, bp, 127),
+                    stack_pointers: Vec::new(),
+                    truncated: None,
+                },
+                start: sp,
+                bytes: Vec::new(),
+            };
         };
         let mut bytes = vec![0; MOST];
         let mut len = 0;
@@ -193,16 +225,21 @@ impl Target {
         {
             len += PIECE;
         }
+        bytes.truncate(len);
         let unwound = unwinder.unwind(
             crate::resolve::unwind::Regs {
                 ip,
                 sp,
                 bp: Some(bp),
             },
-            &bytes[..len],
+            &bytes,
             127,
         );
-        (unwound.frames, unwound.truncated)
+        BlockedStack {
+            unwound,
+            start: sp,
+            bytes,
+        }
     }
 
     /// The task and stack of a thread that was blocked before observation.

@@ -1,11 +1,44 @@
 //! What the kernel side is told about a target: how to read its tasks and stacks.
 
 use observer_common::config::{
-    NO_OFFSET, READER_GO, READER_THREAD, READER_TOKIO, TARGET_COPY_STACKS,
-    TARGET_NO_FRAME_POINTERS, TOKIO_HAS_BUDGET, TOKIO_HAS_ENTERED, TOKIO_ID_TAGGED, TargetConfig,
+    MAX_TOKIO_COPIES, NO_OFFSET, READER_GO, READER_THREAD, READER_TOKIO, TARGET_COPY_STACKS,
+    TARGET_NO_FRAME_POINTERS, TOKIO_HAS_BUDGET, TOKIO_HAS_ENTERED, TOKIO_ID_TAGGED, TOKIO_READ,
+    TargetConfig, TokioCopy,
 };
 
-use crate::runtimes::{TaskReader, TokioIdForm};
+use crate::runtimes::{TaskReader, ThreadLocals, TokioIdForm, TokioReader};
+
+const _: () = assert!(
+    MAX_TOKIO_COPIES == crate::runtimes::MAX_TOKIO_COPIES,
+    "both sides must have room for the same copies"
+);
+
+/// How one copy of tokio is read.
+fn tokio_copy(reader: &TokioReader) -> TokioCopy {
+    let mut copy = TokioCopy {
+        flags: TOKIO_READ,
+        id: reader.id_offset,
+        ..TokioCopy::default()
+    };
+    if let ThreadLocals::Dynamic { module } = reader.locals {
+        match u32::try_from(module) {
+            Ok(module) => copy.module = module,
+            Err(_) => return TokioCopy::default(),
+        }
+    }
+    if reader.id_form == TokioIdForm::Tagged {
+        copy.flags |= TOKIO_ID_TAGGED;
+    }
+    if let Some(entered) = reader.entered_offset {
+        copy.entered = entered;
+        copy.flags |= TOKIO_HAS_ENTERED;
+    }
+    if let Some(budget) = reader.budget_offset {
+        copy.budget = budget;
+        copy.flags |= TOKIO_HAS_BUDGET;
+    }
+    copy
+}
 
 /// What the kernel side is told about one target.
 ///
@@ -34,19 +67,12 @@ pub fn target_config(
                 NO_OFFSET
             };
         }
-        Some(TaskReader::Tokio(tokio)) => {
+        Some(TaskReader::Tokio(readers)) => {
             config.reader = READER_TOKIO;
-            config.tokio_id = tokio.id_offset;
-            if tokio.id_form == TokioIdForm::Tagged {
-                config.flags |= TOKIO_ID_TAGGED;
-            }
-            if let Some(entered) = tokio.entered_offset {
-                config.tokio_entered = entered;
-                config.flags |= TOKIO_HAS_ENTERED;
-            }
-            if let Some(budget) = tokio.budget_offset {
-                config.tokio_budget = budget;
-                config.flags |= TOKIO_HAS_BUDGET;
+            for (copy, reader) in readers.iter() {
+                if let Some(place) = config.tokio.get_mut(usize::from(copy)) {
+                    *place = tokio_copy(reader);
+                }
             }
         }
     }

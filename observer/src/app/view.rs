@@ -39,7 +39,8 @@ pub fn host(facts: &KernelFacts) -> Host {
 pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
     name_stacks(&mut observed);
     let mut fds = std::mem::take(&mut observed.fds);
-    let names = SessionNames::new(&observed.targets, &observed.stacks, &mut fds);
+    let mut finders = std::mem::take(&mut observed.finders);
+    let names = SessionNames::new(&observed.targets, &observed.stacks, &mut fds, &mut finders);
     let mut rollup = rollup::roll_up(&observed.ledger, &names);
     let clock = observed.cpu_hz.map(|hz| cpu_rollup::Clock {
         hz,

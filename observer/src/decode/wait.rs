@@ -38,7 +38,7 @@ pub fn identity(task: &task::Task) -> Identity {
     }
     let kind = match task.kind {
         TASK_GOROUTINE => TaskKind::Goroutine,
-        TASK_TOKIO => TaskKind::TokioTask,
+        TASK_TOKIO => TaskKind::tokio(task.reason),
         _ => TaskKind::Thread,
     };
     Identity::Task(TaskRef { kind, id: task.id })

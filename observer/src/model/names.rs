@@ -7,7 +7,7 @@ use super::known::Known;
 use super::resource::Resource;
 use super::stack::Frame;
 use super::stacks::StackId;
-use super::task::TaskRef;
+use super::task::{TaskFacts, TaskRef};
 
 /// Names for ids.
 pub trait Names {
@@ -25,6 +25,8 @@ pub trait Names {
     fn task_name(&self, pid: Pid, task: TaskRef) -> Option<String>;
     /// Where a task was created.
     fn task_creator(&self, pid: Pid, task: TaskRef) -> Option<String>;
+    /// What a task is, for runtimes whose tasks have types; `stack` is one of its stacks.
+    fn task_facts(&self, pid: Pid, task: TaskRef, stack: Option<StackId>) -> Option<TaskFacts>;
     /// A process for display (`comm`).
     fn process_name(&self, pid: Pid) -> Option<String>;
 }

@@ -252,8 +252,12 @@ pub struct Unfinished {
 pub struct TaskShare {
     /// Which task.
     pub task: TaskRef,
-    /// Its name: a thread's comm, a tokio task's future type.
+    /// Its name: a thread's comm, a tokio task's future type (or a label that stands for it).
     pub name: Option<String>,
+    /// Why the type's name is not known, when it should be.
+    pub name_unknown: Option<Reason>,
+    /// Who runs it: tokio's `multi_thread`, `current_thread`, `local_set`, `blocking_pool`.
+    pub scheduler: Option<&'static str>,
     /// Where it was created.
     pub created_by: Option<String>,
     /// Waits.

@@ -3,9 +3,11 @@
 //! `Runtime` (one per language) -> `RuntimeImage` (per executable) -> `RuntimeInstance` (per process).
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use crate::model::census::Census;
 use crate::model::memory::Memory;
+use crate::model::task::{TaskFacts, TaskRef};
 use crate::model::{Known, Mono, Reason};
 use crate::probes::spec::CodeProbe;
 use crate::sys::elf::ElfImage;
@@ -66,20 +68,53 @@ pub enum TokioIdForm {
     Tagged,
 }
 
+/// Where a module's thread-locals lie in a thread (ELF TLS ABI, x86-64, variant II).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ThreadLocals {
+    /// At a fixed distance from the TLS base: the executable's, and those of a library that was
+    /// linked or placed so. Offsets count from the TLS base (negative).
+    Static,
+    /// In a block of their own, by way of the thread's vector of blocks (glibc: `dtv_t`, 16 bytes
+    /// each; the vector is the second word at the TLS base). Offsets count from the block's start.
+    Dynamic {
+        /// The module's number in that vector.
+        module: u64,
+    },
+}
+
 /// How the kernel side reads the tokio task that a thread polls: offsets in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokioReader {
-    /// From the thread's TLS base to the task id field (negative on x86-64).
+    /// What the offsets count from.
+    pub locals: ThreadLocals,
+    /// To the task id field.
     pub id_offset: i64,
     /// The id's form.
     pub id_form: TokioIdForm,
-    /// From the thread's TLS base to the EnterRuntime byte
+    /// To the EnterRuntime byte
     /// (2 = not entered, 1 = entered multi_thread, 0 = entered current_thread), if known.
     pub entered_offset: Option<i64>,
-    /// From the thread's TLS base to the cooperative budget (`Option<u8>`: tag byte, then value),
+    /// To the cooperative budget (`Option<u8>`: tag byte, then value),
     /// if known. It is `Some` exactly while a worker or `block_on` polls a task, so it tells a
     /// parked worker from a task that blocks.
     pub budget_offset: Option<i64>,
+}
+
+/// Copies of tokio in one process whose tasks are read at most (each linked one has ids, runtimes
+/// and thread-locals of its own). The kernel side has room for as many.
+pub const MAX_TOKIO_COPIES: usize = 4;
+
+/// The readers of all copies of tokio in one process; a copy keeps its place, read or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TokioReaders(pub [Option<TokioReader>; MAX_TOKIO_COPIES]);
+
+impl TokioReaders {
+    /// The copies that are read, with their places.
+    pub fn iter(&self) -> impl Iterator<Item = (u8, &TokioReader)> {
+        (0_u8..)
+            .zip(&self.0)
+            .filter_map(|(copy, reader)| Some((copy, reader.as_ref()?)))
+    }
 }
 
 /// What the kernel side needs to identify the running task.
@@ -88,7 +123,7 @@ pub enum TaskReader {
     /// A goroutine.
     Go(GoReader),
     /// A tokio task.
-    Tokio(TokioReader),
+    Tokio(TokioReaders),
 }
 
 /// What the kernel side needs to know in order to follow goroutines from `runtime.casgstatus`.
@@ -135,9 +170,10 @@ pub trait Runtime: Debug + Sync {
     /// Which one.
     fn kind(&self) -> RuntimeKind;
 
-    /// Recognises the runtime in an executable; `None` when it is not there.
-    /// Never panics and never allocates without bound, whatever the file holds.
-    fn detect(&self, elf: &ElfImage) -> Option<Box<dyn RuntimeImage>>;
+    /// Recognises the runtime in a process's executable (or in its libraries, where that is
+    /// possible); `None` when it is not there.
+    /// Never panics and never allocates without bound, whatever the files hold.
+    fn detect(&self, elf: &Arc<ElfImage>, process: &Process) -> Option<Box<dyn RuntimeImage>>;
 }
 
 /// A runtime in one executable: what can be known without the process.
@@ -172,6 +208,39 @@ pub trait RuntimeImage: Debug + Send + Sync {
         let _ = (process, memory);
         Known::unknown("no probes are known for this runtime's code")
     }
+
+    /// What tells tasks' types from their stacks in one live process, when the runtime's tasks have
+    /// types.
+    fn task_finder(&self, process: &Process) -> Option<Box<dyn TaskFinder>> {
+        let _ = process;
+        None
+    }
+}
+
+/// A stack of a task, and the memory that it was taken from.
+#[derive(Debug, Clone, Copy)]
+pub struct TaskStack<'a> {
+    /// The instruction pointer, then return addresses, nearest first.
+    pub frames: &'a [u64],
+    /// For each frame the stack pointer in it; may be shorter.
+    pub stack_pointers: &'a [u64],
+    /// Address of the first byte of `bytes`.
+    pub start: u64,
+    /// The stack's bytes from the stack pointer up; may be empty.
+    pub bytes: &'a [u8],
+}
+
+/// Tells what tasks are from the stacks on which they are polled. One per process and program.
+pub trait TaskFinder: Debug + Send {
+    /// Whether a task is known for certain, so that no more of its stacks are wanted.
+    fn knows(&self, task: TaskRef) -> bool;
+
+    /// Looks at a stack on which `task` is polled now or was a moment ago. Bounded work.
+    fn look(&mut self, task: TaskRef, stack: &TaskStack<'_>, memory: &dyn Memory);
+
+    /// What a task is; `frames`: a stack of it, for when nothing better was seen. Slow at first:
+    /// types are named then.
+    fn describe(&mut self, task: TaskRef, frames: &[u64]) -> TaskFacts;
 }
 
 /// Lists the tasks of one process, again and again. Keeps buffers: one per process.

@@ -1,10 +1,11 @@
 //! Reading a stopped thread's task and stack from outside: what the kernel side does for the
 //! running thread (observer-ebpf `current.rs`), for threads that were blocked before observation.
 
-use super::{TaskReader, TokioIdForm};
+use super::tokio::locals_of;
+use super::{TaskReader, TokioIdForm, TokioReader, TokioReaders};
 use crate::model::Tid;
 use crate::model::event::{Identity, WaitClass};
-use crate::model::memory::Memory;
+use crate::model::memory::{Memory, ReadError};
 use crate::model::task::{Legality, TaskKind, TaskRef};
 
 /// The tokio EnterRuntime byte of a thread that is not inside a runtime.
@@ -75,63 +76,111 @@ pub fn task_of(
                 ..thread
             })
         }
-        Some(TaskReader::Tokio(tokio)) => {
-            let byte = |offset: i64| {
-                let mut byte = [0];
-                memory
-                    .read(fsbase.wrapping_add_signed(offset), &mut byte)
-                    .ok()
-                    .map(|()| byte[0])
-            };
-            let at = fsbase.wrapping_add_signed(tokio.id_offset);
-            let id = match tokio.id_form {
-                TokioIdForm::NonZero => memory.read_u64(at),
-                TokioIdForm::Tagged => memory.read_u64(at).and_then(|tag| {
-                    if tag == 0 {
-                        Ok(0)
-                    } else {
-                        memory.read_u64(at + 8)
-                    }
-                }),
-            };
-            let Ok(id) = id else {
-                return TaskRead {
-                    identity: Identity::Unreadable,
-                    ..thread
-                };
-            };
-            let entered = tokio.entered_offset.and_then(byte);
-            let in_poll = tokio.budget_offset.and_then(byte).map(|tag| tag != 0);
-            let inside = entered.is_some_and(|e| e != NOT_ENTERED);
-            let parks = matches!(class, WaitClass::Syscall(nr) if PARKING.contains(&nr));
-            if inside && parks && in_poll == Some(false) {
-                return TaskRead {
-                    identity: Identity::Idle,
-                    ..thread
-                };
-            }
-            let legality = match (entered, id) {
-                (None | Some(NOT_ENTERED), 0) => Legality::NoRule,
-                (None, _) => Legality::Unknown,
-                (Some(NOT_ENTERED), _) => Legality::MayBlock,
-                (Some(_), 0) if in_poll == Some(false) => Legality::Unknown,
-                (Some(_), _) => Legality::InPoll,
-            };
-            let identity = if id == 0 {
-                thread.identity
-            } else {
-                Identity::Task(TaskRef {
-                    kind: TaskKind::TokioTask,
-                    id,
-                })
-            };
-            TaskRead {
-                identity,
-                legality,
-                go_status: None,
-            }
-        }
+        Some(TaskReader::Tokio(readers)) => tokio_task(readers, memory, fsbase, thread, class),
     }
+}
+
+/// What one copy of tokio says of a thread.
+#[derive(Debug, Clone, Copy)]
+struct InCopy {
+    copy: u8,
+    id: u64,
+    entered: Option<u8>,
+    in_poll: Option<bool>,
+}
+
+/// A thread belongs to the copy in which it has a task; else to one whose runtime it is in.
+fn tokio_task(
+    readers: &TokioReaders,
+    memory: &dyn Memory,
+    fsbase: u64,
+    thread: TaskRead,
+    class: WaitClass,
+) -> TaskRead {
+    let mut chosen: Option<InCopy> = None;
+    for (copy, reader) in readers.iter() {
+        let Ok(found) = in_copy(copy, reader, memory, fsbase) else {
+            return TaskRead {
+                identity: Identity::Unreadable,
+                ..thread
+            };
+        };
+        let inside = |c: &InCopy| c.entered.is_some_and(|e| e != NOT_ENTERED);
+        chosen = match (chosen, found) {
+            (Some(known), Some(new)) if known.id == 0 && (new.id != 0 || inside(&new)) => Some(new),
+            (None, new) => new,
+            (known, _) => known,
+        };
+    }
+    let Some(InCopy {
+        copy,
+        id,
+        entered,
+        in_poll,
+    }) = chosen
+    else {
+        return thread;
+    };
+    let inside = entered.is_some_and(|e| e != NOT_ENTERED);
+    let parks = matches!(class, WaitClass::Syscall(nr) if PARKING.contains(&nr));
+    if inside && parks && in_poll == Some(false) {
+        return TaskRead {
+            identity: Identity::Idle,
+            ..thread
+        };
+    }
+    let legality = match (entered, id) {
+        (None | Some(NOT_ENTERED), 0) => Legality::NoRule,
+        (None, _) => Legality::Unknown,
+        (Some(NOT_ENTERED), _) => Legality::MayBlock,
+        (Some(_), 0) if in_poll == Some(false) => Legality::Unknown,
+        (Some(_), _) => Legality::InPoll,
+    };
+    let identity = if id == 0 {
+        thread.identity
+    } else {
+        Identity::Task(TaskRef {
+            kind: TaskKind::tokio(copy),
+            id,
+        })
+    };
+    TaskRead {
+        identity,
+        legality,
+        go_status: None,
+    }
+}
+
+/// Reads one copy's thread-locals; `None` when the thread never used them.
+fn in_copy(
+    copy: u8,
+    reader: &TokioReader,
+    memory: &dyn Memory,
+    fsbase: u64,
+) -> Result<Option<InCopy>, ReadError> {
+    let Some(base) = locals_of(reader.locals, fsbase, memory)? else {
+        return Ok(None);
+    };
+    let byte = |offset: i64| {
+        let mut byte = [0];
+        memory
+            .read(base.wrapping_add_signed(offset), &mut byte)
+            .ok()
+            .map(|()| byte[0])
+    };
+    let at = base.wrapping_add_signed(reader.id_offset);
+    let first = memory.read_u64(at)?;
+    let id = match reader.id_form {
+        TokioIdForm::NonZero => first,
+        TokioIdForm::Tagged if first as u32 == 0 => 0,
+        TokioIdForm::Tagged => memory.read_u64(at.wrapping_add(8))?,
+    };
+    Ok(Some(InCopy {
+        copy,
+        id,
+        entered: reader.entered_offset.and_then(byte),
+        in_poll: reader.budget_offset.and_then(byte).map(|tag| tag != 0),
+    }))
 }
 
 /// Walks a stack by frame pointers: the instruction pointer first, then return addresses. Ends at

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::path::Path;
 
 use memmap2::{Mmap, MmapMut};
-use object::elf::FileHeader64;
-use object::read::elf::ElfFile64;
+use object::elf::{FileHeader64, PF_X, PT_LOAD};
+use object::read::elf::{ElfFile64, ProgramHeader as _};
 use object::{Endianness, Object, ObjectSection, ObjectSegment};
 
 /// Why a file can not be used.
@@ -122,6 +122,23 @@ pub fn bytes_at<'a>(elf: &Elf<'a>, addr: u64) -> Option<&'a [u8]> {
         data.get(usize::try_from(offset).ok()?..)
             .filter(|rest| !rest.is_empty())
     })
+}
+
+/// The address (as in the file) that the first byte of an executable mapping shows, which begins at
+/// `offset` in the file. Segments are mapped from page boundaries on; only executable ones count,
+/// because a page that two segments share is mapped for each.
+pub fn mapped_code(elf: &Elf<'_>, offset: u64) -> Option<u64> {
+    let page = |x: u64| x & !0xfff;
+    elf.elf_program_headers()
+        .iter()
+        .filter(|p| p.p_type(Endianness::Little) == PT_LOAD)
+        .filter(|p| p.p_flags(Endianness::Little) & PF_X != 0)
+        .find_map(|segment| {
+            let (first, size) = segment.file_range(Endianness::Little);
+            let inside = (page(first)..first.saturating_add(size)).contains(&offset);
+            let address = segment.p_vaddr(Endianness::Little);
+            inside.then(|| address.wrapping_sub(first).wrapping_add(offset))
+        })
 }
 
 /// The file offset of virtual address `addr` (as in the file, without bias).

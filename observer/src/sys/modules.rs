@@ -162,6 +162,16 @@ pub struct Segment {
     pub vaddr: u64,
 }
 
+/// A file and its state: a file that was changed, or another one with a reused number, differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileStamp {
+    id: ModuleId,
+    size: u64,
+    /// When it was changed last, seconds and nanoseconds (the system's own time, which no program
+    /// sets).
+    changed: (i64, i64),
+}
+
 /// A mapped file, held open: it can be read after the process has exited or the file is deleted.
 #[derive(Debug)]
 pub struct ModuleFile {
@@ -224,6 +234,17 @@ impl ModuleFile {
     /// Which file it is.
     pub fn id(&self) -> ModuleId {
         self.id
+    }
+
+    /// What tells it from every other file and from its own later content; `None` when the system
+    /// does not say.
+    pub fn stamp(&self) -> Option<FileStamp> {
+        let meta = self.file.metadata().ok()?;
+        Some(FileStamp {
+            id: self.id,
+            size: meta.size(),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        })
     }
 
     /// Its file name.

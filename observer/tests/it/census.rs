@@ -2,6 +2,7 @@
 //! programs say of themselves. No privileges: the programs are children of the test.
 
 use std::process::Command;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -59,10 +60,10 @@ fn start(name: &str, args: &[&str]) -> Observed {
 fn observe(observed: &Observed, samples: u32) -> (CensusRollup, WaitGraph) {
     let pid = Pid(observed.program.pid());
     let process = Process::open(pid).expect("a child can be read");
-    let elf = ElfImage::open(&process.exe_handle()).expect("an executable");
+    let elf = Arc::new(ElfImage::open(&process.exe_handle()).expect("an executable"));
     let image = RUNTIMES
         .iter()
-        .find_map(|runtime| runtime.detect(&elf))
+        .find_map(|runtime| runtime.detect(&elf, &process))
         .expect("a runtime");
     let memory = ProcessMemory::new(pid);
     let Known::Known(mut census) = image.census(&process, &memory) else {
@@ -283,8 +284,11 @@ fn measure_sampling() {
         let crowd = start("go/crowd", &["-count", count]);
         let pid = Pid(crowd.program.pid());
         let process = Process::open(pid).expect("a child can be read");
-        let elf = ElfImage::open(&process.exe_handle()).expect("an executable");
-        let image = RUNTIMES.iter().find_map(|r| r.detect(&elf)).expect("Go");
+        let elf = Arc::new(ElfImage::open(&process.exe_handle()).expect("an executable"));
+        let image = RUNTIMES
+            .iter()
+            .find_map(|r| r.detect(&elf, &process))
+            .expect("Go");
         let memory = ProcessMemory::new(pid);
         let Known::Known(mut census) = image.census(&process, &memory) else {
             panic!("no census of {pid}");

@@ -153,6 +153,8 @@ fn task(
     TaskShare {
         task: TaskRef { kind, id },
         name: name.map(str::to_owned),
+        name_unknown: None,
+        scheduler: None,
         created_by: None,
         count,
         total_ns,

@@ -14,7 +14,10 @@ use crate::ui::{self, Step};
 const SOURCES: &str = "observer/tests/fixtures";
 
 /// How the tokio fixture is built: cargo profiles of its own manifest.
-const TOKIO_PROFILES: &[&str] = &["release", "fat", "stripped"];
+const TOKIO_PROFILES: &[&str] = &["dev", "plain", "release", "fat", "stripped"];
+/// What is added for unstable interfaces of tokio, which keep where a task was spawned: another
+/// directory, because other flags make other dependencies.
+const TOKIO_UNSTABLE: (&str, &str, &str) = ("tokio-unstable", "stripped", "--cfg tokio_unstable");
 
 /// How each Go program is built: suffix of its name and what is added to the command.
 const GO_FORMS: &[(&str, &[&str])] = &[
@@ -24,7 +27,8 @@ const GO_FORMS: &[(&str, &[&str])] = &[
 ];
 
 /// Builds what can be built and gives the directory that holds it:
-/// `go/NAME[-stripped|-pie]`, `tokio/PROFILE/tokio-fixture`, `native/NAME`.
+/// `go/NAME[-stripped|-pie]`, `tokio/PROFILE/tokio-fixture` and beside it the same as a library
+/// (the profile dev's directory is called debug), `tokio-unstable/stripped/tokio-fixture`, `native/NAME`.
 pub fn prepare(project: &Project) -> Result<PathBuf> {
     let out = project.target.join("fixtures");
     for dir in ["go", "native"] {
@@ -96,7 +100,14 @@ fn tokio(project: &Project, out: &Path) -> Result<()> {
             &format!("building the tokio fixture, profile {profile}"),
         )?;
     }
-    Ok(())
+    let (name, profile, flags) = TOKIO_UNSTABLE;
+    let mut cargo = project.cargo();
+    cargo
+        .current_dir(&sources)
+        .args(["build", "--quiet", "--locked", "--profile", profile])
+        .env("RUSTFLAGS", flags);
+    cargo.arg("--target-dir").arg(out.join(name));
+    project::run(&mut cargo, &format!("building the tokio fixture, {flags}"))
 }
 
 fn native(project: &Project, out: &Path) -> Result<()> {

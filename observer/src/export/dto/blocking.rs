@@ -87,6 +87,16 @@ pub struct TaskShare {
     /// A thread's comm, a tokio task's future type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Why the type's name is not known; `name` is then a label that stands for it, or absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name_unknown_reason: Option<String>,
+    /// What runs a tokio task: `multi_thread`, `current_thread`, `local_set`, `blocking_pool`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<String>,
+    /// The number of the tokio copy it belongs to; absent for the first. Each copy in a process
+    /// counts its ids from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copy: Option<u32>,
     /// Where it was created.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
@@ -220,6 +230,14 @@ impl From<&view::TaskShare> for TaskShare {
             kind: share.task.kind.as_str().to_owned(),
             id: share.task.id,
             name: share.name.clone(),
+            name_unknown_reason: share.name_unknown.as_ref().map(ToString::to_string),
+            scheduler: share.scheduler.map(ToOwned::to_owned),
+            copy: share
+                .task
+                .kind
+                .tokio_copy()
+                .filter(|copy| *copy > 0)
+                .map(|copy| u32::from(copy) + 1),
             created_by: share.created_by.clone(),
             count: share.count,
             total_ns: share.total_ns,

@@ -14,7 +14,7 @@ use object::elf::{PF_X, PT_LOAD};
 use object::read::elf::ProgramHeader as _;
 
 use crate::model::{Pid, Reason};
-use crate::sys::elf::ElfImage;
+use crate::sys::elf::{ElfImage, mapped_code};
 use crate::sys::modules::{Backing, CodeMapping, code_mappings};
 
 mod frame_pointers;
@@ -55,6 +55,8 @@ pub struct Regs {
 pub struct Unwound {
     /// The instruction pointer, then return addresses (as they are: one past the call), nearest first.
     pub frames: Vec<u64>,
+    /// The stack pointer in each frame.
+    pub stack_pointers: Vec<u64>,
     /// Why the stack is not whole, when it is not.
     pub truncated: Option<Reason>,
 }
@@ -221,21 +223,7 @@ impl Unwinder {
             .image
             .parse()
             .map_err(|_| Reason::new("a mapped file is damaged"))?;
-        // The first address of the mapping shows the byte at `offset`; its segment says which address
-        // the file means by that. Segments are mapped from page boundaries on.
-        // Only executable ones count: the page that two segments share is mapped for each.
-        let page = |x: u64| x & !0xfff;
-        let address = elf
-            .elf_program_headers()
-            .iter()
-            .filter(|p| p.p_type(Endianness::Little) == PT_LOAD)
-            .filter(|p| p.p_flags(Endianness::Little) & PF_X != 0)
-            .find_map(|segment| {
-                let (first, size) = segment.file_range(Endianness::Little);
-                let inside = (page(first)..first.saturating_add(size)).contains(&offset);
-                let address = segment.p_vaddr(Endianness::Little);
-                inside.then(|| address.wrapping_sub(first).wrapping_add(offset))
-            })
+        let address = mapped_code(&elf, offset)
             .ok_or_else(|| Reason::new("a mapping does not fit the segments of its file"))?;
         let bias = range.start.wrapping_sub(address);
         let info = Sections(Arc::clone(&tables));
@@ -251,6 +239,7 @@ impl Unwinder {
         let max_frames = max_frames.min(MAX_FRAMES);
         let mut out = Unwound {
             frames: Vec::new(),
+            stack_pointers: Vec::new(),
             truncated: None,
         };
         let mut registers =
@@ -272,6 +261,7 @@ impl Unwinder {
                 return out;
             }
             out.frames.push(at.address());
+            out.stack_pointers.push(registers.sp());
             if let Err(reason) = self.may_unwind(at.address_for_lookup(), registers.bp()) {
                 out.truncated = reason;
                 return out;

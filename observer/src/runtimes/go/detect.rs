@@ -28,7 +28,7 @@ impl Runtime for Go {
         RuntimeKind::Go
     }
 
-    fn detect(&self, elf: &ElfImage) -> Option<Box<dyn RuntimeImage>> {
+    fn detect(&self, elf: &Arc<ElfImage>, _process: &Process) -> Option<Box<dyn RuntimeImage>> {
         GoImage::detect(elf).map(|image| Box::new(image) as Box<dyn RuntimeImage>)
     }
 }

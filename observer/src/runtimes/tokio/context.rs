@@ -8,22 +8,24 @@ use object::read::elf::ProgramHeader as _;
 use object::{Endianness, Object as _, ObjectSymbol as _, ObjectSymbolTable as _};
 
 use crate::model::{Known, Reason};
-use crate::runtimes::{TokioIdForm, TokioReader};
+use crate::runtimes::{ThreadLocals, TokioIdForm, TokioReader};
 use crate::sys::elf::Elf;
 
 use super::detect::TokioVersion;
 use super::disasm::{IdVote, NoVote, find_small_fields, vote_for_id};
 use super::dwarf::{ContextLayout, context_layout};
+use super::locals::TlsPairs;
 use super::pointers::{CodePointers, CodeRanges, is_shared_object};
 use super::vtables::Vtable;
 
 /// More symbols named like tokio's static than any program has copies.
 const MAX_COPIES: usize = 8;
 
-/// The executable's TLS block, seen from the thread pointer (ELF TLS ABI, variant II).
+/// A TLS block. That of an executable is seen from the thread pointer (ELF TLS ABI, variant II), that
+/// of a library from its own start, because it lies anywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TlsBlock {
-    /// Bytes from the thread pointer to the start of the block (negative).
+    /// Bytes from the thread pointer to the start of the block (negative); 0 for a library.
     pub(super) start: i64,
     /// Size of the block in bytes.
     pub(super) size: u64,
@@ -40,6 +42,9 @@ impl TlsBlock {
         let align = header.p_align(Endianness::Little).max(1);
         if !align.is_power_of_two() || align > 1 << 20 || size > 1 << 30 {
             return None;
+        }
+        if is_shared_object(elf) {
+            return Some(Self { start: 0, size });
         }
         let address = header.p_vaddr(Endianness::Little);
         let padding = address.wrapping_neg().wrapping_sub(size) & (align - 1);
@@ -60,6 +65,8 @@ impl TlsBlock {
 pub(super) struct ContextFacts {
     /// The reader, before the self-check on a live process.
     pub(super) reader: Known<TokioReader>,
+    /// In a library: what tells where its block is. The reader then counts from the block's start.
+    pub(super) pairs: Option<TlsPairs>,
     /// The only source is the version table: the self-check must confirm it.
     pub(super) unconfirmed: bool,
     /// One clause per source.
@@ -70,6 +77,7 @@ impl ContextFacts {
     fn unknown(reason: Reason, evidence: Vec<String>) -> Self {
         Self {
             reader: Known::Unknown(reason),
+            pairs: None,
             unconfirmed: false,
             evidence,
         }
@@ -97,12 +105,10 @@ pub(super) fn context_facts(
             Reason::new("tokio before 1.22 does not keep the current task's id in the thread");
         return ContextFacts::unknown(reason, evidence);
     }
-    if is_shared_object(elf) {
-        let reason = Reason::new("tokio is in a shared object, whose thread-locals are dynamic");
-        return ContextFacts::unknown(reason, evidence);
-    }
+    let pairs = is_shared_object(elf).then(|| TlsPairs::read(elf));
+    let base = if pairs.is_some() { "block" } else { "fs" };
     let Some(block) = TlsBlock::read(elf) else {
-        let reason = Reason::new("the executable has no thread-local storage of its own");
+        let reason = Reason::new("the file has no thread-local storage of its own");
         return ContextFacts::unknown(reason, evidence);
     };
     let symbols = context_symbols(elf);
@@ -116,22 +122,24 @@ pub(super) fn context_facts(
     let from_dwarf = layout.as_ref().map(|l| from_layout(block, l));
     if let (Some(layout), Some(reader)) = (&layout, &from_dwarf) {
         evidence.push(format!(
-            "debug information: Context::current_task_id at {} of {} bytes, fs{:+}",
+            "debug information: Context::current_task_id at {} of {} bytes, {base}{:+}",
             layout.id,
             layout.id_size.unwrap_or(0),
             reader.id_offset
         ));
     }
-    let vote = vote_for_id(elf, pointers, vtables);
-    evidence.push(describe_vote(&vote));
+    let vote = vote_for_id(elf, pointers, pairs.as_ref(), vtables);
+    evidence.push(describe_vote(&vote, base));
+    let locals = ThreadLocals::Static;
     let from_code = vote.as_ref().ok().map(|v| TokioReader {
+        locals,
         id_offset: v.offset,
         id_form: v.form,
         entered_offset: None,
         budget_offset: None,
     });
     let from_table = match (symbols.as_slice(), version) {
-        (&[symbol], Some(version)) => table(block, symbol, version),
+        (&[symbol], Some(version)) => table(elf, block, symbol, version),
         _ => None,
     };
     let sources = [from_dwarf, from_code, from_table];
@@ -146,7 +154,7 @@ pub(super) fn context_facts(
         && (a.id_offset, a.id_form) != (b.id_offset, b.id_form)
     {
         let reason = Reason::with(format!(
-            "debug information and code disagree on tokio's task id (fs{:+} and fs{:+})",
+            "debug information and code disagree on tokio's task id ({base}{:+} and {base}{:+})",
             a.id_offset, b.id_offset
         ));
         return ContextFacts::unknown(reason, evidence);
@@ -172,56 +180,69 @@ pub(super) fn context_facts(
     };
     if !inside || !block.contains(first.id_offset, length) || first.id_offset % 8 != 0 {
         let reason = Reason::with(format!(
-            "the word that task polls replace (fs{:+}) is not in tokio's CONTEXT",
+            "the word that task polls replace ({base}{:+}) is not in tokio's CONTEXT",
             first.id_offset
         ));
         return ContextFacts::unknown(reason, evidence);
     }
     let mut reader = *first;
-    let fields = find_small_fields(elf, code);
+    let fields = find_small_fields(elf, pairs.as_ref(), code);
     let inside = |field: Option<(i64, usize)>, size| field.filter(|f| block.contains(f.0, size));
     reader.entered_offset = agree(
-        "EnterRuntime byte",
+        ("EnterRuntime byte", base),
         "legal blocking is not told apart",
         sources[0].and_then(|s| s.entered_offset),
         inside(fields.entered, 1),
+        sources[2].and_then(|s| s.entered_offset),
         &mut evidence,
     );
     reader.budget_offset = agree(
-        "cooperative budget",
+        ("cooperative budget", base),
         "a parked worker is not told from a task that blocks in futex or epoll",
         sources[0].and_then(|s| s.budget_offset),
         inside(fields.budget, 2),
+        sources[2].and_then(|s| s.budget_offset),
         &mut evidence,
     );
     ContextFacts {
         reader: Known::Known(reader),
+        pairs,
         unconfirmed,
         evidence,
     }
 }
 
-/// A field that debug information and code may know: they must agree.
+/// A field that debug information and code may know: they must agree. Where neither does, the table
+/// of the version answers, if the initial values of the thread-locals confirm it.
 fn agree(
-    field: &str,
+    (field, base): (&str, &str),
     loss: &str,
     from_dwarf: Option<i64>,
     from_code: Option<(i64, usize)>,
+    from_table: Option<i64>,
     evidence: &mut Vec<String>,
 ) -> Option<i64> {
     if let Some((at, hits)) = from_code {
         evidence.push(format!(
-            "code: {field} at fs{at:+} (places that agree: {hits})"
+            "code: {field} at {base}{at:+} (places that agree: {hits})"
         ));
     }
     match (from_dwarf, from_code) {
         (Some(a), Some((b, _))) if a != b => {
             evidence.push(format!(
-                "{field} unused: debug information says fs{a:+}, code says fs{b:+}; {loss}"
+                "{field} unused: debug information says {base}{a:+}, code says {base}{b:+}; {loss}"
             ));
             None
         }
         (Some(at), _) | (None, Some((at, _))) => Some(at),
+        (None, None) if from_table.is_some() => {
+            evidence.extend(from_table.map(|at| {
+                format!(
+                    "layout table and initial values of the thread-locals: {field} at {base}{at:+}"
+                )
+            }));
+            from_table
+        }
         (None, None) => {
             evidence.push(format!("{field} not found: {loss}"));
             None
@@ -233,6 +254,7 @@ fn from_layout(block: TlsBlock, layout: &ContextLayout) -> TokioReader {
     let at = |field: u64| block.start + layout.context.saturating_add(field) as i64;
     let tagged = layout.id_size == Some(16);
     TokioReader {
+        locals: ThreadLocals::Static,
         id_offset: at(layout.id),
         id_form: if tagged {
             TokioIdForm::Tagged
@@ -244,20 +266,54 @@ fn from_layout(block: TlsBlock, layout: &ContextLayout) -> TokioReader {
     }
 }
 
-/// Layouts measured with rustc 1.95 (see docs/tokio.md): the id's offset in `Context`.
-fn table(block: TlsBlock, symbol: ContextSymbol, version: TokioVersion) -> Option<TokioReader> {
-    let (field, id_form) = match version.minor {
-        22 => (0, TokioIdForm::Tagged),
-        23..=39 => (32, TokioIdForm::Tagged),
-        40..=54 => (48, TokioIdForm::NonZero),
+/// Layouts measured with rustc 1.95 (see docs/tokio.md): the id's offset in `Context`, its form, and
+/// where EnterRuntime and the budget may be.
+fn layouts(minor: u16) -> Option<(u64, TokioIdForm, &'static [(u64, u64)])> {
+    Some(match minor {
+        22 => (0, TokioIdForm::Tagged, &[]),
+        23..=39 => (32, TokioIdForm::Tagged, &[(82, 80), (78, 76)]),
+        40..=54 => (48, TokioIdForm::NonZero, &[(70, 68)]),
         _ => return None,
-    };
-    (field + 8 <= symbol.size).then(|| TokioReader {
-        id_offset: block.start + (symbol.offset + field) as i64,
-        id_form,
-        entered_offset: None,
-        budget_offset: None,
     })
+}
+
+/// What the table of layouts says of a program with this symbol. The small fields are only taken
+/// where the static's initial value has what tokio starts with: `NotEntered` (2) and no budget.
+fn table(
+    elf: &Elf<'_>,
+    block: TlsBlock,
+    symbol: ContextSymbol,
+    version: TokioVersion,
+) -> Option<TokioReader> {
+    let (id, id_form, small) = layouts(version.minor)?;
+    let initial = initial_value(elf, symbol).unwrap_or_default();
+    let starts_as = |at: u64, value: u8| {
+        usize::try_from(at).ok().and_then(|at| initial.get(at)) == Some(&value)
+    };
+    let mut confirmed = small
+        .iter()
+        .filter(|(entered, budget)| starts_as(*entered, 2) && starts_as(*budget, 0));
+    let only = confirmed.next().filter(|_| confirmed.next().is_none());
+    let at = |field: u64| block.start + (symbol.offset + field) as i64;
+    (id + 8 <= symbol.size).then(|| TokioReader {
+        locals: ThreadLocals::Static,
+        id_offset: at(id),
+        id_form,
+        entered_offset: only.map(|fields| at(fields.0)),
+        budget_offset: only.map(|fields| at(fields.1)),
+    })
+}
+
+/// What the file gives a thread-local as its first value.
+fn initial_value<'a>(elf: &Elf<'a>, symbol: ContextSymbol) -> Option<&'a [u8]> {
+    let header = elf
+        .elf_program_headers()
+        .iter()
+        .find(|p| p.p_type(Endianness::Little) == PT_TLS)?;
+    let image = header.data(Endianness::Little, elf.data()).ok()?;
+    let start = usize::try_from(symbol.offset).ok()?;
+    let end = start.checked_add(usize::try_from(symbol.size).ok()?)?;
+    image.get(start..end)
 }
 
 /// Symbols of the thread-local, in either mangling: `..7runtime7context7CONTEXT..`.
@@ -285,10 +341,10 @@ fn is_context_name(name: &[u8]) -> bool {
     has(b"5tokio") && has(b"7runtime") && has(b"7context") && has(b"7CONTEXT") && !has(b"5STATE")
 }
 
-fn describe_vote(vote: &Result<IdVote, NoVote>) -> String {
+fn describe_vote(vote: &Result<IdVote, NoVote>, base: &str) -> String {
     match vote {
         Ok(v) => format!(
-            "code: {} of {} task polls replace the word at fs{:+} ({})",
+            "code: {} of {} task polls replace the word at {base}{:+} ({})",
             v.votes,
             v.polls,
             v.offset,
@@ -301,7 +357,7 @@ fn describe_vote(vote: &Result<IdVote, NoVote>) -> String {
         Err(NoVote::NoPolls) => "code: no task vtable found".into(),
         Err(NoVote::NoSwap) => "code: no task poll replaces a thread-local word".into(),
         Err(NoVote::Ambiguous(words)) => {
-            let words: Vec<_> = words.iter().map(|w| format!("fs{w:+}")).collect();
+            let words: Vec<_> = words.iter().map(|w| format!("{base}{w:+}")).collect();
             format!(
                 "code: task polls replace several words: {}",
                 words.join(", ")

@@ -3,13 +3,15 @@
 //! is loaded and replaced. The polls vote; one function that does something similar cannot win.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 
 use memchr::{memchr_iter, memmem};
 
 use crate::sys::elf::{Elf, bytes_at};
 
-use super::flow::{Callee, FULL_BUDGET, Summary, summarize};
+use super::flow::{Callee, FULL_BUDGET, Summary, summarize_with};
 use super::functions::Functions;
+use super::locals::TlsPairs;
 use super::pointers::{CodePointers, CodeRanges};
 use super::vtables::Vtable;
 use crate::runtimes::TokioIdForm;
@@ -46,7 +48,7 @@ pub(super) enum NoVote {
     NoFunctions,
     /// No task vtable.
     NoPolls,
-    /// No poll replaces a thread-local word (an older tokio, or a shared object's dynamic TLS).
+    /// No poll replaces a thread-local word (an older tokio).
     NoSwap,
     /// Several words are replaced, none by a clear majority.
     Ambiguous(Vec<i64>),
@@ -56,6 +58,7 @@ pub(super) enum NoVote {
 pub(super) fn vote_for_id(
     elf: &Elf<'_>,
     pointers: &CodePointers,
+    pairs: Option<&TlsPairs>,
     vtables: &[Vtable],
 ) -> Result<IdVote, NoVote> {
     let functions = Functions::read(elf).ok_or(NoVote::NoFunctions)?;
@@ -66,6 +69,7 @@ pub(super) fn vote_for_id(
     let mut search = Search {
         elf,
         pointers,
+        pairs,
         functions,
         seen: HashMap::new(),
         budget: POLL_BUDGET,
@@ -109,6 +113,7 @@ pub(super) fn vote_for_id(
 struct Search<'a, 'e> {
     elf: &'a Elf<'e>,
     pointers: &'a CodePointers,
+    pairs: Option<&'a TlsPairs>,
     functions: Functions<'e>,
     seen: HashMap<u64, Summary>,
     budget: usize,
@@ -164,7 +169,7 @@ impl Search<'_, '_> {
                 return None;
             }
             let range = self.functions.containing(self.elf, function)?;
-            let summary = summarize(self.elf, &range, self.budget);
+            let summary = summarize_with(self.elf, self.pairs, &range, self.budget);
             self.budget -= summary.instructions.min(self.budget);
             self.seen.insert(function, summary);
         }
@@ -206,16 +211,50 @@ pub(super) struct SmallFields {
 
 /// Finds the small fields, in functions that use thread-locals. A field is `None` unless exactly one
 /// place qualifies.
-pub(super) fn find_small_fields(elf: &Elf<'_>, code: &CodeRanges) -> SmallFields {
+pub(super) fn find_small_fields(
+    elf: &Elf<'_>,
+    pairs: Option<&TlsPairs>,
+    code: &CodeRanges,
+) -> SmallFields {
     let Some(functions) = Functions::read(elf) else {
         return SmallFields::default();
     };
     let (mut entered, mut budgets) = (BTreeMap::new(), BTreeMap::new());
     let mut left = TEXT_BUDGET;
+    let mut look = |range: &Range<u64>, body: &[u8]| {
+        if !resets_a_byte(body) && !fills_a_budget(body) {
+            return true;
+        }
+        let summary = summarize_with(elf, pairs, range, left);
+        left -= summary.instructions.min(left);
+        for field in summary.resets {
+            *entered.entry(field).or_default() += 1;
+        }
+        for field in summary.budgets {
+            *budgets.entry(field).or_default() += 1;
+        }
+        left > 0
+    };
     for (start, end) in code.iter() {
         let bytes = bytes_at(elf, start).unwrap_or_default();
         let length = usize::try_from(end - start).unwrap_or(usize::MAX);
         let bytes = &bytes[..bytes.len().min(length)];
+        let offset = |address: u64| usize::try_from(address.saturating_sub(start)).ok();
+        let body = |range: &Range<u64>| bytes.get(offset(range.start)?..offset(range.end)?);
+        if pairs.is_some() {
+            // A call gives the place of a thread-local: no instruction of its own tells.
+            let all = functions
+                .all(elf)
+                .filter(|r| (start..end).contains(&r.start));
+            for range in all {
+                if let Some(body) = body(&range)
+                    && !look(&range, body)
+                {
+                    return SmallFields::default();
+                }
+            }
+            continue;
+        }
         let mut done = 0;
         for at in memchr_iter(0x64, bytes) {
             if at < done || !is_thread_local_access(&bytes[at..]) {
@@ -224,23 +263,10 @@ pub(super) fn find_small_fields(elf: &Elf<'_>, code: &CodeRanges) -> SmallFields
             let Some(range) = functions.containing(elf, start + at as u64) else {
                 continue;
             };
-            done = usize::try_from(range.end - start).unwrap_or(usize::MAX);
-            let first = usize::try_from(range.start.saturating_sub(start)).unwrap_or(0);
-            let Some(body) = bytes.get(first..done) else {
-                continue;
-            };
-            if !resets_a_byte(body) && !fills_a_budget(body) {
-                continue;
-            }
-            let summary = summarize(elf, &range, left);
-            left -= summary.instructions.min(left);
-            for field in summary.resets {
-                *entered.entry(field).or_default() += 1;
-            }
-            for field in summary.budgets {
-                *budgets.entry(field).or_default() += 1;
-            }
-            if left == 0 {
+            done = offset(range.end).unwrap_or(usize::MAX);
+            if let Some(body) = body(&range)
+                && !look(&range, body)
+            {
                 return SmallFields::default();
             }
         }

@@ -84,7 +84,7 @@ mod tests {
     use super::super::TokioImage;
     use super::*;
     use crate::model::Known;
-    use crate::runtimes::{TokioIdForm, TokioReader};
+    use crate::runtimes::{ThreadLocals, TokioIdForm, TokioReader};
 
     fn reader(code: &[u8]) -> Known<TokioReader> {
         TokioImage::from_bytes(&example_program(code))
@@ -100,6 +100,7 @@ mod tests {
             0x64, 0x48, 0x89, 0x0c, 0x25, 0xc0, 0xff, 0xff, 0xff, // mov fs:-0x40, rcx
         ];
         let expect = |form| TokioReader {
+            locals: ThreadLocals::Static,
             id_offset: -0x40,
             id_form: form,
             entered_offset: None,

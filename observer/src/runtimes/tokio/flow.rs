@@ -1,6 +1,7 @@
 //! Which thread-local words a function touches: a one-pass, forward, bounded look at its
 //! instructions. It knows the three ways in which compilers address thread-locals of an executable:
-//! `fs:offset`, `fs:0` plus offset, and a constant in a register (initial-exec relaxed by the linker).
+//! `fs:offset`, `fs:0` plus offset, and a constant in a register (initial-exec relaxed by the linker),
+//! and the two of a library: `__tls_get_addr` and TLS descriptors.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -10,6 +11,8 @@ use iced_x86::{
 };
 
 use crate::sys::elf::{Elf, bytes_at};
+
+use super::locals::TlsPairs;
 
 /// Branch states kept at most per function.
 const MAX_STATES: usize = 4096;
@@ -43,7 +46,8 @@ struct Load {
     derived: u16,
 }
 
-/// What was seen in one function. Offsets are bytes from the thread pointer.
+/// What was seen in one function. Offsets are bytes from the thread pointer; in a library, from the
+/// start of its block of thread-locals.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Summary {
     /// 8-byte words that are loaded and at once replaced by another value (`Cell::replace`).
@@ -75,7 +79,20 @@ pub(super) enum Callee {
 
 /// Looks at the function in `range` (addresses as in the file).
 pub(super) fn summarize(elf: &Elf<'_>, range: &Range<u64>, budget: usize) -> Summary {
-    let mut pass = Pass::default();
+    summarize_with(elf, None, range, budget)
+}
+
+/// The same in a library, whose pairs for thread-locals are given.
+pub(super) fn summarize_with(
+    elf: &Elf<'_>,
+    pairs: Option<&TlsPairs>,
+    range: &Range<u64>,
+    budget: usize,
+) -> Summary {
+    let mut pass = Pass {
+        pairs,
+        ..Pass::default()
+    };
     let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
     let Some(code) = bytes_at(elf, range.start) else {
         return pass.out;
@@ -92,8 +109,9 @@ pub(super) fn summarize(elf: &Elf<'_>, range: &Range<u64>, budget: usize) -> Sum
 }
 
 #[derive(Debug, Default)]
-struct Pass {
+struct Pass<'a> {
     out: Summary,
+    pairs: Option<&'a TlsPairs>,
     registers: Registers,
     /// States carried to forward branch targets.
     states: HashMap<u64, Registers>,
@@ -111,7 +129,7 @@ struct Pass {
     compared: Option<(i64, usize)>,
 }
 
-impl Pass {
+impl Pass<'_> {
     fn step(&mut self, i: &Instruction, range: &Range<u64>) {
         self.enter(i.ip());
         self.derive(i);
@@ -139,13 +157,13 @@ impl Pass {
                 self.out
                     .callees
                     .push(Callee::Direct(i.near_branch_target()));
-                self.forget_caller_saved();
+                self.call();
             }
             FlowControl::IndirectCall => {
                 if let Some(at) = absolute(i) {
                     self.out.callees.push(Callee::Through(at));
                 }
-                self.forget_caller_saved();
+                self.call();
                 self.after_call = true;
             }
             _ => self.write(i),
@@ -184,6 +202,26 @@ impl Pass {
     fn set(&mut self, register: Register, value: Value) {
         if let Some(s) = slot(register) {
             self.registers[s] = value;
+        }
+    }
+
+    /// A call: what it gives is known when it asks for the place of a thread-local. A descriptor's
+    /// function gives a distance from the thread pointer (and keeps all other registers).
+    fn call(&mut self) {
+        let constant = |value| match value {
+            Value::Constant(address) => Some(address),
+            _ => None,
+        };
+        let asks = |register| Some((self.pairs?, constant(self.value(register))?));
+        let place = asks(Register::RDI).and_then(|(pairs, at)| pairs.by_module(at));
+        let distance = asks(Register::RAX).and_then(|(pairs, at)| pairs.by_descriptor(at));
+        if let Some(distance) = distance {
+            self.set(Register::RAX, Value::Constant(distance));
+            return;
+        }
+        self.forget_caller_saved();
+        if let Some(place) = place {
+            self.set(Register::RAX, Value::ThreadPointer(place));
         }
     }
 
@@ -380,7 +418,10 @@ impl Pass {
 
     /// The value of a `lea`.
     fn address(&self, i: &Instruction) -> Value {
-        if i.is_ip_rel_memory_operand() || i.memory_index_scale() != 1 {
+        if let Some(address) = absolute(i) {
+            return Value::Constant(address as i64);
+        }
+        if i.memory_index_scale() != 1 {
             return Value::Unknown;
         }
         let mut sum = Value::Constant(i.memory_displacement64() as i64);

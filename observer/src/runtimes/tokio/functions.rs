@@ -62,15 +62,25 @@ impl<'a> Functions<'a> {
             .is_some_and(|p| p.0 == addr)
     }
 
+    /// All functions, in the order of the table.
+    pub(super) fn all<'s>(&'s self, elf: &'s Elf<'_>) -> impl Iterator<Item = Range<u64>> + 's {
+        (0..self.len()).filter_map(|i| self.range(elf, i))
+    }
+
     /// The function that holds `addr`, as far as its FDE says (at most `MAX_FUNCTION` bytes).
     pub(super) fn containing(&self, elf: &Elf<'_>, addr: u64) -> Option<Range<u64>> {
-        let (start, fde) = self.pair(self.index(addr)?)?;
+        self.range(elf, self.index(addr)?)
+            .filter(|range| addr < range.end)
+    }
+
+    fn range(&self, elf: &Elf<'_>, i: usize) -> Option<Range<u64>> {
+        let (start, fde) = self.pair(i)?;
         // FDE: length, CIE pointer, pc_begin (4 bytes), pc_range (4 bytes).
         let length = bytes_at(elf, fde)
             .and_then(|b| b.get(12..16)?.first_chunk().copied())
             .map_or(0, u32::from_le_bytes);
         let end = start.checked_add(u64::from(length).min(MAX_FUNCTION))?;
-        (addr < end).then_some(start..end)
+        Some(start..end)
     }
 
     /// Index of the last function that starts at or before `addr`.

@@ -4,6 +4,7 @@ use crate::model::Reason;
 use crate::model::memory::{Memory, ReadError};
 use crate::runtimes::{TokioIdForm, TokioReader};
 
+use super::locals::locals_of;
 use super::threads::ThreadBase;
 
 /// Ids count up from 1 in one atomic per tokio copy (tokio `runtime/task/id.rs`); no process lives
@@ -13,7 +14,7 @@ const MAX_ID: u64 = 1 << 48;
 const NOT_ENTERED: u8 = 2;
 
 /// What a thread's `CONTEXT` says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TaskNow {
     /// The task that the thread polls; `None` when it polls none (or the root of a `block_on`).
     pub id: Option<u64>,
@@ -28,9 +29,12 @@ pub struct TaskNow {
 /// # Errors
 /// When the memory can not be read, or holds what no tokio leaves there.
 pub fn read_task(reader: &TokioReader, base: u64, memory: &dyn Memory) -> Result<TaskNow, Reason> {
-    let at = |offset: i64| base.wrapping_add_signed(offset);
     let unreadable =
         |e: ReadError| Reason::with(format!("tokio's thread-local could not be read: {e}"));
+    let Some(base) = locals_of(reader.locals, base, memory).map_err(unreadable)? else {
+        return Ok(TaskNow::default());
+    };
+    let at = |offset: i64| base.wrapping_add_signed(offset);
     let word = memory.read_u64(at(reader.id_offset)).map_err(unreadable)?;
     let id = match reader.id_form {
         TokioIdForm::NonZero => (word != 0).then_some(word),

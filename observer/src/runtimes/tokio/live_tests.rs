@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::program::TokioProgram;
 use super::{TokioImage, read_task, thread_bases};
 use crate::model::{Known, Pid, Tid};
 use crate::runtimes::{RuntimeImage, TaskReader};
@@ -118,7 +120,7 @@ pub(super) fn watch(program: &Path, args: &[&str]) -> BTreeSet<String> {
     let fixture = Fixture::start(program, args);
     let process = fixture.process();
     let memory = ProcessMemory::new(process.id.pid);
-    let elf = ElfImage::open(&process.exe_handle()).unwrap();
+    let elf = Arc::new(ElfImage::open(&process.exe_handle()).unwrap());
     let start = Instant::now();
     let image = TokioImage::read(&elf).expect("tokio is found");
     let took = start.elapsed();
@@ -126,9 +128,13 @@ pub(super) fn watch(program: &Path, args: &[&str]) -> BTreeSet<String> {
     for line in image.evidence() {
         println!("  {line}");
     }
-    let reader = match image.task_reader(&process, &memory) {
-        Known::Known(TaskReader::Tokio(reader)) => reader,
+    let program = TokioProgram::detect(&elf, &process).expect("tokio is found");
+    let readers = match program.task_reader(&process, &memory) {
+        Known::Known(TaskReader::Tokio(readers)) => readers,
         other => panic!("no reader: {other:?}"),
+    };
+    let [Some(reader), None, ..] = readers.0 else {
+        panic!("one copy of tokio expected: {readers:?}");
     };
     println!("  {reader:?}");
     let targets = image.poll_targets(&elf);

@@ -6,11 +6,15 @@ mod detect;
 mod disasm;
 mod dwarf;
 mod example;
+mod finder;
 mod flow;
 mod functions;
 mod live;
+mod locals;
 mod names;
 mod pointers;
+mod polled;
+mod program;
 mod shared;
 mod targets;
 mod task;
@@ -25,19 +29,22 @@ pub(crate) mod live_tests;
 pub use detect::{Presence, TokioVersion, presence};
 pub use example::example_program;
 pub use live::{TaskNow, read_task};
+pub use locals::locals_of;
 pub use names::{SchedulerKind, TaskType};
 pub use shared::{SharedTokio, shared_objects};
 pub use targets::{PollTarget, PollTargets};
-pub use task::{SpawnLocation, id_of, spawn_location, vtable_of};
+pub use task::{SpawnLocation, TaskAt, id_of, spawn_location, vtable_of};
 pub use threads::{ThreadBase, thread_bases};
 pub use vtables::{TaskOffsets, Vtable, VtableForm};
+
+use std::sync::Arc;
 
 use crate::model::memory::Memory;
 use crate::model::{Known, Reason};
 use crate::sys::elf::{Elf, ElfImage};
 use crate::sys::process::Process;
 
-use super::{Runtime, RuntimeImage, RuntimeKind, TaskReader, TokioReader};
+use super::{Runtime, RuntimeImage, RuntimeKind, TokioReader};
 use context::{ContextFacts, context_facts};
 use pointers::{CodePointers, CodeRanges};
 
@@ -50,8 +57,9 @@ impl Runtime for Tokio {
         RuntimeKind::Tokio
     }
 
-    fn detect(&self, elf: &ElfImage) -> Option<Box<dyn RuntimeImage>> {
-        TokioImage::read(elf).map(|image| Box::new(image) as Box<dyn RuntimeImage>)
+    fn detect(&self, elf: &Arc<ElfImage>, process: &Process) -> Option<Box<dyn RuntimeImage>> {
+        let program = program::TokioProgram::detect(elf, process)?;
+        Some(Box::new(program))
     }
 }
 
@@ -132,21 +140,11 @@ impl TokioImage {
     pub fn reader(&self) -> &Known<TokioReader> {
         &self.context.reader
     }
-}
 
-/// The version, when there is exactly one.
-fn single_version(presence: &Presence) -> Option<TokioVersion> {
-    let mut versions = presence.versions.iter();
-    versions
-        .next()
-        .copied()
-        .filter(|_| versions.next().is_none())
-}
-
-impl RuntimeImage for TokioImage {
-    fn version(&self) -> Known<String> {
+    /// The version, as the panic locations name it.
+    pub fn version(&self) -> Known<String> {
         if self.presence.versions.is_empty() {
-            return Known::unknown("the executable's panic locations do not name tokio's version");
+            return Known::unknown("the panic locations do not name tokio's version");
         }
         let versions: Vec<_> = self
             .presence
@@ -157,7 +155,8 @@ impl RuntimeImage for TokioImage {
         Known::Known(versions.join(" and "))
     }
 
-    fn evidence(&self) -> Vec<String> {
+    /// How it was recognised and where each offset comes from, one clause each.
+    pub fn evidence(&self) -> Vec<String> {
         let mut evidence = Vec::new();
         if let Known::Known(version) = self.version() {
             evidence.push(format!("panic locations name tokio {version}"));
@@ -173,18 +172,34 @@ impl RuntimeImage for TokioImage {
         evidence
     }
 
-    fn task_reader(&self, process: &Process, memory: &dyn Memory) -> Known<TaskReader> {
-        let reader = match &self.context.reader {
-            Known::Known(reader) => *reader,
-            Known::Unknown(reason) => return Known::Unknown(reason.clone()),
-        };
-        let bases = thread_bases(process, memory);
-        match live::check(&reader, &bases, memory) {
-            Err(reason) => Known::Unknown(reason),
-            Ok(tasks) if self.context.unconfirmed && tasks == 0 => Known::Unknown(Reason::new(
-                "tokio's task id offset comes from a version table only and no thread confirms it",
-            )),
-            Ok(_) => Known::Known(TaskReader::Tokio(reader)),
-        }
+    /// The task whose `Header` is at `header` in a process where the file lies `bias` higher than
+    /// its own addresses: its type, id and spawn location. A few bounded reads.
+    ///
+    /// # Errors
+    /// When no task of this copy of tokio is there, or it can not be read.
+    pub fn task_at(&self, header: u64, bias: u64, memory: &dyn Memory) -> Result<TaskAt, Reason> {
+        let unreadable = |e| Reason::with(format!("the task could not be read: {e}"));
+        let address = vtable_of(header, memory).map_err(unreadable)?;
+        let place = self
+            .vtables
+            .binary_search_by_key(&address.wrapping_sub(bias), |vtable| vtable.address)
+            .map_err(|_| Reason::new("no task with a known type is at that address"))?;
+        let offsets = self.vtables[place]
+            .offsets
+            .ok_or_else(|| Reason::new("tokio before 1.23 does not tell where a task's id is"))?;
+        Ok(TaskAt {
+            vtable: place,
+            id: id_of(header, &offsets, memory).map_err(unreadable)?,
+            spawned_at: spawn_location(header, &offsets, memory),
+        })
     }
+}
+
+/// The version, when there is exactly one.
+fn single_version(presence: &Presence) -> Option<TokioVersion> {
+    let mut versions = presence.versions.iter();
+    versions
+        .next()
+        .copied()
+        .filter(|_| versions.next().is_none())
 }

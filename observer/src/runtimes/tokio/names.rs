@@ -282,7 +282,7 @@ impl Namer<'_, '_> {
 
     fn why_not(&self, claims: &Claims) -> &'static str {
         if self.symbols.sorted.is_empty() {
-            "the executable is stripped"
+            "the file is stripped"
         } else if claims.dropped.is_some() || claims.polled.is_some() {
             "the compiler merged its code with that of other task types"
         } else {
@@ -346,8 +346,9 @@ fn demangle(symbol: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(symbol))
 }
 
+/// `core::mem::drop` is a function of its own in unoptimized programs only.
 fn is_tokio_task_code(name: &str) -> bool {
-    name.contains("tokio::runtime::task::")
+    name.contains("tokio::runtime::task::") || name == "core::mem::drop"
 }
 
 /// `tokio::runtime::task::raw::poll::<F, S>` -> `F, S`.

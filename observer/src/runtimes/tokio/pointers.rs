@@ -149,14 +149,15 @@ pub(super) fn is_shared_object(elf: &Elf<'_>) -> bool {
 
 /// The entries of PT_DYNAMIC that are used here. Relocations are (address, size).
 #[derive(Debug, Default)]
-struct DynamicTable {
+pub(super) struct DynamicTable {
     rela: (u64, u64),
+    plt: (u64, u64),
     relr: (u64, u64),
     flags_1: u64,
 }
 
 impl DynamicTable {
-    fn read(elf: &Elf<'_>) -> Option<Self> {
+    pub(super) fn read(elf: &Elf<'_>) -> Option<Self> {
         let header = elf
             .elf_program_headers()
             .iter()
@@ -167,6 +168,8 @@ impl DynamicTable {
             let value = le64(&entry[8..]);
             match le64(&entry[..8]) {
                 0 => break,
+                2 => table.plt.1 = value,
+                23 => table.plt.0 = value,
                 7 => table.rela.0 = value,
                 8 => table.rela.1 = value,
                 35 => table.relr.1 = value,
@@ -178,8 +181,14 @@ impl DynamicTable {
         Some(table)
     }
 
-    fn rela<'a>(&self, elf: &Elf<'a>) -> &'a [u8] {
+    /// DT_RELA.
+    pub(super) fn rela<'a>(&self, elf: &Elf<'a>) -> &'a [u8] {
         slice(elf, self.rela)
+    }
+
+    /// DT_JMPREL: where some linkers put TLS descriptors.
+    pub(super) fn plt<'a>(&self, elf: &Elf<'a>) -> &'a [u8] {
+        slice(elf, self.plt)
     }
 
     fn relr<'a>(&self, elf: &Elf<'a>) -> &'a [u8] {

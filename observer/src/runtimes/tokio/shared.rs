@@ -1,60 +1,99 @@
-//! tokio in shared objects of a process: a Python or Node extension, a plug-in. It is recognised and
-//! said; its tasks are not read, because the thread-locals of a library lie elsewhere in each thread.
+//! tokio in shared objects of a process: a Python or Node extension, a plug-in.
 
-use crate::model::{Pid, Reason};
-use crate::sys::modules::{Backing, ModuleFile, code_mappings};
+use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::detect::{Presence, presence};
+use crate::model::Pid;
+use crate::sys::elf::ElfImage;
+use crate::sys::modules::{Backing, CodeMapping, FileStamp, ModuleFile, ModuleId};
+
+use super::detect::presence;
 
 /// Files looked at in one process.
 const MAX_FILES: usize = 1024;
+/// Files remembered to hold no tokio.
+const MAX_REMEMBERED: usize = 16_384;
+
+/// Libraries without tokio: most are shared by many processes, and need not be read for each.
+static WITHOUT: Mutex<Option<HashSet<FileStamp>>> = Mutex::new(None);
 
 /// A library that holds tokio.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SharedTokio {
     /// Its path in the target's mount namespace.
     pub path: String,
-    /// What its bytes say.
-    pub presence: Presence,
+    /// The file.
+    pub elf: Arc<ElfImage>,
+    /// One of its executable mappings.
+    pub mapping: CodeMapping,
 }
 
-impl SharedTokio {
-    /// Why its tasks are not read.
-    pub fn reason(&self) -> Reason {
-        let file = self.path.rsplit('/').next().unwrap_or(&self.path);
-        Reason::with(format!(
-            "tokio is in {file}, a shared object, whose thread-locals are dynamic"
-        ))
+/// Whether a mapping is of a file, told by inode and path.
+pub(super) fn is_of(mapping: &CodeMapping, id: ModuleId, path: &Path) -> bool {
+    match &mapping.backing {
+        Backing::File {
+            path: mapped,
+            inode,
+            ..
+        } => {
+            *inode == id.inode
+                || path
+                    .to_str()
+                    .is_some_and(|p| p.strip_suffix(" (deleted)").unwrap_or(p) == mapped)
+        }
+        Backing::Vdso | Backing::Anonymous => false,
     }
 }
 
-/// Libraries of a process that hold tokio's runtime. Reads every mapped file once (milliseconds).
-///
-/// # Errors
-/// The reason, when the process is gone or may not be read.
-pub fn shared_objects(pid: Pid) -> Result<Vec<SharedTokio>, Reason> {
-    let mut seen = std::collections::BTreeSet::new();
+/// Libraries of a process that hold tokio's runtime. Reads every mapped file once (milliseconds); a
+/// file that can not be opened is not looked at, and the symbolizer says so where it matters.
+pub fn shared_objects(pid: Pid, mappings: &[CodeMapping]) -> Vec<SharedTokio> {
+    let mut seen = BTreeSet::new();
     let mut found = Vec::new();
-    for mapping in code_mappings(pid)? {
+    for mapping in mappings {
         let Backing::File { path, .. } = &mapping.backing else {
             continue;
         };
-        if seen.len() >= MAX_FILES || !seen.insert(path.clone()) {
+        if seen.len() >= MAX_FILES || !seen.insert(path.as_str()) {
             continue;
         }
-        // A file that cannot be opened is not looked at; the symbolizer says so where it matters.
-        let Ok(image) = ModuleFile::open(pid, &mapping).and_then(|file| file.image()) else {
+        let Ok(file) = ModuleFile::open(pid, mapping) else {
+            continue;
+        };
+        let stamp = file.stamp();
+        if stamp.is_some_and(is_known_without) {
+            continue;
+        }
+        let Ok(image) = file.image() else {
             continue;
         };
         let is_library = image
             .parse()
             .is_ok_and(|elf| super::pointers::is_shared_object(&elf));
-        if let (true, Some(presence)) = (is_library, presence(image.bytes())) {
+        if is_library && presence(image.bytes()).is_some() {
             found.push(SharedTokio {
                 path: path.clone(),
-                presence,
+                elf: Arc::new(image),
+                mapping: mapping.clone(),
             });
+        } else if let Some(stamp) = stamp {
+            remember_without(stamp);
         }
     }
-    Ok(found)
+    found
+}
+
+fn is_known_without(stamp: FileStamp) -> bool {
+    let known = WITHOUT.lock().unwrap_or_else(PoisonError::into_inner);
+    known.as_ref().is_some_and(|set| set.contains(&stamp))
+}
+
+fn remember_without(stamp: FileStamp) {
+    let mut known = WITHOUT.lock().unwrap_or_else(PoisonError::into_inner);
+    let set = known.get_or_insert_with(HashSet::new);
+    if set.len() >= MAX_REMEMBERED {
+        set.clear();
+    }
+    set.insert(stamp);
 }

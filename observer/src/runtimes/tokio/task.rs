@@ -21,6 +21,24 @@ pub struct SpawnLocation {
     pub column: u32,
 }
 
+impl std::fmt::Display for SpawnLocation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// A task in a process's memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskAt {
+    /// Its type: the place in [`super::TokioImage::vtables`] and in what
+    /// [`super::TokioImage::task_types`] gives.
+    pub vtable: usize,
+    /// Its id.
+    pub id: u64,
+    /// Where it was spawned.
+    pub spawned_at: Known<SpawnLocation>,
+}
+
 /// The run-time address of a task's vtable.
 ///
 /// # Errors

@@ -9,4 +9,5 @@ mod locks;
 mod native_blocking;
 mod pile_up;
 mod tokio_blocking;
+mod tokio_libraries;
 mod unfinished;

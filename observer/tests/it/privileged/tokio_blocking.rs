@@ -1,5 +1,7 @@
 //! Tokio tasks that block their worker are named by id; legal blocking is told apart.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::support::observer;
@@ -24,6 +26,8 @@ fn check(fixture: &str, names: Names) {
         "{}",
         report["targets"]
     );
+    // Each task of the fixture has a future of its own.
+    let mut types = BTreeSet::new();
     let of_kind = |kind: &'static str| truths.iter().filter(move |truth| truth.kind == kind);
     assert!(
         of_kind("in_poll").count() >= 3,
@@ -35,7 +39,12 @@ fn check(fixture: &str, names: Names) {
         if names == Names::Kept {
             check_function(entry, function_of(&truth.function));
         }
+        let type_name = check_type(&report, truth, names);
+        assert!(types.insert(type_name), "{truth:?} shares another's type");
     }
+    of_kind("may_block").for_each(|truth| {
+        check_type(&report, truth, names);
+    });
     of_kind("may_block").for_each(|truth| check_legal(&report, truth));
     of_kind("idle").for_each(|truth| check_absent(&report, truth));
     for entry in list(&report, "blocking") {
@@ -53,6 +62,47 @@ fn check(fixture: &str, names: Names) {
         );
     }
     check_completeness(&report);
+}
+
+/// The task's type is named wherever it blocks, or has a label of its own and a reason. Gives it.
+fn check_type(report: &Value, truth: &Truth, names: Names) -> String {
+    let mine = shares(report, "tokio_task", truth.id);
+    let name = |share: &Share<'_>| {
+        let name = share.task["name"].as_str();
+        name.unwrap_or_else(|| panic!("{truth:?} has no type: {:#}", share.task))
+            .to_owned()
+    };
+    let own: Vec<String> = mine.iter().map(name).collect();
+    let first = own.first().unwrap_or_else(|| panic!("no share: {truth:?}"));
+    assert!(own.iter().all(|other| other == first), "{truth:?}: {own:?}");
+    let pool = truth.function == "blocking_pool_task";
+    for share in &mine {
+        let scheduler = share.task["scheduler"].as_str();
+        let reason = share.task["name_unknown_reason"].as_str();
+        match names {
+            Names::Kept => {
+                let function = if pool { "start_tasks" } else { &truth.function };
+                let future = format!("tokio_fixture::{function}::");
+                assert!(first.starts_with(&future), "{truth:?}: {first}");
+                let expected = if pool {
+                    "blocking_pool"
+                } else {
+                    "multi_thread"
+                };
+                assert_eq!(scheduler, Some(expected), "{truth:?}");
+                assert_eq!(reason, None, "{truth:?}");
+            }
+            Names::Stripped => {
+                assert!(
+                    first.starts_with("tokio task type 0x"),
+                    "{truth:?}: {first}"
+                );
+                assert!(reason.is_some_and(|r| r.contains("stripped")), "{reason:?}");
+                assert_eq!(scheduler == Some("blocking_pool"), pool, "{truth:?}");
+            }
+        }
+    }
+    first.clone()
 }
 
 /// The function in which each task of the fixture blocks; the task's own body may be inlined.
@@ -114,6 +164,20 @@ fn fat_lto() {
     check("tokio/fat/tokio-fixture", Names::Kept);
 }
 
+/// Not optimized: the fields of the thread-local context come from debug information.
+#[test]
+fn debug_build() {
+    require!(Need::Privilege, Need::Fixture("tokio/debug/tokio-fixture"));
+    check("tokio/debug/tokio-fixture", Names::Kept);
+}
+
+/// Nor with debug information: from the table of layouts and the thread-locals' initial values.
+#[test]
+fn debug_build_without_debug_information() {
+    require!(Need::Privilege, Need::Fixture("tokio/plain/tokio-fixture"));
+    check("tokio/plain/tokio-fixture", Names::Kept);
+}
+
 #[test]
 fn stripped() {
     require!(
@@ -121,4 +185,33 @@ fn stripped() {
         Need::Fixture("tokio/stripped/tokio-fixture")
     );
     check("tokio/stripped/tokio-fixture", Names::Stripped);
+}
+
+#[test]
+fn spawn_locations_are_those_of_the_program() {
+    const FIXTURE: &str = "tokio-unstable/stripped/tokio-fixture";
+    require!(Need::Privilege, Need::Fixture(FIXTURE));
+    let program = Program::start(FIXTURE, &[]);
+    let report = observer::report(program.process.pid(), WATCHED, &[]);
+    let truths = program.finish();
+    let blocking: Vec<&Truth> = truths
+        .iter()
+        .filter(|truth| !truth.spawned_at.is_empty() && truth.kind != "idle")
+        .collect();
+    assert!(blocking.len() >= 6, "{truths:#?}");
+    for truth in blocking {
+        for share in shares(&report, "tokio_task", truth.id) {
+            assert_eq!(share.task["created_by"], truth.spawned_at, "{truth:?}");
+        }
+        check_legal_or_not(&report, truth);
+    }
+}
+
+/// A task that was told by its header has its time, too.
+fn check_legal_or_not(report: &Value, truth: &Truth) {
+    if truth.kind == "in_poll" {
+        check_time(report, "tokio_task", truth);
+    } else {
+        check_legal(report, truth);
+    }
 }

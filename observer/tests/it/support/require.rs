@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::process::Command;
 
 use super::{elf32, tracefs};
 
@@ -17,6 +18,8 @@ pub enum Need {
     Root,
     /// A program that `cargo xtask test` builds, by its path below the fixtures' directory.
     Fixture(&'static str),
+    /// Python 3, with ctypes.
+    Python,
     /// Running 32-bit programs.
     Elf32,
     /// Mounting tracefs, where it is not mounted.
@@ -33,6 +36,7 @@ impl Need {
             Self::Fixture(name) => (!fixture(name).is_file()).then(|| {
                 format!("the program {name} was not built: run it by `cargo xtask test`, with the tools that it names")
             }),
+            Self::Python => python(),
             Self::Elf32 => elf32::refused(),
             Self::Tracefs => (!tracefs::mounted())
                 .then(|| Self::Root.missing().or_else(tracefs::unknown))
@@ -45,6 +49,15 @@ impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self:?}")
     }
+}
+
+/// Why there is no Python.
+fn python() -> Option<String> {
+    let answer = Command::new("python3")
+        .args(["-c", "import ctypes"])
+        .output();
+    let works = answer.is_ok_and(|output| output.status.success());
+    (!works).then(|| "python3 with ctypes is not installed".to_owned())
 }
 
 /// Where a fixture lies.

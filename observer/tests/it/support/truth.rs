@@ -38,6 +38,10 @@ pub struct Truth {
     pub syscall: String,
     /// The function in which it does so; empty when the program does not say.
     pub function: String,
+    /// It runs in a library's copy of the runtime.
+    pub library: bool,
+    /// Where the task was spawned; empty when the program does not say.
+    pub spawned_at: String,
     /// Each call: when it began (Unix time), how long it took, and how long of that it blocked: the
     /// time around it less the thread's CPU time within it (`fsync` works as well as waits).
     calls: Vec<[u64; 3]>,
@@ -63,6 +67,8 @@ impl fmt::Debug for Truth {
             name,
             syscall,
             function,
+            library: _,
+            spawned_at: _,
             calls,
         } = self;
         write!(
@@ -82,9 +88,19 @@ impl Program {
         command
             .args(["--duration", &format!("{LIFE}{unit}")])
             .args(args);
-        let process = Running::start(&mut command);
+        Self::run(&mut command)
+    }
+
+    /// Starts a prepared command that runs for as long as [`Program::life`] says.
+    pub fn run(command: &mut Command) -> Self {
+        let process = Running::start(command);
         process.event("ready", START);
         Self { process }
+    }
+
+    /// How such a command is told how long to run.
+    pub fn life() -> String {
+        format!("--duration {LIFE}")
     }
 
     /// Waits for its end and gives what it measured.
@@ -118,6 +134,8 @@ fn truth(line: &str) -> Option<Truth> {
         name: text("name"),
         syscall: text("syscall"),
         function: text("function"),
+        library: line["library"] == true,
+        spawned_at: text("spawned_at"),
         calls: serde_json::from_value(line["calls"].clone())
             .unwrap_or_else(|error| panic!("{error}: the calls of {line}")),
     })

@@ -98,6 +98,16 @@ fn polls_of(tid: u32) -> Option<&'static mut Polls> {
     Some(unsafe { &mut *polls })
 }
 
+/// One of the polls. The index is masked where the verifier sees it, and not where the compiler would
+/// know that this changes nothing.
+#[inline(always)]
+fn frame(polls: &mut Polls, index: usize) -> &mut PollFrame {
+    const { assert!(POLL_DEPTH.is_power_of_two()) };
+    let index = core::hint::black_box(index) & (POLL_DEPTH - 1);
+    // SAFETY: the index is less than the number of frames.
+    unsafe { polls.frames.get_unchecked_mut(index) }
+}
+
 /// A poll that ended at `now`.
 #[inline(always)]
 fn close<C: EbpfContext>(ctx: &C, (tgid, tid): (u32, u32), slot: u32, frame: &PollFrame, now: u64) {
@@ -132,10 +142,22 @@ pub fn begin<C: EbpfContext>(ctx: &C, hit: &Hit, header: u64, sp: u64) {
         return;
     };
     let now = emit::now();
+    if let Some(polls) = polls_of(hit.tid) {
+        enter(ctx, hit, polls, &found, sp, now);
+    }
+    // After what it waited behind, so that this is known when the delay is.
     waited(ctx, hit, header, &found, now);
-    let Some(polls) = polls_of(hit.tid) else {
-        return;
-    };
+}
+
+#[inline(always)]
+fn enter<C: EbpfContext>(
+    ctx: &C,
+    hit: &Hit,
+    polls: &mut Polls,
+    found: &Found,
+    sp: u64,
+    now: u64,
+) {
     if polls.slot != hit.slot || polls.tgid != hit.tgid {
         // Of an earlier attachment, or of a thread whose id was used again.
         polls.depth = 0;
@@ -147,7 +169,7 @@ pub fn begin<C: EbpfContext>(ctx: &C, hit: &Hit, header: u64, sp: u64) {
         if depth == 0 || depth > POLL_DEPTH {
             break;
         }
-        let frame = &polls.frames[depth - 1];
+        let frame = frame(polls, depth - 1);
         // The stack grows down: what began at or below this place has returned.
         if frame.sp > sp {
             break;
@@ -159,7 +181,7 @@ pub fn begin<C: EbpfContext>(ctx: &C, hit: &Hit, header: u64, sp: u64) {
         count(Counter::PollTooDeep);
         return;
     }
-    polls.frames[depth] = PollFrame {
+    *frame(polls, depth) = PollFrame {
         vtable: found.vtable,
         id: found.id,
         start: now,
@@ -244,18 +266,19 @@ pub fn leave<C: EbpfContext>(
     if polls.tgid != tgid {
         return;
     }
+    let slot = polls.slot;
     let given_up = task.flags & TASK_HAS_ENTERED != 0 && task.detail == NOT_ENTERED;
     let mut depth = polls.depth as usize;
     for _ in 0..POLL_DEPTH {
         if depth == 0 || depth > POLL_DEPTH {
             break;
         }
-        let frame = &polls.frames[depth - 1];
+        let frame = frame(polls, depth - 1);
         // In block_in_place the worker has gone on elsewhere.
         if task.kind == TASK_TOKIO && task.id == frame.id && !given_up {
             break;
         }
-        close(ctx, (tgid, tid), polls.slot, frame, now);
+        close(ctx, (tgid, tid), slot, frame, now);
         depth -= 1;
     }
     polls.depth = depth as u32;
@@ -276,12 +299,21 @@ pub fn arrive(control: &Control, tid: u32, entry: &InFlight, duration: u64, run_
     if depth == 0 || depth > POLL_DEPTH || polls.tgid != entry.key.tgid {
         return;
     }
-    let frame = &mut polls.frames[depth - 1];
+    let frame = frame(polls, depth - 1);
     let blocked = duration.saturating_sub(run_queue);
     frame.run_queue_ns += run_queue;
     if entry.key.syscall == NR_FUTEX {
         frame.lock_ns += blocked;
     } else {
         frame.blocked_ns += blocked;
+    }
+}
+
+/// A thread ends.
+#[inline(always)]
+pub fn gone(control: &Control, tid: u32) {
+    if control.flags & CONTROL_POLLS != 0 {
+        // Threads that never polled have no entry.
+        let _ = POLLS.remove(tid);
     }
 }

@@ -189,6 +189,7 @@ pub fn begin<C: StackIdContext>(
         count(Counter::Exited);
         // Threads that never waited have no entry.
         let _ = INFLIGHT.remove(tid);
+        polls::gone(control, tid);
         return;
     }
     let Some(entry) = open(ctx, ids, CLASS_RUN_QUEUE) else {

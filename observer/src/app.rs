@@ -7,6 +7,7 @@ pub mod launch;
 pub mod lifecycle;
 pub mod naming;
 pub mod open_waits;
+pub mod poll_view;
 pub mod ps;
 pub mod rate_guard;
 pub mod runtime_tier;

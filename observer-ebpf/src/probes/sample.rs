@@ -38,20 +38,11 @@ pub fn cpu_sample(ctx: PerfEventContext) -> u32 {
 fn registers(ctx: &PerfEventContext) -> Option<(u64, u64, u64, bool)> {
     // Requested privilege level 3 in the code segment selector: user mode (Intel SDM vol. 3, 5.5).
     const USER: u64 = 3;
-    // SAFETY: the context of a perf event program is valid; the verifier checks each access.
-    unsafe {
-        let regs = &raw const (*ctx.ctx).regs;
-        if (&raw const (*regs).cs).read_volatile() & USER == USER {
-            return Some((
-                (&raw const (*regs).rip).read_volatile(),
-                (&raw const (*regs).rsp).read_volatile(),
-                (&raw const (*regs).rbp).read_volatile(),
-                true,
-            ));
-        }
-    }
+    // SAFETY: the context of a perf event program is valid; the verifier checks the access.
+    let cs = unsafe { (&raw const (*ctx.ctx).regs.cs).read_volatile() };
+    // Coming from user code the interrupt saved that code's registers where a system call would.
     let regs = kernel::current_registers()?;
-    Some((regs.ip(), regs.sp(), regs.bp(), false))
+    Some((regs.ip(), regs.sp(), regs.bp(), cs & USER == USER))
 }
 
 #[inline(always)]

@@ -6,4 +6,5 @@ pub mod cpu_rollup;
 pub mod describe;
 pub mod histogram;
 pub mod ledger;
+pub mod polls;
 pub mod rollup;

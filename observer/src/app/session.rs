@@ -2,12 +2,14 @@
 //! hands over what was found.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use observer_common::config::{CONTROL_NO_KERNEL_STACKS, Control};
+use observer_common::config::{CONTROL_NO_KERNEL_STACKS, CONTROL_POLLS, Control};
 use observer_common::counters::COUNTERS;
 
 use super::census::{Sampled, Sampler};
+use super::runtime_tier::FollowedPolls;
 use super::stacks::Stacks;
 use super::state::State;
 use super::target::Target;
@@ -17,17 +19,20 @@ use super::watch::{forward_kernel_log, sleep_until, watch_exit};
 use crate::aggregate::cpu::CpuLedger;
 use crate::aggregate::cpu_rollup;
 use crate::aggregate::ledger::Ledger;
+use crate::aggregate::polls::PollLedger;
 use crate::decode::{self, decode};
 use crate::intake::{BATCH, Source};
 use crate::model::transport::Transport;
 use crate::model::{Known, Mono, Pid};
 use crate::probes::attach::{AttachError, Kernel, LoadOptions, Maps};
 use crate::probes::plan::{self, Facts};
+use crate::probes::poll_maps::PollMaps;
 use crate::probes::settings;
 use crate::probes::spec::Tiers;
 use crate::probes::user_maps::UserMaps;
 use crate::resolve::resources::FdTable;
 use crate::resolve::symbols::SymbolizerHandle;
+use crate::runtimes::TaskTypes;
 use crate::sys::kernel::KernelFacts;
 use crate::sys::tracefs::TracepointFormats;
 use crate::sys::usage;
@@ -121,6 +126,12 @@ pub struct Observed {
     pub ended: Ended,
     /// Time in and runs of kernel programs, when counted.
     pub bpf: Option<(u64, u64)>,
+    /// Long polls and delays that probes saw.
+    pub polls: PollLedger,
+    /// What each attachment of such probes has found.
+    pub followed: Vec<FollowedPolls>,
+    /// When the observation began, by the monotonic clock.
+    pub began: Mono,
     /// What was degraded.
     pub notes: Vec<String>,
     /// Hash of the object that ran.
@@ -139,6 +150,10 @@ pub struct Session {
     pub(super) state: State,
     /// Probes in targets' own code; `None` without the tier `runtime`.
     pub(super) user_probes: Option<UserProbes>,
+    /// The tables of probes on polls; likewise.
+    pub(super) poll_maps: Option<PollMaps>,
+    /// What the task types of each attachment of such probes are.
+    pub(super) poll_names: Vec<(u32, Arc<dyn TaskTypes>)>,
     /// While it is held the kernel counts the run time of programs, which itself costs some ten
     /// nanoseconds per run: so only for the first part of a session.
     stats: Option<std::os::fd::OwnedFd>,
@@ -198,6 +213,10 @@ impl Session {
             )),
             false => None,
         };
+        let poll_maps = match options.tiers.runtime {
+            true => Some(PollMaps::take(&mut kernel)?),
+            false => None,
+        };
         tracing::debug!("kernel programs loaded");
         let source = Source::open(kernel.take_records(), options.transport)?;
         if options.kernel_log > 0 {
@@ -207,6 +226,7 @@ impl Session {
         let mut state = State {
             ledger: Ledger::default(),
             cpu: CpuLedger::default(),
+            polls: PollLedger::default(),
             stacks: Stacks::new(symbolizer),
             fds: FdTable::new(),
             finders: Finders::default(),
@@ -281,15 +301,22 @@ impl Session {
             samplers: HashMap::new(),
             state,
             user_probes,
+            poll_maps,
+            poll_names: Vec::new(),
             stats: stats.ok(),
             counted: None,
             started: (Instant::now(), SystemTime::now()),
         };
+        // Each probe takes some ten milliseconds to put in: the window begins when all are.
+        for index in 0..session.targets.len() {
+            session.attach_code_probes(index);
+        }
+        session.started = (Instant::now(), SystemTime::now());
+        session.state.began = Mono(usage::monotonic_ns());
         session.set_control(true)?;
         session.seed();
         session.kernel.forget_types();
         for index in 0..session.targets.len() {
-            session.attach_code_probes(index);
             session.start_census(index);
         }
         Ok(session)
@@ -299,6 +326,9 @@ impl Session {
         let mut flags = 0;
         if !self.options.kernel_stacks {
             flags |= CONTROL_NO_KERNEL_STACKS;
+        }
+        if !self.poll_names.is_empty() {
+            flags |= CONTROL_POLLS;
         }
         self.maps.set_control(Control {
             enabled: u32::from(enabled),
@@ -461,10 +491,10 @@ impl Session {
             ((ns as f64 * factor) as u64, (runs as f64 * factor) as u64)
         });
         self.read_open_waits(0, OPEN_STACKS);
-        self.end_code_probes();
         self.set_control(false)?;
         let now = usage::monotonic_ns();
         let window = (wall, SystemTime::now(), started.elapsed());
+        self.end_code_probes();
         // Programs that were running have ended within this time: they run with preemption off.
         std::thread::sleep(Duration::from_millis(2));
         while self.drain() == BATCH {}
@@ -474,6 +504,7 @@ impl Session {
         for stack in self.state.ledger.waker_stacks() {
             self.state.stacks.fetch(Some(stack.0), stack.1, &self.maps);
         }
+        let followed = self.collect_polls(Mono(now));
         let mut notes = std::mem::take(&mut self.state.notes);
         let censuses = self.finish_censuses(&mut notes);
         self.state.stacks.forget_unwinders();
@@ -492,6 +523,9 @@ impl Session {
             targets: self.targets,
             cpu_hz: self.kernel.samples_cpu().then_some(self.options.cpu_hz),
             cpu: self.state.cpu,
+            polls: self.state.polls,
+            followed,
+            began: self.state.began,
             ledger: self.state.ledger,
             stacks: self.state.stacks,
             fds: self.state.fds,

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::stacks::Stacks;
 use crate::aggregate::cpu::{CpuLedger, CpuStack};
 use super::task_types::Finders;
+use crate::aggregate::polls::PollLedger;
 use crate::aggregate::ledger::{Ledger, SampleKey, WakerKey};
 use crate::model::event::{Event, Identity, UserStackEvent, WaitClass, WaitEvent, WaitKey};
 use crate::model::stacks::StackId;
@@ -31,6 +32,7 @@ pub struct SeedRead {
 pub struct State {
     pub ledger: Ledger,
     pub cpu: CpuLedger,
+    pub polls: PollLedger,
     pub stacks: Stacks,
     pub fds: FdTable,
     /// What tells tasks' types from stacks.
@@ -83,6 +85,8 @@ impl State {
                     self.threads_seen.push((sample.pid, sample.tid));
                 }
             }
+            Event::Poll(poll) => self.polls.add_poll(poll),
+            Event::Delay(delay) => self.polls.add_delay(delay),
             Event::Hold(hold) => self.cpu.add_hold(hold, self.began, Mono(hold.last.0)),
             Event::Exec { pid } => self.exec_seen.push(*pid),
             // The process as a whole ends when its pidfd says so; threads may outlive the first.

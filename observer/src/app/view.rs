@@ -7,6 +7,7 @@ use observer_common::counters::Counter;
 
 use super::census_names::TargetNames;
 use super::naming::SessionNames;
+use super::poll_view::PollView;
 use super::session::{Ended, Observed};
 use crate::aggregate::cpu::CpuStack;
 use crate::aggregate::{census, cpu_rollup, rollup};
@@ -50,6 +51,9 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
         rollup.extend(cpu_rollup::long_polls(&observed.cpu, &names, clock));
         cpu_rollup::cpu(&observed.cpu, &names, clock)
     });
+    let pids = observed.targets.iter().map(|t| t.process.id.pid).collect();
+    let polls = PollView::new(&observed.polls, &observed.followed, pids, observed.began);
+    let (victims, victims_total) = polls.victims();
     let mut censuses = censuses(&observed, &mut fds);
     doings::join(
         &mut censuses.meetings,
@@ -115,6 +119,9 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
         blocking: rollup.blocking,
         causes: rollup.causes,
         cpu,
+        followed: polls.followed(),
+        victims,
+        victims_total,
         census: censuses.groups,
         meetings: censuses.meetings,
         wait_graph,
@@ -274,6 +281,13 @@ fn completeness(observed: &Observed, rollup: &rollup::Rollup) -> Completeness {
         ("cpu_sample_buffer_full", counter(Counter::CpuSampleLost)),
         ("cpu_stack_sampled", counter(Counter::CpuNotCopied)),
         ("long_poll_buffer_full", counter(Counter::LostHold)),
+        ("poll_not_understood", counter(Counter::PollUnknown)),
+        ("poll_too_deep", counter(Counter::PollTooDeep)),
+        ("poll_thread_map_full", counter(Counter::LostPollThread)),
+        ("poll_buffer_full", counter(Counter::LostPoll)),
+        ("delay_buffer_full", counter(Counter::LostDelay)),
+        ("woken_map_full", counter(Counter::LostWoken)),
+        ("poll_rows_full", observed.polls.folded()),
         (
             "process_record_buffer_full",
             counter(Counter::LostProcessRecord),

@@ -12,6 +12,7 @@ use crate::model::event::{Event, UserStackEvent};
 use crate::model::{Mono, Pid, Tid};
 
 pub mod cpu;
+pub mod poll;
 pub mod seed;
 pub mod wait;
 
@@ -103,6 +104,8 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
                 after,
             )))
         }
+        Kind::Poll => Ok(Event::Poll(poll::poll(&read(bytes)?))),
+        Kind::Delay => Ok(Event::Delay(poll::delay(&read(bytes)?))),
         Kind::Exec => Ok(Event::Exec { pid }),
         Kind::Exit => Ok(Event::Exit { pid }),
         Kind::Fork => {
@@ -145,7 +148,7 @@ mod tests {
         // A deterministic stand-in for the fuzz target: every length, all kinds, wild values.
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         for length in 0..600_usize {
-            for kind in [1_u8, 2, 3, 4, 5, 20, 21, 22, 99] {
+            for kind in [1_u8, 2, 3, 4, 5, 50, 51, 20, 21, 22, 99] {
                 let mut bytes = vec![0_u8; length];
                 for byte in &mut bytes {
                     state = state

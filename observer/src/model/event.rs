@@ -209,6 +209,50 @@ impl HoldEvent {
     }
 }
 
+/// A long poll of a tokio task, seen by probes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PollEvent {
+    /// The process.
+    pub pid: Pid,
+    /// The thread.
+    pub tid: Tid,
+    /// The attachment of the probes.
+    pub slot: u32,
+    /// The task.
+    pub id: u64,
+    /// The task type: address of its vtable in the process.
+    pub vtable: u64,
+    /// When it began.
+    pub start: Mono,
+    /// When it ended at the latest.
+    pub end: Mono,
+    /// Of it, blocked in futex calls.
+    pub lock_ns: u64,
+    /// Of it, off the CPU otherwise.
+    pub blocked_ns: u64,
+    /// Of it, ready without a CPU.
+    pub run_queue_ns: u64,
+}
+
+/// A tokio task waited long from its wake-up to its poll.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DelayEvent {
+    /// The process.
+    pub pid: Pid,
+    /// The thread that polled it.
+    pub tid: Tid,
+    /// The attachment of the probes.
+    pub slot: u32,
+    /// The task.
+    pub id: u64,
+    /// The task type: address of its vtable in the process.
+    pub vtable: u64,
+    /// When it was woken.
+    pub woken: Mono,
+    /// When its poll began.
+    pub polled: Mono,
+}
+
 /// Anything the kernel side sends.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
@@ -220,6 +264,10 @@ pub enum Event<'a> {
     CpuSample(CpuSampleEvent<'a>),
     /// A poll that kept its worker on a CPU is over.
     Hold(HoldEvent),
+    /// A long poll, seen by probes.
+    Poll(PollEvent),
+    /// A long delay from wake-up to poll, seen by probes.
+    Delay(DelayEvent),
     /// A target runs another program now.
     Exec {
         /// The target.

@@ -10,6 +10,7 @@ pub mod meeting;
 pub mod memory;
 pub mod mention;
 pub mod names;
+pub mod polls;
 pub mod ps;
 pub mod resource;
 pub mod stack;

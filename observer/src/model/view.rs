@@ -4,6 +4,7 @@
 use super::cause::Cause;
 use super::known::{Known, Reason};
 use super::meeting::Meeting;
+use super::polls::{Followed, Victim};
 use super::resource::Resource;
 use super::stack::Frame;
 use super::task::{Legality, TaskRef};
@@ -29,6 +30,12 @@ pub struct View {
     pub causes: Vec<CauseShare>,
     /// Who was on a CPU; `None`: nothing was sampled.
     pub cpu: Option<CpuUse>,
+    /// Times for which every poll of a target was seen.
+    pub followed: Vec<Followed>,
+    /// Tasks that were delayed from their wake-up to their poll, most time first; bounded.
+    pub victims: Vec<Victim>,
+    /// How many pairs of them and what they waited behind there were.
+    pub victims_total: u64,
     /// Groups of tasks as the runtime itself lists them, per target.
     pub census: Vec<CensusGroup>,
     /// Channels, locks... at which tasks wait, most first.

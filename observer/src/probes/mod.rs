@@ -7,6 +7,7 @@ pub mod attach;
 pub mod object;
 pub mod outcome;
 pub mod plan;
+pub mod poll_maps;
 pub mod settings;
 pub mod spec;
 pub mod user_maps;

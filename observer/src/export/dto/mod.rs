@@ -15,6 +15,7 @@ mod finding;
 mod frame;
 mod id;
 mod meeting;
+mod polls;
 mod schema;
 mod target;
 
@@ -25,6 +26,7 @@ pub use cpu::{Cpu, CpuSite, LongPoll, TaskSamples};
 pub use finding::{Evidence, Finding};
 pub use frame::{Frame, Resource, Site};
 pub use meeting::{MeetingDoing, MeetingPoint, MeetingSide, MeetingSite, MeetingUser};
+pub use polls::{LongTask, PollType, PolledTask, Polls, Spread, Victim, Waiting};
 pub use schema::{SCHEMA_ID, json_schema};
 pub use target::{Host, Observer, Runtime, Scheduler, Target, TaskCounts, Window};
 
@@ -57,6 +59,13 @@ pub struct Report {
     /// Who was on a CPU. Absent when nothing was sampled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Cpu>,
+    /// Polls that were seen one by one. Empty without the tier `runtime`.
+    pub polls: Vec<Polls>,
+    /// Tasks that waited a millisecond or more from their wake-up to their poll, most time first;
+    /// bounded, see `victims_total`. Empty without the tier `runtime`.
+    pub victims: Vec<Victim>,
+    /// How many there were; one that waited behind several tasks counts for each.
+    pub victims_total: u64,
     /// Groups of tasks as the runtime itself lists them. Empty when there was no census.
     pub census: Vec<Census>,
     /// Channels, locks... at which tasks wait, most waiting tasks first. Empty without a census.
@@ -87,6 +96,9 @@ impl From<&View> for Report {
             verdict: String::new(),
             targets: view.targets.iter().map(Target::from).collect(),
             blocking,
+            polls: view.followed.iter().map(Polls::from).collect(),
+            victims: view.victims.iter().map(Victim::from).collect(),
+            victims_total: view.victims_total,
             cpu: view.cpu.as_ref().map(Cpu::from),
             census: census::by_target(&view.census),
             meeting_points: view.meetings.iter().map(MeetingPoint::from).collect(),

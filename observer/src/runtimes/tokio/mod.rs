@@ -13,6 +13,7 @@ mod live;
 mod locals;
 mod names;
 mod pointers;
+mod polls;
 mod polled;
 mod program;
 mod shared;

@@ -9,6 +9,10 @@ pub const LONG_POLL_NS: u64 = 500_000;
 /// Delays from wake-up to poll of at least this long are sent one by one.
 pub const LONG_DELAY_NS: u64 = 1_000_000;
 
+/// In the cookie of a probe: the argument is on the stack, so many bytes (the low half) above the
+/// stack pointer. Else the low byte is the number of its register (0 = rax ... 15 = r15).
+pub const ARGUMENT_ON_STACK: u32 = 1 << 16;
+
 /// A task type in one attachment.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

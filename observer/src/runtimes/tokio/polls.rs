@@ -8,17 +8,23 @@ use crate::model::task::TaskFacts;
 use crate::model::{Known, Reason};
 use crate::probes::spec::{CodeProbe, Need};
 use crate::runtimes::{CodeProbes, CodeReader, TaskTypes, TokioPollType};
-use crate::sys::code::site_at;
-use crate::sys::elf::{Elf, ElfImage};
+use crate::sys::elf::ElfImage;
 
+use super::cheap::{Argument, CheapPlace, cheap_place};
 use super::functions::Functions;
 use super::names::TaskType;
+use super::pointers::{CodePointers, CodeRanges};
 use super::targets::verify;
 use super::vtables::Vtable;
 use super::{TokioImage, single_version};
 
 /// Probes that one program may need: one per poll function.
 const MAX_PROBES: usize = 2048;
+
+/// Number of the register of the first argument (System V ABI for x86-64).
+const RDI: u8 = 7;
+/// Why a poll function has no place.
+const NOT_FIRST: Reason = Reason::new("its first instruction would be single-stepped at each hit");
 
 /// Names of the task types of one program, found when first asked for.
 #[derive(Debug)]
@@ -88,18 +94,33 @@ pub(super) fn code_probes(
         )));
     }
     let functions = Functions::read(&parsed);
-    let site = |address| match place(&parsed, functions, address) {
-        Ok(site) => Known::Known(site),
-        Err(reason) => Known::Unknown(reason),
+    let pointers = CodePointers::read(&parsed, &CodeRanges::new(&parsed));
+    // Polls are told apart by the depth of the stack, which is the same at all first instructions.
+    let first = |place: CheapPlace| {
+        let ok = place.pushed == 0 && place.argument == Argument::Register(RDI);
+        ok.then_some(place).ok_or(NOT_FIRST)
+    };
+    let probe = |name: String, address, program, lost, polls: bool| {
+        let place = verify(&parsed, functions, address)
+            .and_then(|_| cheap_place(&parsed, &pointers, address))
+            .and_then(|place| if polls { first(place) } else { Ok(place) });
+        CodeProbe {
+            name,
+            program,
+            need: Need::Optional(lost),
+            data: place.as_ref().map_or(0, |place| place.argument.encode()),
+            site: match place {
+                Ok(place) => Known::Known(place.site),
+                Err(reason) => Known::Unknown(reason),
+            },
+        }
     };
     let mut probes: Vec<CodeProbe> = polls
         .iter()
-        .map(|address| CodeProbe {
-            name: format!("a task's poll at {address:#x}"),
-            program: "tokio_poll",
-            need: Need::Optional("polls of some task types are not seen"),
-            site: site(*address),
-            data: 0,
+        .map(|address| {
+            let name = format!("a task's poll at {address:#x}");
+            let lost = "polls of some task types are not seen";
+            probe(name, *address, "tokio_poll", lost, true)
         })
         .collect();
     if probes.iter().all(|probe| probe.site.known().is_none()) {
@@ -109,12 +130,10 @@ pub(super) fn code_probes(
             None => Reason::new("there is no poll function"),
         });
     }
-    probes.extend(schedules.iter().map(|address| CodeProbe {
-        name: format!("a scheduler's entry at {address:#x}"),
-        program: "tokio_schedule",
-        need: Need::Optional("delays of some tasks from wake-up to poll are not seen"),
-        site: site(*address),
-        data: 0,
+    probes.extend(schedules.iter().map(|address| {
+        let name = format!("a scheduler's entry at {address:#x}");
+        let lost = "delays of some tasks from wake-up to poll are not seen";
+        probe(name, *address, "tokio_schedule", lost, false)
     }));
     let names = Names {
         image: image.clone(),
@@ -129,14 +148,4 @@ pub(super) fn code_probes(
             names: Arc::new(names),
         },
     })
-}
-
-/// The first instruction of a function, verified by tables and by its bytes.
-fn place(
-    elf: &Elf<'_>,
-    functions: Option<Functions<'_>>,
-    address: u64,
-) -> Result<crate::sys::code::CodeSite, Reason> {
-    verify(elf, functions, address)?;
-    site_at(elf, address, address)
 }

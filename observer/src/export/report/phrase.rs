@@ -1,6 +1,8 @@
 //! Words for the parts of a blocking entry, shared by the verdict and the sections.
 
-use crate::export::dto::{Blocking, Frame, LongPoll, Report, Resource, Site, TaskShare};
+use crate::export::dto::{
+    Blocking, Frame, LongPoll, Report, Resource, Site, TaskShare, Victim,
+};
 use crate::export::text::clean::{clean, fit};
 use crate::export::text::units::{NBSP, counted, duration};
 
@@ -210,4 +212,34 @@ pub fn target(report: &Report, index: usize) -> String {
         Some(target) => format!("{} (pid{NBSP}{})", fit(&target.comm, 30), target.pid),
         None => "an unlisted process".to_owned(),
     }
+}
+
+/// Tasks that waited for their turn behind polls of an entry's tasks.
+pub fn victims(report: &Report, entry: &Blocking) -> Option<String> {
+    let behind = |victim: &&Victim| {
+        let by = victim.culprit.as_ref();
+        victim.target == entry.target
+            && by.is_some_and(|by| {
+                by.id != victim.task.id && entry.tasks.iter().any(|task| task.id == by.id)
+            })
+    };
+    let mut tasks: Vec<u64> = Vec::new();
+    let (mut times, mut total, mut worst) = (0, 0, 0);
+    for victim in report.victims.iter().filter(behind) {
+        tasks.push(victim.task.id);
+        times += victim.delays.count;
+        total += victim.delays.total_ns;
+        worst = worst.max(victim.delays.max_ns);
+    }
+    tasks.sort_unstable();
+    tasks.dedup();
+    (times > 0).then(|| {
+        format!(
+            "{} waited for their turn meanwhile: {}, up to {}, {} in all.",
+            counted(tasks.len() as u64, "other task", "other tasks"),
+            counted(times, "time", "times"),
+            duration(worst),
+            duration(total)
+        )
+    })
 }

@@ -7,6 +7,7 @@ mod census;
 mod cpu;
 mod graph;
 mod head;
+mod polls;
 mod stack;
 mod tasks;
 mod waits;
@@ -40,6 +41,16 @@ pub fn render(report: &Report, options: TextOptions) -> String {
         &mut out,
         &cpu::heading(report, options),
         &cpu::table(report, options),
+    );
+    section(
+        &mut out,
+        "POLLS, ONE BY ONE",
+        &polls::polls(report, options),
+    );
+    section(
+        &mut out,
+        &polls::victims_heading(report, options),
+        &polls::victims(report, options),
     );
     section(
         &mut out,

@@ -9,7 +9,9 @@ use observer_common::events::hold::{Hold, HoldRecord};
 use observer_common::events::inflight::InFlight;
 use observer_common::events::wait::WAIT_SEEDED;
 use observer_common::kind::Kind;
-use observer_common::task::{TASK_HAS_ENTERED, TASK_IDLE, TASK_IN_POLL, Task};
+use observer_common::task::{
+    TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_IN_POLL, TASK_TOKIO, Task,
+};
 
 use crate::emit::{self, count};
 use crate::current::NOT_ENTERED;
@@ -53,8 +55,15 @@ pub fn leave<C: EbpfContext>(
     }
     if followed(target) {
         look(ctx, ids, &mut thread.hold, &entry.key.task, now);
-        if entered(&entry.key.task) && thread.fsbase == 0 {
-            thread.fsbase = kernel::fsbase_of(kernel::current()).unwrap_or(0);
+        let task = &entry.key.task;
+        if entered(task) {
+            if thread.fsbase == 0 {
+                thread.fsbase = kernel::fsbase_of(kernel::current()).unwrap_or(0);
+            }
+            let outside = task.flags & (TASK_HAS_BUDGET | TASK_IN_POLL) == TASK_HAS_BUDGET;
+            if outside && task.kind == TASK_TOKIO {
+                thread.launcher = task.id;
+            }
         }
     }
 }

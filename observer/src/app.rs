@@ -20,6 +20,7 @@ pub mod user_probes;
 pub mod task_types;
 pub mod view;
 pub mod watch;
+pub mod workers;
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;

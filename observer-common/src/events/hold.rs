@@ -48,11 +48,13 @@ pub struct Thread {
     pub other_ns: u64,
     /// TLS base, when the thread was seen inside a tokio runtime; else 0.
     pub fsbase: u64,
+    /// The task that it showed outside of polls: the one that a tokio worker's own loop is in. 0: none.
+    pub launcher: u64,
     /// The poll that it is in.
     pub hold: Hold,
 }
 
-const _: () = assert!(size_of::<Thread>() == 56 + 64);
+const _: () = assert!(size_of::<Thread>() == 64 + 64);
 pod!(Thread);
 
 /// A poll that is over: sent when it was long on a CPU.

@@ -37,7 +37,7 @@ pub struct InFlight {
     pub thread: Thread,
 }
 
-const _: () = assert!(size_of::<InFlight>() == 56 + 16 + 48 + 24 + 32 + 8 + 8 + 120);
+const _: () = assert!(size_of::<InFlight>() == 56 + 16 + 48 + 24 + 32 + 8 + 8 + 128);
 pod!(InFlight);
 
 impl InFlight {

@@ -8,3 +8,4 @@ pub mod histogram;
 pub mod ledger;
 pub mod polls;
 pub mod rollup;
+pub mod workers;

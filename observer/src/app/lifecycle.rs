@@ -55,6 +55,7 @@ impl Session {
             self.state.launched = None;
             self.state.ledger.forget(pid);
             self.state.cpu.forget(pid);
+            self.state.held.forget(pid);
         }
         let Ok(process) = crate::sys::process::Process::open(pid) else {
             return Ok(());

@@ -114,8 +114,9 @@ impl Session {
 
     /// Enters the polls that have not ended, of running threads and of blocked ones.
     pub(super) fn close_holds(&mut self, now: Mono) {
-        for (pid, tid, thread) in self.maps.threads() {
-            let hold = decode::cpu::hold((Pid(pid), Tid(tid)), &thread.hold, None);
+        for (tid, entry) in self.maps.entries() {
+            let of = (Pid(entry.key.tgid), Tid(tid));
+            let hold = decode::cpu::hold(of, &entry.thread.hold, None);
             if hold.first != Mono(0) && hold.samples > 0 && hold.on_cpu_ns() >= LONG_POLL_NS {
                 self.state.cpu.add_hold(&hold, self.state.began, now);
             }

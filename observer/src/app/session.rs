@@ -15,11 +15,13 @@ use super::state::State;
 use super::target::Target;
 use super::user_probes::UserProbes;
 use super::task_types::Finders;
+use super::workers::Workers;
 use super::watch::{forward_kernel_log, sleep_until, watch_exit};
 use crate::aggregate::cpu::CpuLedger;
 use crate::aggregate::cpu_rollup;
 use crate::aggregate::ledger::Ledger;
 use crate::aggregate::polls::PollLedger;
+use crate::aggregate::workers::HeldLedger;
 use crate::decode::{self, decode};
 use crate::intake::{BATCH, Source};
 use crate::model::transport::Transport;
@@ -130,6 +132,8 @@ pub struct Observed {
     pub polls: PollLedger,
     /// What each attachment of such probes has found.
     pub followed: Vec<FollowedPolls>,
+    /// Threads of tokio runtimes, and when they were held inside polls.
+    pub workers: (Workers, HeldLedger),
     /// When the observation began, by the monotonic clock.
     pub began: Mono,
     /// What was degraded.
@@ -150,6 +154,8 @@ pub struct Session {
     pub(super) state: State,
     /// Probes in targets' own code; `None` without the tier `runtime`.
     pub(super) user_probes: Option<UserProbes>,
+    /// Threads of tokio runtimes.
+    pub(super) workers: Workers,
     /// The tables of probes on polls; likewise.
     pub(super) poll_maps: Option<PollMaps>,
     /// What the task types of each attachment of such probes are.
@@ -227,6 +233,7 @@ impl Session {
             ledger: Ledger::default(),
             cpu: CpuLedger::default(),
             polls: PollLedger::default(),
+            held: HeldLedger::default(),
             stacks: Stacks::new(symbolizer),
             fds: FdTable::new(),
             finders: Finders::default(),
@@ -303,6 +310,7 @@ impl Session {
             user_probes,
             poll_maps,
             poll_names: Vec::new(),
+            workers: Workers::default(),
             stats: stats.ok(),
             counted: None,
             started: (Instant::now(), SystemTime::now()),
@@ -439,6 +447,7 @@ impl Session {
         self.state.looked_up = 0;
         self.set_control(true)?;
         self.collect(false);
+        self.collect_workers(None);
         for target in &mut self.targets {
             if target.ended.is_none() {
                 target.count_threads();
@@ -499,6 +508,8 @@ impl Session {
         std::thread::sleep(Duration::from_millis(2));
         while self.drain() == BATCH {}
         self.close_holds(Mono(now));
+        self.close_held(Mono(now));
+        self.collect_workers(Some(Mono(now)));
         let unfinished = self.close_open(Mono(now));
         self.collect(true);
         for stack in self.state.ledger.waker_stacks() {
@@ -525,6 +536,7 @@ impl Session {
             cpu: self.state.cpu,
             polls: self.state.polls,
             followed,
+            workers: (self.workers, self.state.held),
             began: self.state.began,
             ledger: self.state.ledger,
             stacks: self.state.stacks,

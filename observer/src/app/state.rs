@@ -6,11 +6,12 @@ use super::stacks::Stacks;
 use crate::aggregate::cpu::{CpuLedger, CpuStack};
 use super::task_types::Finders;
 use crate::aggregate::polls::PollLedger;
+use crate::aggregate::workers::HeldLedger;
 use crate::aggregate::ledger::{Ledger, SampleKey, WakerKey};
 use crate::model::event::{Event, Identity, UserStackEvent, WaitClass, WaitEvent, WaitKey};
 use crate::model::stacks::StackId;
 use crate::model::syscall::{self, Subject};
-use crate::model::task::TaskKind;
+use crate::model::task::{Legality, TaskKind};
 use crate::model::{Mono, Pid, Tid};
 use crate::resolve::resources::FdTable;
 use crate::runtimes::TaskStack;
@@ -33,6 +34,7 @@ pub struct State {
     pub ledger: Ledger,
     pub cpu: CpuLedger,
     pub polls: PollLedger,
+    pub held: HeldLedger,
     pub stacks: Stacks,
     pub fds: FdTable,
     /// What tells tasks' types from stacks.
@@ -87,7 +89,10 @@ impl State {
             }
             Event::Poll(poll) => self.polls.add_poll(poll),
             Event::Delay(delay) => self.polls.add_delay(delay),
-            Event::Hold(hold) => self.cpu.add_hold(hold, self.began, Mono(hold.last.0)),
+            Event::Hold(hold) => {
+                self.held.add(hold.pid, hold.tid, hold.first, hold.last);
+                self.cpu.add_hold(hold, self.began, hold.last);
+            }
             Event::Exec { pid } => self.exec_seen.push(*pid),
             // The process as a whole ends when its pidfd says so; threads may outlive the first.
             Event::Exit { pid } => tracing::debug!(pid = pid.0, "main thread exited"),
@@ -113,6 +118,9 @@ impl State {
             && task.kind == TaskKind::Thread
         {
             self.threads_seen.push((key.pid, wait.tid));
+        }
+        if key.legality == Legality::InPoll && key.class != WaitClass::RunQueue {
+            self.held.add(key.pid, wait.tid, wait.start, wait.end);
         }
         let unwound = match self.unwound.get(&wait.tid) {
             Some((start, stack)) if *start == wait.start => Some(*stack),

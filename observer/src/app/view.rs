@@ -119,6 +119,15 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
         blocking: rollup.blocking,
         causes: rollup.causes,
         cpu,
+        workers: observed
+            .targets
+            .iter()
+            .enumerate()
+            .flat_map(|(index, target)| {
+                let (workers, held) = &observed.workers;
+                workers.groups(index, target, held)
+            })
+            .collect(),
         followed: polls.followed(),
         victims,
         victims_total,
@@ -287,6 +296,7 @@ fn completeness(observed: &Observed, rollup: &rollup::Rollup) -> Completeness {
         ("poll_buffer_full", counter(Counter::LostPoll)),
         ("delay_buffer_full", counter(Counter::LostDelay)),
         ("woken_map_full", counter(Counter::LostWoken)),
+        ("held_stretches_full", observed.workers.1.left_out()),
         ("poll_rows_full", observed.polls.folded()),
         (
             "process_record_buffer_full",

@@ -20,6 +20,7 @@ pub mod task;
 pub mod time;
 pub mod transport;
 pub mod view;
+pub mod workers;
 
 pub use cause::Cause;
 pub use ids::{Pid, ProcessId, StartTime, Tid};

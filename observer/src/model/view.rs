@@ -8,6 +8,7 @@ use super::polls::{Followed, Victim};
 use super::resource::Resource;
 use super::stack::Frame;
 use super::task::{Legality, TaskRef};
+use super::workers::WorkerGroup;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
@@ -32,6 +33,8 @@ pub struct View {
     pub cpu: Option<CpuUse>,
     /// Times for which every poll of a target was seen.
     pub followed: Vec<Followed>,
+    /// The workers of tokio runtimes.
+    pub workers: Vec<WorkerGroup>,
     /// Tasks that were delayed from their wake-up to their poll, most time first; bounded.
     pub victims: Vec<Victim>,
     /// How many pairs of them and what they waited behind there were.

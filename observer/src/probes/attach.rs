@@ -10,7 +10,6 @@ use aya::programs::{BtfTracePoint, Iter, ProgramError, RawTracePoint, TracePoint
 use aya::{Btf, Ebpf, EbpfLoader};
 use observer_common::config::{Control, KernelConfig, TargetConfig};
 use observer_common::counters::COUNTERS;
-use observer_common::events::hold::Thread;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::wait::{WaitKey, WaitSum};
 
@@ -466,10 +465,9 @@ impl Maps {
         }
     }
 
-    /// What is kept of each thread, with its process.
-    pub fn threads(&self) -> impl Iterator<Item = (u32, u32, Thread)> {
-        let entries = self.inflight.iter().filter_map(Result::ok);
-        entries.map(|(tid, entry)| (entry.key.tgid, tid, entry.thread))
+    /// What is kept of each thread, waiting or not. A wait may be torn: see [`InFlight::whole`].
+    pub fn entries(&self) -> impl Iterator<Item = (u32, InFlight)> {
+        self.inflight.iter().filter_map(Result::ok)
     }
 
     /// Addresses of a stack, nearest first.

@@ -18,6 +18,7 @@ mod meeting;
 mod polls;
 mod schema;
 mod target;
+mod workers;
 
 pub use account::{CensusCost, Completeness, Overhead};
 pub use blocking::{Blocking, CauseShare, TaskShare, Unfinished, Waker};
@@ -29,6 +30,7 @@ pub use meeting::{MeetingDoing, MeetingPoint, MeetingSide, MeetingSite, MeetingU
 pub use polls::{LongTask, PollType, PolledTask, Polls, Spread, Victim, Waiting};
 pub use schema::{SCHEMA_ID, json_schema};
 pub use target::{Host, Observer, Runtime, Scheduler, Target, TaskCounts, Window};
+pub use workers::{Worker, Workers};
 
 use super::report::verdict;
 use super::timestamp::rfc3339;
@@ -59,6 +61,8 @@ pub struct Report {
     /// Who was on a CPU. Absent when nothing was sampled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Cpu>,
+    /// The workers of tokio runtimes.
+    pub workers: Vec<Workers>,
     /// Polls that were seen one by one. Empty without the tier `runtime`.
     pub polls: Vec<Polls>,
     /// Tasks that waited a millisecond or more from their wake-up to their poll, most time first;
@@ -96,6 +100,7 @@ impl From<&View> for Report {
             verdict: String::new(),
             targets: view.targets.iter().map(Target::from).collect(),
             blocking,
+            workers: view.workers.iter().map(Workers::from).collect(),
             polls: view.followed.iter().map(Polls::from).collect(),
             victims: view.victims.iter().map(Victim::from).collect(),
             victims_total: view.victims_total,

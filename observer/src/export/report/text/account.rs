@@ -85,6 +85,10 @@ const REASONS: &[(&str, &str)] = &[
         "wake-ups for which there was no room: their delays are not known",
     ),
     (
+        "held_stretches_full",
+        "stretches inside polls for which there was no room: workers were held longer",
+    ),
+    (
         "poll_rows_full",
         "long polls and delays of more tasks than are told apart",
     ),

@@ -11,6 +11,7 @@ mod polls;
 mod stack;
 mod tasks;
 mod waits;
+mod workers;
 
 use super::{TextOptions, verdict};
 use crate::export::dto::{Blocking, Report};
@@ -42,6 +43,7 @@ pub fn render(report: &Report, options: TextOptions) -> String {
         &cpu::heading(report, options),
         &cpu::table(report, options),
     );
+    section(&mut out, "WORKERS", &workers::workers(report, options));
     section(
         &mut out,
         "POLLS, ONE BY ONE",

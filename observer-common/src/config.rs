@@ -40,9 +40,13 @@ pub struct KernelConfig {
     pub per_cpu_offset: u64,
     /// Per-CPU address of the preempt count, 0 when not known.
     pub preempt_count: u64,
+    /// 1 when the tier `syscalls` runs.
+    pub traces_syscalls: u32,
+    /// Always 0.
+    pub pad: u32,
 }
 
-const _: () = assert!(size_of::<KernelConfig>() == 72);
+const _: () = assert!(size_of::<KernelConfig>() == 80);
 pod!(KernelConfig);
 
 /// What can be changed while running: one entry of an array map.
@@ -141,9 +145,17 @@ pub struct TargetConfig {
     pub go_m_curg: u32,
     /// Go: `m.procid`.
     pub go_m_procid: u32,
+    /// Go: `g.syscallsp`; `syscallpc` follows. For stacks that C code was called from.
+    pub go_g_syscallsp: u32,
+    /// Zero.
+    pub pad: u32,
+    /// Go: the first address of its code, which has frame pointers where C may have none.
+    pub go_text: u64,
+    /// Go: one past the last address of its code.
+    pub go_text_end: u64,
     /// tokio: its copies in the process.
     pub tokio: [TokioCopy; MAX_TOKIO_COPIES],
 }
 
-const _: () = assert!(size_of::<TargetConfig>() == 168);
+const _: () = assert!(size_of::<TargetConfig>() == 192);
 pod!(TargetConfig);

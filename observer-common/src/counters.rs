@@ -62,6 +62,22 @@ pub enum Counter {
     PollTooDeep = 64,
     /// tokio: a poll on a thread for which there was no room.
     LostPollThread = 65,
+    /// System calls of targets that were entered.
+    SyscallsEntered = 33,
+    /// System calls that returned and were summed.
+    SyscallsSummed = 34,
+    /// System calls that returned, but were entered before the observation.
+    SyscallsBefore = 35,
+    /// Lost: no room for another thread.
+    LostSyscallThread = 36,
+    /// Lost: no room for another sum.
+    LostSyscallSum = 37,
+    /// Detail lost: the task was folded into "other tasks" for want of room.
+    FoldedSyscalls = 38,
+    /// Lost: waits for the network for which there was no room.
+    LostNetWait = 39,
+    /// System calls that never returned: their thread ended in them.
+    SyscallsEnded = 70,
 }
 
 /// Slots in the map.

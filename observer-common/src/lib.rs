@@ -7,6 +7,7 @@
 pub mod config;
 pub mod counters;
 pub mod events;
+pub mod goroutines;
 pub mod header;
 pub mod kind;
 pub mod task;

@@ -24,6 +24,9 @@ pub const TASK_IN_POLL: u8 = 32;
 /// tokio: the budget was read, so that the absence of [`TASK_IN_POLL`] means something.
 pub const TASK_HAS_BUDGET: u8 = 64;
 
+/// Many tasks, folded together for want of room; `Task::id` is 0.
+pub const TASK_FOLDED: u8 = 128;
+
 /// Who was running.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

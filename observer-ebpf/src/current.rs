@@ -2,8 +2,8 @@
 
 use aya_ebpf::helpers::bpf_probe_read_user;
 use observer_common::config::{
-    MAX_TOKIO_COPIES, NO_OFFSET, READER_GO, READER_TOKIO, TOKIO_HAS_BUDGET, TOKIO_HAS_ENTERED,
-    TOKIO_ID_TAGGED, TOKIO_READ, TargetConfig, TokioCopy,
+    MAX_TOKIO_COPIES, NO_OFFSET, READER_GO, READER_TOKIO, TARGET_COPY_STACKS, TOKIO_HAS_BUDGET,
+    TOKIO_HAS_ENTERED, TOKIO_ID_TAGGED, TOKIO_READ, TargetConfig, TokioCopy,
 };
 use observer_common::counters::Counter;
 use observer_common::task::{
@@ -125,6 +125,43 @@ fn goroutine(target: &TargetConfig, tid: u32, fsbase: u64) -> Task {
         reason,
         pad: 0,
     }
+}
+
+/// Whether an address is in the target's Go code.
+#[inline(always)]
+pub fn in_go_code(target: &TargetConfig, ip: u64) -> bool {
+    ip >= target.go_text && ip < target.go_text_end
+}
+
+/// The goroutine that the running thread executes, when its program calls C: C has a stack of its
+/// own, and the goroutine's was left in `runtime.asmcgocall`. Else 0.
+#[inline(always)]
+pub fn goroutine_in_c(target: &TargetConfig) -> u64 {
+    if target.reader != READER_GO || target.flags & TARGET_COPY_STACKS == 0 {
+        return 0;
+    }
+    let curg = || {
+        let fsbase = kernel::fsbase_of(kernel::current())?;
+        let g = user::<u64>(fsbase.wrapping_add(target.go_tls as u64))?;
+        let m = user::<u64>(g.wrapping_add(target.go_g_m as u64))?;
+        user::<u64>(m.wrapping_add(target.go_m_curg as u64))
+    };
+    curg().unwrap_or(0)
+}
+
+/// Where a goroutine left its stack for a system or C call: stack pointer and return address.
+#[inline(always)]
+pub fn left_stack(target: &TargetConfig, goroutine: u64) -> Option<(u64, u64)> {
+    if goroutine == 0 || target.go_g_syscallsp == NO_OFFSET {
+        return None;
+    }
+    let at = goroutine.wrapping_add(target.go_g_syscallsp as u64);
+    let sp = user::<u64>(at)?;
+    let pc = user::<u64>(at.wrapping_add(8))?;
+    if sp == 0 || pc == 0 {
+        return None;
+    }
+    Some((sp, pc))
 }
 
 /// What the thread-local CONTEXT of one copy of tokio says.

@@ -5,7 +5,7 @@
 use aya_ebpf::EbpfContext;
 use observer_common::config::{READER_TOKIO, TargetConfig};
 use observer_common::counters::Counter;
-use observer_common::events::hold::{Hold, HoldRecord};
+use observer_common::events::hold::Hold;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::wait::WAIT_SEEDED;
 use observer_common::kind::Kind;
@@ -150,11 +150,7 @@ fn close<C: EbpfContext>(ctx: &C, (tgid, tid): (u32, u32), hold: &Hold, now: u64
     if hold.samples == 0 || on_cpu < LONG_NS {
         return;
     }
-    let record = HoldRecord {
-        header: emit::header::<HoldRecord>(Kind::Hold, tgid, tid, now),
-        hold: *hold,
-    };
-    if !emit::send(ctx, &record, false) {
+    if !emit::send_body(ctx, Kind::Hold, (tgid, tid), now, hold) {
         count(Counter::LostHold);
     }
 }

@@ -28,6 +28,8 @@ static KERNEL: KernelConfig = KernelConfig {
     preempt_delta: 0,
     per_cpu_offset: 0,
     preempt_count: 0,
+    traces_syscalls: 0,
+    pad: 0,
 };
 
 /// Reads one field of the kernel facts. Volatile: the loader changes it after compilation.
@@ -36,6 +38,12 @@ macro_rules! fact {
         // SAFETY: a field of a static that is only written before the program is loaded.
         unsafe { core::ptr::read_volatile(&raw const KERNEL.$field) }
     };
+}
+
+/// Whether the tier `syscalls` runs.
+#[inline(always)]
+pub fn traces_syscalls() -> bool {
+    fact!(traces_syscalls) != 0
 }
 
 /// Whether sched_switch tells the previous task's state.
@@ -190,6 +198,12 @@ impl UserRegisters {
             register!(self, r8),
             register!(self, r9),
         ]
+    }
+
+    /// The first argument of a syscall.
+    #[inline(always)]
+    pub fn first_argument(self) -> u64 {
+        register!(self, rdi)
     }
 
     /// The syscall that the task is in, told by its registers: entry code stores the number in

@@ -11,12 +11,14 @@
 mod current;
 mod emit;
 mod filter;
+mod goroutines;
 mod holds;
 mod kernel;
 mod maps;
 mod polls;
 mod probes;
 mod stacks;
+mod syscalls;
 mod user_probes;
 mod waits;
 

@@ -1,5 +1,6 @@
 //! Every map: who writes it, who reads it, and what happens when it is full.
 
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, StackTrace};
 use observer_common::config::{Control, TargetConfig};
@@ -7,7 +8,11 @@ use observer_common::counters::COUNTERS as COUNTER_SLOTS;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::poll::{PollKey, PollSum, Polls, Woken, WokenKey};
 use observer_common::events::seed::Seed;
+use observer_common::events::syscall::{NetKey, NetOpen, NetOpenKey, SyscallKey, SyscallOpen};
 use observer_common::events::wait::{WaitKey, WaitSum};
+use observer_common::goroutines::{
+    GoKey, GoLosses, GoProbeConfig, GoStack, GoState, GoSumKey, GoWake, GoWakeKey,
+};
 use observer_common::user_probes::{USER_SLOTS as USER_SLOT_COUNT, UserSlot};
 
 /// Run-time settings. Written by the user side, read by every program. One entry.
@@ -49,10 +54,10 @@ pub static STACKS: StackTrace = StackTrace::with_max_entries(16384, 0);
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_SLOTS, 0);
 
-/// Which syscalls have a subject in their first argument (1) and which do not (0), by number.
-/// Written by the user side before attach.
+/// What each syscall does with its first argument, by number: `syscall::ROLE_*`. Written by the user
+/// side before attach.
 #[map]
-pub static SUBJECTS: Array<u8> = Array::with_max_entries(512, 0);
+pub static ROLES: Array<u8> = Array::with_max_entries(512, 0);
 
 /// An entry without a wait, to insert from: too large for the stack. Never written.
 #[map]
@@ -61,6 +66,24 @@ pub static ZERO_INFLIGHT: Array<InFlight> = Array::with_max_entries(1, 0);
 /// Room to build the entry of a seed in: too large for the stack. Written by the task iterator.
 #[map]
 pub static SEED_ENTRY: PerCpuArray<InFlight> = PerCpuArray::with_max_entries(1, 0);
+
+/// The last system call of each target thread, by thread id. Tier `syscalls` only (else the user side
+/// makes this and the next three as small as can be). Full: `LostSyscallThread`.
+#[map]
+pub static SYSCALL_OPEN: HashMap<u32, SyscallOpen> = HashMap::with_max_entries(16384, 0);
+
+/// System calls that returned, summed. Written at sys_exit, read and removed by the user side one
+/// epoch later. Full: the task is folded (`FoldedSyscalls`), then `LostSyscallSum`.
+#[map]
+pub static SYSCALLS: HashMap<SyscallKey, WaitSum> = HashMap::with_max_entries(16384, 0);
+
+/// Descriptors that were found not ready, until they are tried again or closed. Full: `LostNetWait`.
+#[map]
+pub static NET_OPEN: HashMap<NetOpenKey, NetOpen> = HashMap::with_max_entries(65536, 0);
+
+/// Waits for the network, summed. As `SYSCALLS`. Full: `LostNetWait`.
+#[map]
+pub static NET_WAITS: HashMap<NetKey, WaitSum> = HashMap::with_max_entries(16384, 0);
 
 /// Room to build a seed in: too large for the stack. Written by the task iterator.
 #[map]
@@ -97,6 +120,34 @@ pub static ZERO_POLLS: Array<Polls> = Array::with_max_entries(1, 0);
 #[map]
 pub static WOKEN: HashMap<WokenKey, Woken> = HashMap::with_max_entries(65536, 0);
 
+/// What the probes of each attachment to a Go program need to know, by slot. Written by the user side.
+#[map]
+pub static GO_PROBES: Array<GoProbeConfig> = Array::with_max_entries(USER_SLOT_COUNT, 0);
+
+/// What could not be followed, by slot. Read by the user side.
+#[map]
+pub static GO_LOSSES: Array<GoLosses> = Array::with_max_entries(USER_SLOT_COUNT, 0);
+
+/// Goroutines and their states. Written by the probes, and once by the user side for those that
+/// have not changed since; read at the end. The runtime uses a `g` again and frees none, so there
+/// are as many as ever lived at once. Full: `GoLosses::untracked`. Sized at load: one entry in a
+/// session without these probes.
+#[map]
+pub static GOROUTINES: HashMap<GoKey, GoState> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// Time by state, reason and place. Written by the probes, read at the end. Full:
+/// `GoLosses::folded`, then `GoLosses::sums`. Sized at load.
+#[map]
+pub static GO_SUMS: HashMap<GoSumKey, WaitSum> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// Who ended waits. Written by the probes, read at the end. Full: `GoLosses::wakers`. Sized at load.
+#[map]
+pub static GO_WAKES: HashMap<GoWakeKey, GoWake> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// Stacks by id. Written by the probes, read at the end. Full: `GoLosses::stacks`. Sized at load.
+#[map]
+pub static GO_STACKS: HashMap<u64, GoStack> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
 /// Records to the user side. Full: `LostRecord`, `StackCopyLost`.
 #[cfg(feature = "ring")]
 #[map]
@@ -120,3 +171,12 @@ pub static STACK_SCRATCH: PerCpuArray<observer_common::events::user_stack::UserS
 #[map]
 pub static SAMPLE_SCRATCH: PerCpuArray<observer_common::events::user_stack::UserStackRecord> =
     PerCpuArray::with_max_entries(1, 0);
+
+/// Room for a header and what follows it.
+#[cfg(feature = "perf")]
+pub type BodyRoom = [u64; 16];
+
+/// Room to build small records in, for programs that run with interrupts off.
+#[cfg(feature = "perf")]
+#[map]
+pub static BODY_SCRATCH: PerCpuArray<BodyRoom> = PerCpuArray::with_max_entries(1, 0);

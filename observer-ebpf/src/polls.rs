@@ -108,31 +108,20 @@ fn frame(polls: &mut Polls, index: usize) -> &mut PollFrame {
     unsafe { polls.frames.get_unchecked_mut(index) }
 }
 
-/// A poll that ended at `now`.
+/// Adds a poll that ended at `now`; true when it is long.
 #[inline(always)]
-fn close<C: EbpfContext>(ctx: &C, (tgid, tid): (u32, u32), slot: u32, frame: &PollFrame, now: u64) {
+fn sum(frame: &PollFrame, now: u64) -> bool {
     let ns = now.saturating_sub(frame.start);
     let key = PollKey {
         vtable: frame.vtable,
-        slot,
+        slot: frame.slot,
         pad: 0,
     };
     if let Some(sum) = POLL_TYPES.get_ptr_mut(key) {
         // SAFETY: points into a map value.
         add(unsafe { &raw mut (*sum).polls }, ns);
     }
-    if ns < LONG_POLL_NS {
-        return;
-    }
-    let record = PollRecord {
-        header: emit::header::<PollRecord>(Kind::Poll, tgid, tid, now),
-        frame: *frame,
-        slot,
-        pad: 0,
-    };
-    if !emit::send(ctx, &record, false) {
-        count(Counter::LostPoll);
-    }
+    ns >= LONG_POLL_NS
 }
 
 /// A poll of the task at `header` begins; `sp`: the stack pointer at its first instruction.
@@ -174,7 +163,15 @@ fn enter<C: EbpfContext>(
         if frame.sp > sp {
             break;
         }
-        close(ctx, (hit.tgid, hit.tid), hit.slot, frame, now);
+        if sum(frame, now) {
+            let record = PollRecord {
+                header: emit::header::<PollRecord>(Kind::Poll, hit.tgid, hit.tid, now),
+                frame: *frame,
+            };
+            if !emit::send(ctx, &record, false) {
+                count(Counter::LostPoll);
+            }
+        }
         depth -= 1;
     }
     if depth >= POLL_DEPTH {
@@ -186,6 +183,7 @@ fn enter<C: EbpfContext>(
         id: found.id,
         start: now,
         sp,
+        slot: hit.slot,
         ..PollFrame::default()
     };
     polls.depth = depth as u32 + 1;
@@ -266,7 +264,6 @@ pub fn leave<C: EbpfContext>(
     if polls.tgid != tgid {
         return;
     }
-    let slot = polls.slot;
     let given_up = task.flags & TASK_HAS_ENTERED != 0 && task.detail == NOT_ENTERED;
     let mut depth = polls.depth as usize;
     for _ in 0..POLL_DEPTH {
@@ -278,7 +275,9 @@ pub fn leave<C: EbpfContext>(
         if task.kind == TASK_TOKIO && task.id == frame.id && !given_up {
             break;
         }
-        close(ctx, (tgid, tid), slot, frame, now);
+        if sum(frame, now) && !emit::send_body(ctx, Kind::Poll, (tgid, tid), now, frame) {
+            count(Counter::LostPoll);
+        }
         depth -= 1;
     }
     polls.depth = depth as u32;

@@ -15,6 +15,7 @@ use crate::filter;
 use crate::maps::{COUNTERS, USER_HITS, USER_PIDS, USER_SLOTS};
 
 /// One hit.
+#[allow(dead_code, reason = "not every runtime's programs need all of it")]
 pub struct Hit {
     /// Which attachment it belongs to: index of the tables that runtimes keep for them.
     pub slot: u32,
@@ -34,8 +35,7 @@ pub fn hit<C: EbpfContext>(ctx: &C) -> Option<Hit> {
     let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
     let slot = slot_of(cookie);
     let hits = USER_HITS.get_ptr_mut(slot)?;
-    // SAFETY: points into a map value, which stays while the program runs.
-    unsafe { atomic_xadd::<u64, u64, { Relaxed }>(hits, 1) };
+    add_one(hits);
     filter::control()?;
     let (tgid, tid) = filter::current_ids();
     if USER_SLOTS.get(slot)?.tgid != tgid {
@@ -49,12 +49,19 @@ pub fn hit<C: EbpfContext>(ctx: &C) -> Option<Hit> {
     })
 }
 
+/// Adds one to a word of a map value.
+#[inline(always)]
+pub fn add_one(word: *mut u64) {
+    // SAFETY: callers pass words of map values, which stay while the program runs.
+    unsafe { atomic_xadd::<u64, u64, { Relaxed }>(word, 1) };
+}
+
 /// Adds to a counter, from a program that may be interrupted.
+#[allow(dead_code, reason = "not every runtime's programs need it")]
 #[inline(always)]
 pub fn count(counter: Counter) {
     if let Some(slot) = COUNTERS.get_ptr_mut(counter as u32) {
-        // SAFETY: points into a map value, which stays while the program runs.
-        unsafe { atomic_xadd::<u64, u64, { Relaxed }>(slot, 1) };
+        add_one(slot);
     }
 }
 

@@ -10,6 +10,7 @@ use observer_common::config::{
 };
 use observer_common::counters::Counter;
 use observer_common::events::inflight::InFlight;
+use observer_common::events::syscall::ROLE_SUBJECT;
 use observer_common::events::wait::{
     BUCKETS, CLASS_KERNEL, CLASS_PAGE_FAULT, CLASS_RUN_QUEUE, CLASS_SYSCALL, CLASS_UNKNOWN,
     NO_STACK, NO_SYSCALL, WAIT_SEEDED, WAIT_STACK_COPIED, WAIT_UNINTERRUPTIBLE, WaitKey,
@@ -20,7 +21,7 @@ use observer_common::task::{TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_I
 
 use crate::emit::{self, count, count_many};
 use crate::kernel::UserRegisters;
-use crate::maps::{INFLIGHT, SUBJECTS, WAITS, ZERO_INFLIGHT, ZERO_SUM};
+use crate::maps::{INFLIGHT, ROLES, WAITS, ZERO_INFLIGHT, ZERO_SUM};
 use crate::{current, holds, kernel, polls, stacks};
 
 /// Scheduler states (Linux `include/linux/sched.h`).
@@ -33,15 +34,24 @@ const NR_FUTEX: i32 = 202;
 const NR_EPOLL_WAIT: i32 = 232;
 const NR_EPOLL_PWAIT: i32 = 281;
 
+/// What a syscall does with its first argument: `ROLE_*`.
+#[inline(always)]
+pub fn role_of(nr: i32) -> u8 {
+    if nr < 0 {
+        return 0;
+    }
+    ROLES.get(nr as u32).copied().unwrap_or(0)
+}
+
 /// Whether the first argument of a syscall says what the wait is for.
 #[inline(always)]
 fn has_subject(nr: i32) -> bool {
-    nr >= 0 && matches!(SUBJECTS.get(nr as u32), Some(1))
+    role_of(nr) & ROLE_SUBJECT != 0
 }
 
 /// A tokio worker outside of any poll that waits in futex or epoll is parked: it has nothing to do.
 #[inline(always)]
-fn tokio_parked(task: &Task, nr: i32) -> bool {
+pub fn tokio_parked(task: &Task, nr: i32) -> bool {
     task.flags & (TASK_HAS_ENTERED | TASK_HAS_BUDGET) == TASK_HAS_ENTERED | TASK_HAS_BUDGET
         && task.detail != current::NOT_ENTERED
         && task.flags & TASK_IN_POLL == 0
@@ -144,6 +154,7 @@ pub fn blank(entry: &mut InFlight, tgid: u32, class: u8) {
     };
     entry.flags = 0;
     entry.kernel_stack = NO_STACK;
+    entry.task_at = 0;
 }
 
 /// Fills in syscall, arguments and user registers.
@@ -187,9 +198,12 @@ pub fn begin<C: StackIdContext>(
     count(Counter::Seen);
     if state & TASK_DEAD != 0 {
         count(Counter::Exited);
-        // Threads that never waited have no entry.
+        // Threads that never waited, or called, have no entry.
         let _ = INFLIGHT.remove(tid);
         polls::gone(control, tid);
+        if kernel::traces_syscalls() {
+            crate::syscalls::forget(tid);
+        }
         return;
     }
     let Some(entry) = open(ctx, ids, CLASS_RUN_QUEUE) else {
@@ -215,10 +229,16 @@ pub fn begin<C: StackIdContext>(
             } else {
                 entry.key.user_ip = entry.user_ip;
             }
+            // The walk by frame pointers has all of a stack that is Go's alone.
+            let in_go = current::in_go_code(target, entry.user_ip);
+            if !in_go {
+                entry.task_at = current::goroutine_in_c(target);
+            }
             if crate::probes::may_sample(target) {
                 entry.kernel_stack = stacks::kernel(ctx, control);
                 if target.flags & TARGET_COPY_STACKS != 0
-                    && crate::probes::copy_user_stack(ctx, control, entry, tid, now)
+                    && !in_go
+                    && crate::probes::copy_user_stack(ctx, control, target, entry, tid, now)
                 {
                     entry.flags |= WAIT_STACK_COPIED as u32;
                 }
@@ -314,8 +334,9 @@ fn slot(key: &WaitKey) -> Option<*mut WaitSum> {
     WAITS.get_ptr_mut(key)
 }
 
+/// Adds a stretch of time to a row.
 #[inline(always)]
-fn add(slot: *mut WaitSum, duration: u64, run_queue: u64) {
+pub fn add(slot: *mut WaitSum, duration: u64, run_queue: u64) {
     // SAFETY: `slot` points into a map value, which stays allocated while the program runs; other
     // CPUs only change it by the same atomic additions.
     unsafe {

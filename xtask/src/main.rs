@@ -37,7 +37,7 @@ enum Task {
     Bench(bench::Args),
     /// Check the Go readers against Go versions and ways to build.
     GoMatrix {
-        /// What to narrow it to.
+        /// Versions (1.21, 1.26.6) to narrow it to.
         narrow: Vec<String>,
     },
     /// Check the tokio reader against tokio versions, build profiles and runtime flavours.
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&project, &args),
         Task::Demo(args) => demo::run(&project, &args),
         Task::Bench(args) => bench::run(&project, &args),
-        Task::GoMatrix { narrow } => go_matrix::run(&narrow),
+        Task::GoMatrix { narrow } => go_matrix::run(&project, &narrow),
         Task::TokioMatrix { narrow } => tokio_matrix::run(&narrow),
         Task::Tidy => tidy::run(&project),
     };

@@ -31,13 +31,15 @@ pub struct InFlight {
     pub flags: u32,
     /// Id of the kernel stack in the stack map, when it was sampled; else `NO_STACK`.
     pub kernel_stack: i32,
+    /// Go, inside C: address of the goroutine, whose own stack was left; else 0.
+    pub task_at: u64,
     /// The same as `start`. Cleared before anything else is written, written before `start`.
     pub check: u64,
     /// What outlives the wait.
     pub thread: Thread,
 }
 
-const _: () = assert!(size_of::<InFlight>() == 56 + 16 + 48 + 24 + 32 + 8 + 8 + 128);
+const _: () = assert!(size_of::<InFlight>() == 56 + 16 + 48 + 24 + 32 + 8 + 8 + 8 + 128);
 pod!(InFlight);
 
 impl InFlight {

@@ -5,5 +5,6 @@ pub mod inflight;
 pub mod poll;
 pub mod process;
 pub mod seed;
+pub mod syscall;
 pub mod user_stack;
 pub mod wait;

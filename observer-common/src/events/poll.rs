@@ -78,9 +78,13 @@ pub struct PollFrame {
     pub blocked_ns: u64,
     /// Time in it ready without a CPU.
     pub run_queue_ns: u64,
+    /// The attachment.
+    pub slot: u32,
+    /// Always 0.
+    pub pad: u32,
 }
 
-const _: () = assert!(size_of::<PollFrame>() == 56);
+const _: () = assert!(size_of::<PollFrame>() == 64);
 pod!(PollFrame);
 
 /// Polls inside each other that are followed.
@@ -102,7 +106,7 @@ pub struct Polls {
     pub frames: [PollFrame; POLL_DEPTH],
 }
 
-const _: () = assert!(size_of::<Polls>() == 16 + 56 * POLL_DEPTH);
+const _: () = assert!(size_of::<Polls>() == 16 + 64 * POLL_DEPTH);
 pod!(Polls);
 
 /// A task that was woken.
@@ -143,13 +147,9 @@ pub struct PollRecord {
     pub header: Header,
     /// The poll.
     pub frame: PollFrame,
-    /// The attachment.
-    pub slot: u32,
-    /// Always 0.
-    pub pad: u32,
 }
 
-const _: () = assert!(size_of::<PollRecord>() == 24 + 56 + 8);
+const _: () = assert!(size_of::<PollRecord>() == 24 + 64);
 pod!(PollRecord);
 
 /// A task waited long from its wake-up to its poll.

@@ -9,6 +9,9 @@ pub const STACK_BYTES: usize = 16384;
 /// The unit in which they are copied: a piece that is not readable ends the copy.
 pub const STACK_PIECE: usize = 1024;
 
+/// Of these, bytes at the end that hold the goroutine's own stack, when C code runs on another.
+pub const TASK_STACK_BYTES: usize = 4096;
+
 /// `class` of a CPU sample: user code was running.
 pub const CPU_IN_USER: u32 = 0;
 /// `class` of a CPU sample: the kernel was running on the thread's behalf.
@@ -40,9 +43,15 @@ pub struct UserStackHead {
     pub kernel_stack: i32,
     /// Who waits.
     pub task: Task,
+    /// Where the task's own stack was left for this one: stack pointer and return address.
+    pub task_sp: u64,
+    /// See `task_sp`.
+    pub task_pc: u64,
+    /// Valid bytes of the task's own stack, at the end of the record's bytes; 0: it has none.
+    pub task_len: u64,
 }
 
-const _: () = assert!(size_of::<UserStackHead>() == 96);
+const _: () = assert!(size_of::<UserStackHead>() == 120);
 pod!(UserStackHead);
 
 /// The record.
@@ -51,9 +60,9 @@ pod!(UserStackHead);
 pub struct UserStackRecord {
     /// Registers and length.
     pub head: UserStackHead,
-    /// The stack from `sp` up.
+    /// The stack from `sp` up; the task's own in the last [`TASK_STACK_BYTES`].
     pub bytes: [u8; STACK_BYTES],
 }
 
-const _: () = assert!(size_of::<UserStackRecord>() == 96 + STACK_BYTES);
+const _: () = assert!(size_of::<UserStackRecord>() == 120 + STACK_BYTES);
 pod!(UserStackRecord);

@@ -4,7 +4,7 @@
 use aya_ebpf::macros::perf_event;
 use aya_ebpf::programs::PerfEventContext;
 use observer_common::config::{
-    CONTROL_NO_USER_STACKS, Control, TARGET_COPY_STACKS, TARGET_NO_FRAME_POINTERS, TargetConfig,
+    CONTROL_NO_USER_STACKS, Control, READER_GO, TARGET_COPY_STACKS, TARGET_NO_FRAME_POINTERS, TargetConfig,
 };
 use observer_common::counters::Counter;
 use observer_common::events::user_stack::{
@@ -71,11 +71,17 @@ fn try_sample(
         user_stack: NO_STACK,
         kernel_stack: NO_STACK,
         task,
+        task_sp: 0,
+        task_pc: 0,
+        task_len: 0,
     };
     if target.flags & TARGET_NO_FRAME_POINTERS == 0 {
         head.user_stack = stacks::user(ctx, control);
     }
+    // Go code is walked by frame pointers; it has no tables to unwind a copy by.
+    let go = target.reader == READER_GO && current::in_go_code(target, ip);
     let copy = target.flags & TARGET_COPY_STACKS != 0
+        && !go
         && control.flags & CONTROL_NO_USER_STACKS == 0
         && sp != 0
         && may_copy();

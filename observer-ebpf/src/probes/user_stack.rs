@@ -8,10 +8,11 @@ use observer_common::config::{
 use observer_common::counters::Counter;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::user_stack::{
-    STACK_BYTES, STACK_PIECE, UserStackHead, UserStackRecord,
+    STACK_BYTES, STACK_PIECE, TASK_STACK_BYTES, UserStackHead, UserStackRecord,
 };
 use observer_common::kind::Kind;
 
+use crate::current;
 use crate::emit::{self, count};
 use crate::maps::CONTROL;
 
@@ -20,6 +21,7 @@ use crate::maps::CONTROL;
 pub fn copy_user_stack<C: StackIdContext>(
     ctx: &C,
     control: &Control,
+    target: &TargetConfig,
     entry: &InFlight,
     tid: u32,
     start: u64,
@@ -27,6 +29,10 @@ pub fn copy_user_stack<C: StackIdContext>(
     if control.flags & CONTROL_NO_USER_STACKS != 0 || entry.user_sp == 0 {
         return false;
     }
+    let (task_sp, task_pc) = match current::left_stack(target, entry.task_at) {
+        Some(left) => left,
+        None => (0, 0),
+    };
     let head = UserStackHead {
         header: emit::header::<UserStackRecord>(Kind::UserStack, entry.key.tgid, tid, start),
         ip: entry.user_ip,
@@ -39,6 +45,9 @@ pub fn copy_user_stack<C: StackIdContext>(
         user_stack: entry.key.user_stack,
         kernel_stack: entry.kernel_stack,
         task: entry.key.task,
+        task_sp,
+        task_pc,
+        task_len: 0,
     };
     let sent = send(ctx, head);
     if !sent {
@@ -67,18 +76,19 @@ pub fn may_sample(target: &TargetConfig) -> bool {
     true
 }
 
-/// Copies in pieces, so that the end of the stack's mapping does not void the whole copy.
+/// Copies from `sp` up to the bytes `from..to` of the record, in pieces, so that the end of the
+/// stack's mapping does not void the whole copy. The number of bytes is returned.
 #[inline(always)]
-pub fn fill(record: *mut UserStackRecord, mut head: UserStackHead) {
-    let mut at = 0;
-    while at < STACK_BYTES {
-        // SAFETY: `at + STACK_PIECE <= STACK_BYTES`; the helper checks the user address.
+fn copy(record: *mut UserStackRecord, sp: u64, from: usize, to: usize) -> u64 {
+    let mut at = from;
+    while at + STACK_PIECE <= to {
+        // SAFETY: `at + STACK_PIECE <= to <= STACK_BYTES`; the helper checks the user address.
         let failed = unsafe {
             let to = (&raw mut (*record).bytes).cast::<u8>().add(at);
             bpf_probe_read_user(
                 to.cast(),
                 STACK_PIECE as u32,
-                (head.sp + at as u64) as *const _,
+                sp.wrapping_add((at - from) as u64) as *const _,
             )
         };
         if failed != 0 {
@@ -86,7 +96,19 @@ pub fn fill(record: *mut UserStackRecord, mut head: UserStackHead) {
         }
         at += STACK_PIECE;
     }
-    head.len = at as u64;
+    (at - from) as u64
+}
+
+/// The thread's stack, and the task's own when it has one, in the last part of the record.
+#[inline(always)]
+pub fn fill(record: *mut UserStackRecord, mut head: UserStackHead) {
+    const TASK: usize = STACK_BYTES - TASK_STACK_BYTES;
+    if head.task_sp == 0 {
+        head.len = copy(record, head.sp, 0, STACK_BYTES);
+    } else {
+        head.len = copy(record, head.sp, 0, TASK);
+        head.task_len = copy(record, head.task_sp, TASK, STACK_BYTES);
+    }
     // SAFETY: `record` points at room for a whole record.
     unsafe { (&raw mut (*record).head).write(head) };
 }

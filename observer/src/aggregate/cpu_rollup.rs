@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::cpu::{CpuLedger, CpuStack, HoldRow};
-use super::rollup::share_of;
-use crate::model::event::{Identity, Tally};
+use super::task_shares::{TaskPart, largest};
+use crate::model::event::Identity;
 use crate::model::names::Names;
 use crate::model::stacks::StackId;
 use crate::model::task::{Legality, TaskRef};
@@ -166,7 +166,7 @@ fn finish_site(target: usize, seen: OnCpu, names: &dyn CpuNames, clock: Clock) -
 #[derive(Debug, Default)]
 struct Held {
     row: HoldRow,
-    tasks: HashMap<TaskRef, (Tally, Pid)>,
+    tasks: HashMap<TaskRef, TaskPart>,
     best: Option<(Option<StackId>, Known<Frame>, u64)>,
 }
 
@@ -182,9 +182,8 @@ pub fn long_polls(ledger: &CpuLedger, names: &dyn CpuNames, clock: Clock) -> Vec
         held.row.merge(row);
         if let Identity::Task(task) = key.identity {
             let task = held.tasks.entry(task);
-            task.or_insert_with(|| (Tally::default(), key.pid))
-                .0
-                .merge(&row.on_cpu);
+            task.or_insert_with(|| TaskPart::of(key.pid))
+                .add(&row.on_cpu, stack);
         }
         let time = row.on_cpu.total_ns;
         if held.best.as_ref().is_none_or(|(_, _, ns)| time > *ns) {
@@ -204,9 +203,6 @@ fn finish_held(target: usize, held: Held, names: &dyn CpuNames, clock: Clock) ->
         None => (None, Known::Unknown(NO_STACK)),
     };
     let tasks_total = tasks.len() as u64;
-    let mut tasks: Vec<(TaskRef, (Tally, Pid))> = tasks.into_iter().collect();
-    tasks.sort_by(|a, b| b.1.0.total_ns.cmp(&a.1.0.total_ns).then(a.0.cmp(&b.0)));
-    tasks.truncate(MAX_TASKS);
     Blocking {
         target,
         cause: Cause::LongPoll,
@@ -219,11 +215,9 @@ fn finish_held(target: usize, held: Held, names: &dyn CpuNames, clock: Clock) ->
             row.samples, clock.hz
         )),
         site,
+        c_call: None,
         stack: stack.map_or_else(Vec::new, |id| names.frames(id).to_vec()),
-        tasks: tasks
-            .into_iter()
-            .map(|(task, (tally, pid))| share_of(task, (pid, stack), &tally, names))
-            .collect(),
+        tasks: largest(tasks, MAX_TASKS, names),
         tasks_total,
         count: row.on_cpu.count,
         total_ns: row.on_cpu.total_ns,

@@ -1,5 +1,7 @@
 //! Sums: a ledger of waits while observing, a roll-up of it for the report.
 
+pub mod c_call;
+pub mod calls;
 pub mod census;
 pub mod cpu;
 pub mod cpu_rollup;
@@ -8,4 +10,6 @@ pub mod histogram;
 pub mod ledger;
 pub mod polls;
 pub mod rollup;
+mod task_shares;
+pub mod transitions;
 pub mod workers;

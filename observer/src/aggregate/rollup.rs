@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 
-use super::describe;
 use super::ledger::{Ledger, Row};
+use super::task_shares::{self, TaskPart};
+use super::{c_call, describe};
 use crate::model::cause::Cause;
 use crate::model::event::{Identity, Tally, WaitClass, WaitKey};
 use crate::model::names::{Names, cause_of};
 use crate::model::stacks::StackId;
 use crate::model::task::{Legality, TaskRef};
-use crate::model::view::{Blocking, CauseShare, TaskShare, Unfinished, Waker};
-use crate::model::{Frame, FrameKind, Known, Pid, Reason, Resource, syscall};
+use crate::model::view::{Blocking, CauseShare, Unfinished, Waker};
+use crate::model::{Frame, FrameKind, Known, Reason, Resource, syscall};
 
 /// Tasks that one entry lists.
 const MAX_TASKS: usize = 100;
@@ -44,6 +45,8 @@ struct Place {
     legality: Legality,
     /// Function and line, or why they are not known.
     site: Result<SiteName, Reason>,
+    /// The C function that it is in, and the Go function and line that called it.
+    c_call: Option<(String, Option<String>, Option<u32>)>,
     kind: Option<&'static str>,
     path: Option<String>,
     peer: Option<String>,
@@ -61,15 +64,6 @@ struct Entry {
     stack: Option<(StackPair, u64)>,
     go_running: u64,
     legality: Legality,
-}
-
-/// One task's part of an entry.
-#[derive(Debug)]
-struct TaskPart {
-    tally: Tally,
-    pid: crate::model::Pid,
-    /// The stack of the most of it, and how much that is.
-    stack: Option<(StackId, u64)>,
 }
 
 type StackPair = (Option<StackId>, Option<StackId>);
@@ -104,9 +98,11 @@ fn parts(key: &WaitKey, row: &Row, ledger: &Ledger, names: &dyn Names) -> Vec<Pa
         .iter()
         .map(|(stack, tally)| (*stack, tally.count));
     let sampled = ledger.samples(key).into_iter().flat_map(|s| &s.user);
+    let of_all = || only_one(ledger.samples_of_all_tasks(key)?.user.keys());
     let usual = most(own.chain(sampled.map(|(stack, n)| (*stack, *n))))
+        .or_else(|| of_all().filter(|_| walked.is_some_and(|stack| names.has_gap(stack))))
         .or(walked)
-        .or_else(|| only_one(ledger.samples_of_all_tasks(key)?.user.keys()));
+        .or_else(of_all);
     match parts
         .iter_mut()
         .find(|part| part.user == usual && usual.is_some())
@@ -267,6 +263,17 @@ fn add_row(
                 Known::Known(f) => Ok((f.function.clone(), f.file.clone(), f.line)),
                 Known::Unknown(reason) => Err(reason.clone()),
             },
+            c_call: part
+                .user
+                .and_then(|stack| c_call::of(names.frames(stack)))
+                .map(|call| {
+                    let by = call.called_by;
+                    (
+                        call.function,
+                        by.as_ref().and_then(|f| f.function.clone()),
+                        by.and_then(|f| f.line),
+                    )
+                }),
             kind: resource.as_ref().map(|r| r.kind),
             path: resource.as_ref().and_then(|r| r.path.clone()),
             peer: resource.as_ref().and_then(service_peer),
@@ -287,16 +294,9 @@ fn add_row(
             entry.resource = common(entry.resource.take(), resource.as_ref());
         }
         if let Identity::Task(task) = key.identity {
-            let own = entry.tasks.entry(task).or_insert_with(|| TaskPart {
-                tally: Tally::default(),
-                pid: key.pid,
-                stack: None,
-            });
-            own.tally.merge(&part.tally);
-            let more = own.stack.is_none_or(|(_, ns)| part.tally.total_ns > ns);
-            if let (Some(stack), true) = (part.user, more) {
-                own.stack = Some((stack, part.tally.total_ns));
-            }
+            let own = entry.tasks.entry(task);
+            own.or_insert_with(|| TaskPart::of(key.pid))
+                .add(&part.tally, part.user);
         }
         if key.go_status == Some(2) {
             entry.go_running += part.tally.total_ns;
@@ -363,7 +363,7 @@ fn is_dns(stack: Option<StackId>, names: &dyn Names) -> bool {
 
 /// The peer of a connection that this process made (its own port is ephemeral, the peer's is not):
 /// connections to one service are one entry, those of many clients are another.
-fn service_peer(resource: &Resource) -> Option<String> {
+pub(super) fn service_peer(resource: &Resource) -> Option<String> {
     const EPHEMERAL: u16 = 32768;
     let port = |address: &str| {
         address
@@ -377,7 +377,7 @@ fn service_peer(resource: &Resource) -> Option<String> {
 }
 
 /// What two resources have in common; fields that differ are left out.
-fn common(a: Option<Resource>, b: Option<&Resource>) -> Option<Resource> {
+pub(super) fn common(a: Option<Resource>, b: Option<&Resource>) -> Option<Resource> {
     let (a, b) = (a?, b?);
     fn same<T: PartialEq + Clone>(a: Option<&T>, b: Option<&T>) -> Option<T> {
         if a == b { a.cloned() } else { None }
@@ -428,9 +428,7 @@ fn finish(place: &Place, entry: Entry, names: &dyn Names) -> Blocking {
             .all(|w| { w[0].kind == FrameKind::Kernel || w[1].kind != FrameKind::Kernel })
     );
     let tasks_total = entry.tasks.len() as u64;
-    let mut tasks: Vec<(TaskRef, TaskPart)> = entry.tasks.into_iter().collect();
-    tasks.sort_by(|(a, x), (b, y)| y.tally.total_ns.cmp(&x.tally.total_ns).then(a.cmp(b)));
-    tasks.truncate(MAX_TASKS);
+    let tasks = task_shares::largest(entry.tasks, MAX_TASKS, names);
     let mut wakers: Vec<Waker> = entry
         .wakers
         .into_iter()
@@ -450,14 +448,9 @@ fn finish(place: &Place, entry: Entry, names: &dyn Names) -> Blocking {
         legality: place.legality,
         legality_evidence,
         site: entry.site,
+        c_call: c_call::of(&stack),
         stack,
-        tasks: tasks
-            .into_iter()
-            .map(|(task, part)| {
-                let stack = part.stack.map(|(stack, _)| stack);
-                share_of(task, (part.pid, stack), &part.tally, names)
-            })
-            .collect(),
+        tasks,
         tasks_total,
         count: entry.tally.count,
         total_ns: entry.tally.total_ns,
@@ -469,33 +462,6 @@ fn finish(place: &Place, entry: Entry, names: &dyn Names) -> Blocking {
         wakers,
         long_poll: None,
     }
-}
-
-/// A task's part of an entry; `stack`: one that it was seen on.
-pub(super) fn share_of(
-    task: TaskRef,
-    (pid, stack): (Pid, Option<StackId>),
-    tally: &Tally,
-    names: &dyn Names,
-) -> TaskShare {
-    let facts = names.task_facts(pid, task, stack);
-    let mut share = TaskShare {
-        task,
-        name: names.task_name(pid, task),
-        name_unknown: None,
-        scheduler: None,
-        created_by: names.task_creator(pid, task),
-        count: tally.count,
-        total_ns: tally.total_ns,
-        max_ns: tally.max_ns,
-    };
-    if let Some(facts) = facts {
-        share.name_unknown = facts.name.reason().cloned();
-        share.name = facts.name.known().cloned().or(facts.label);
-        share.scheduler = facts.scheduler;
-        share.created_by = facts.spawned_at.or(share.created_by);
-    }
-    share
 }
 
 fn causes(blocking: &[Blocking]) -> Vec<CauseShare> {

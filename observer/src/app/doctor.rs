@@ -6,14 +6,17 @@ use crate::model::{Known, Pid, Reason};
 use crate::probes::attach::{Kernel, LoadOptions};
 use crate::probes::plan::{self, Facts};
 use crate::probes::settings;
-use crate::probes::spec::{Need, Tiers};
-use crate::runtimes::RuntimeKind;
+use crate::probes::spec::{Need, Tier, Tiers};
+use crate::probes::user_maps::UserMaps;
+use crate::runtimes::{NO_RUNTIME, RuntimeKind};
 use crate::sys::caps::Capability;
 use crate::sys::kernel::{KernelFacts, Lockdown};
 use crate::sys::process::Process;
 use crate::sys::tracefs::TracepointFormats;
 
+use super::rate_guard::DEFAULT_BUDGET;
 use super::target::Target;
+use super::user_probes::UserProbes;
 
 /// What is wrong without each capability, for those that matter.
 const CAPABILITIES: &[(Capability, bool, &str)] = &[
@@ -70,6 +73,7 @@ pub fn diagnose(pid: Option<Pid>) -> anyhow::Result<Diagnosis> {
     checks.extend(probe_checks(&facts));
     if let Some(pid) = pid {
         let target = Target::inspect(Process::open(pid)?);
+        checks.extend(runtime_checks(&facts, &target));
         checks.extend(target_checks(&target));
     }
     Ok(Diagnosis {
@@ -208,12 +212,19 @@ fn capability_checks(facts: &KernelFacts) -> Vec<Check> {
         .collect()
 }
 
+/// All that can be tried without a target.
+const TRIED: Tiers = Tiers {
+    syscalls: true,
+    runtime: false,
+};
+
 /// Loads and attaches every probe as a session would, and lets go of them again at once.
 fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
     let formats = TracepointFormats::read();
     let config = settings::kernel_config(
         facts,
         formats.as_ref().unwrap_or(&TracepointFormats::default()),
+        TRIED,
     );
     let mut checks = Vec::new();
     let mut loaded = None;
@@ -227,6 +238,7 @@ fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
         let options = LoadOptions {
             transport,
             max_inflight: 1024,
+            runtime: false,
             log_level: 0,
             cpu_hz: crate::cli::DEFAULT_CPU_HZ,
         };
@@ -253,7 +265,7 @@ fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
         return checks;
     };
     let plan = plan::plan(
-        Tiers::SCHED,
+        TRIED,
         &Facts {
             btf: match &facts.btf {
                 Known::Known(_) => Ok(()),
@@ -305,10 +317,88 @@ fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
             ),
         });
     }
-    checks.push(Check {
-        found: Some("this version has no other tier".to_owned()),
-        ..check("tier", "sched", true)
-    });
+    let works = |tier| {
+        let mut probes = kernel.outcomes.iter().filter(|o| o.spec.tier == tier);
+        probes.all(|outcome| outcome.attached.is_some())
+    };
+    for (tier, cost) in [
+        (Tier::Sched, "only threads that block pay"),
+        (
+            Tier::Syscalls,
+            "while it runs every system call of the host pays; it says how much when it starts",
+        ),
+    ] {
+        let row = check("tier", tier.as_str(), tier == Tier::Sched);
+        checks.push(if works(tier) {
+            Check {
+                found: Some(cost.to_owned()),
+                ..row
+            }
+        } else {
+            bad(
+                row,
+                Status::Degraded,
+                Reason::new("not all of its probes can be attached: see the rows above"),
+                "",
+            )
+        });
+    }
+    checks
+}
+
+/// Puts the probes of the tier `runtime` into the process, and takes them out again at once.
+fn runtime_checks(facts: &KernelFacts, target: &Target) -> Vec<Check> {
+    let row = || check("tier", "runtime", false);
+    let lost = |why: &Reason| {
+        let why = format!("no probes in this process: {why}");
+        vec![bad(row(), Status::Missing, Reason::with(why), "")]
+    };
+    let found = match target.code_probes() {
+        Known::Known(found) => found,
+        // Nothing is wrong with a program that has no runtime.
+        Known::Unknown(reason) if reason == NO_RUNTIME => {
+            return vec![Check {
+                found: Some(format!("not for this process: {reason}")),
+                ..row()
+            }];
+        }
+        Known::Unknown(reason) => return lost(&reason),
+    };
+    let formats = TracepointFormats::read().unwrap_or_default();
+    let options = LoadOptions {
+        cpu_hz: 0,
+        transport: Transport::Ring,
+        max_inflight: 1024,
+        runtime: true,
+        log_level: 0,
+    };
+    let loaded = Kernel::load(
+        &settings::kernel_config(facts, &formats, Tiers::SCHED),
+        options,
+    )
+    .and_then(|mut kernel| Ok((UserMaps::take(&mut kernel)?, kernel)));
+    let (maps, mut kernel) = match loaded {
+        Ok((maps, kernel)) => (maps, kernel),
+        Err(error) => return lost(&Reason::with(error.to_string())),
+    };
+    let mut user = UserProbes::new(maps, DEFAULT_BUDGET);
+    let pid = target.process.id.pid;
+    let mut checks = Vec::new();
+    for probe in &found.probes {
+        let row = row();
+        let one = std::slice::from_ref(probe);
+        let mut notes = Vec::new();
+        let tried = user.attach(&mut kernel, pid, one, |_| Ok(()), &mut notes);
+        checks.push(match (tried, notes.pop()) {
+            (Ok(_), None) => Check {
+                found: Some(format!("a probe in {} can be placed", probe.name)),
+                ..row
+            },
+            (Ok(_), Some(note)) => bad(row, Status::Degraded, Reason::with(note), ""),
+            (Err(reason), _) => bad(row, Status::Missing, reason, ""),
+        });
+    }
+    user.end_all(&mut kernel);
     checks
 }
 

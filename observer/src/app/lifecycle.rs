@@ -24,8 +24,9 @@ impl Session {
         {
             target.read_runtime();
             if target.reader.known().is_some() {
-                self.maps
-                    .set_target(target.process.id.pid.0, target.config())?;
+                let pid = target.process.id.pid;
+                self.maps.set_target(pid.0, target.config())?;
+                self.state.stacks.set_tasks(pid, target.task_stacks());
                 ready.push(index);
             }
         }
@@ -40,12 +41,12 @@ impl Session {
     }
 
     pub(super) fn target_called_exec(&mut self, pid: Pid) -> anyhow::Result<()> {
+        self.end_code_probes_of(pid, WhyEnded::Exec);
         // Stacks of the program before are named by its own files.
         self.collect(true);
         if self.state.launched != Some(pid) {
             self.state.stacks.name_all_of(pid);
         }
-        self.end_code_probes_of(pid, WhyEnded::Exec);
         let Some(index) = self.targets.iter().position(|t| t.process.id.pid == pid) else {
             return Ok(());
         };
@@ -56,6 +57,9 @@ impl Session {
             self.state.ledger.forget(pid);
             self.state.cpu.forget(pid);
             self.state.held.forget(pid);
+            if let Some(tier) = &mut self.syscalls {
+                tier.forget(pid);
+            }
         }
         let Ok(process) = crate::sys::process::Process::open(pid) else {
             return Ok(());
@@ -72,6 +76,7 @@ impl Session {
         target.detect();
         target.count_threads();
         self.maps.set_target(pid.0, target.config())?;
+        self.state.stacks.set_tasks(pid, target.task_stacks());
         self.state.stacks.prepare(pid);
         self.state.finders.start(target);
         self.attach_code_probes(index);

@@ -72,6 +72,10 @@ impl Names for SessionNames<'_> {
         self.stacks.frames(stack)
     }
 
+    fn has_gap(&self, stack: StackId) -> bool {
+        self.stacks.has_gap(stack)
+    }
+
     fn site(&self, stack: StackId) -> Known<Frame> {
         self.sites
             .borrow_mut()

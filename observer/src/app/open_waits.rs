@@ -56,10 +56,11 @@ impl Session {
         let task = target.read_seed(seed, class);
         let user = (seed.ip != 0 && task.identity != Identity::Idle).then(|| {
             let regs = (seed.ip, seed.sp, seed.bp);
-            let (stack, read) = self.state.stacks.read_blocked(target, regs);
-            self.state
-                .finders
-                .look(seed.pid, task.identity, &read.shown());
+            let (stack, read) = self.state.stacks.read_blocked(target, regs, task.at);
+            if let Some(read) = read {
+                let finders = &mut self.state.finders;
+                finders.look(seed.pid, task.identity, &read.shown());
+            }
             self.state.stacks.adopt(stack)
         });
         let kernel = (!seed.kernel_stack.is_empty())
@@ -117,6 +118,11 @@ impl Session {
         for (tid, entry) in self.maps.entries() {
             let of = (Pid(entry.key.tgid), Tid(tid));
             let hold = decode::cpu::hold(of, &entry.thread.hold, None);
+            if hold.first != Mono(0) {
+                // A poll that is blocked holds its worker until now.
+                let to = if entry.start == 0 { hold.last } else { now };
+                self.state.held.add(of.0, of.1, hold.first, to);
+            }
             if hold.first != Mono(0) && hold.samples > 0 && hold.on_cpu_ns() >= LONG_POLL_NS {
                 self.state.cpu.add_hold(&hold, self.state.began, now);
             }
@@ -146,6 +152,7 @@ impl Session {
                     && wait.woken.is_none()
                     && wait.key.identity != Identity::Idle
                     && now.since(wait.start) > age_ns
+                    && !self.state.stacks.is_runtime_code(wait.key.pid, wait.ip)
                     && self
                         .state
                         .unwound
@@ -161,10 +168,12 @@ impl Session {
                 .find(|t| t.process.id.pid == wait.key.pid && t.copy_stacks && t.ended.is_none());
             let Some(target) = target else { continue };
             let regs = (wait.ip, wait.sp, wait.bp);
-            let (stack, read) = self.state.stacks.read_blocked(target, regs);
-            self.state
-                .finders
-                .look(wait.key.pid, wait.key.identity, &read.shown());
+            let task_at = (wait.task_at != 0).then_some(wait.task_at);
+            let (stack, read) = self.state.stacks.read_blocked(target, regs, task_at);
+            if let Some(read) = read {
+                let finders = &mut self.state.finders;
+                finders.look(wait.key.pid, wait.key.identity, &read.shown());
+            }
             // Only if it is still the same wait was it that wait's stack.
             if self.maps.still_waits(wait.tid.0, wait.start.0) {
                 self.state.unwound.insert(wait.tid, (wait.start, stack));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::runtime_tier::FollowedPolls;
+use super::polls::FollowedPolls;
 use super::user_probes::WhyEnded;
 use crate::aggregate::polls::{Behind, LongPolls, PollLedger, PollTask};
 use crate::model::event::Tally;

@@ -1,96 +1,129 @@
 //! The tier `runtime` in a session: which probes go into which target, when they are taken out, and
-//! what is said about it.
+//! what they have found.
 
+use std::collections::HashMap;
+
+use super::go_transitions;
+use super::polls::{FollowedPolls, PollTier};
 use super::session::Session;
 use super::user_probes::{ExactWindow, UserProbes, WhyEnded};
-use crate::decode;
-use crate::model::event::Tally;
-use crate::model::memory::Memory as _;
-use crate::model::polls::Waiting;
-use crate::model::{Known, Mono, Pid, Reason, Tid};
-use crate::runtimes::{CodeReader, TaskTypes};
-use crate::sys::memory::ProcessMemory;
-use observer_common::events::poll::{LONG_POLL_NS, Woken};
-use std::sync::Arc;
+use crate::model::transitions::Followed;
+use crate::model::{Known, Mono, Pid, Reason};
+use crate::probes::attach::{AttachError, Kernel};
+use crate::probes::go_maps::GoMaps;
+use crate::probes::user_maps::UserMaps;
+use crate::runtimes::{CodeReader, GoTransitions};
 
-/// Bits of a task's state (tokio `runtime/task/state.rs`): it has ended, it is to be polled.
-const COMPLETE: u64 = 0b10;
-/// See [`COMPLETE`].
-const NOTIFIED: u64 = 0b100;
-/// Tasks whose state is read at the end of a session.
-const MAX_WAITING: usize = 4096;
-
-/// What an attachment of probes on polls has found.
+/// The tier in one session.
 #[derive(Debug)]
-pub struct FollowedPolls {
-    /// For which time every poll was seen.
-    pub window: ExactWindow,
-    /// What the types are.
-    pub names: Arc<dyn TaskTypes>,
-    /// Polls and delays by type (address of its vtable in the process).
-    pub types: Vec<(u64, Tally, Tally)>,
-    /// Tasks that were ready at the end.
-    pub waiting: Known<Waiting>,
+pub struct RuntimeTier {
+    user: UserProbes,
+    go: GoMaps,
+    /// How to read what the attachments find that have not been collected, by slot.
+    readers: HashMap<u32, GoTransitions>,
+    followed: Vec<Followed>,
+    polls: PollTier,
 }
 
+impl RuntimeTier {
+    /// Nothing attached yet. `budget`: hits per second that one target's probes may have.
+    ///
+    /// # Errors
+    /// When the object lacks a map.
+    pub fn new(kernel: &mut Kernel, budget: u64) -> Result<Self, AttachError> {
+        Ok(Self {
+            user: UserProbes::new(UserMaps::take(kernel)?, budget),
+            go: GoMaps::take(kernel)?,
+            readers: HashMap::new(),
+            followed: Vec::new(),
+            polls: PollTier::new(kernel)?,
+        })
+    }
+}
 
 impl Session {
     /// Puts probes into a target's own code, when that was asked for and they have verified places.
     pub(super) fn attach_code_probes(&mut self, index: usize) {
+        let pid = self.targets[index].process.id.pid;
+        let target = &self.targets[index];
+        // A program that is to be started is looked at when it has called exec, and one whose runtime
+        // is not ready when it is.
+        if target.ended.is_some() || target.retry || self.state.launched == Some(pid) {
+            return;
+        }
+        if let Err(reason) = self.try_attach(index) {
+            let note = format!("tier runtime: no probes in pid {pid}: {reason}");
+            tracing::warn!("{note}");
+            self.state.notes.push(note);
+        }
+    }
+
+    fn try_attach(&mut self, index: usize) -> Result<(), Reason> {
         let Self {
-            user_probes: Some(user),
+            runtime_tier: Some(tier),
             kernel,
             targets,
             state,
-            poll_maps,
-            poll_names,
             ..
         } = self
         else {
-            return;
+            return Ok(());
         };
         let target = &targets[index];
         let pid = target.process.id.pid;
-        if target.ended.is_some() || state.launched == Some(pid) {
-            // A program that is to be started is looked at when it has called exec.
-            return;
-        }
         let found = match target.code_probes() {
             Known::Known(found) => found,
-            Known::Unknown(reason) => {
-                state
-                    .notes
-                    .push(format!("tier runtime: no probes in pid {pid}: {reason}"));
-                return;
+            Known::Unknown(reason) => return Err(reason),
+        };
+        let RuntimeTier {
+            user,
+            go,
+            readers,
+            polls,
+            ..
+        } = tier;
+        let reader = match found.reader {
+            CodeReader::Go(reader) => reader,
+            CodeReader::Tokio { types, names } => {
+                let prepare = |slot| polls.prepare(slot, &types);
+                let slot = user.attach(kernel, pid, &found.probes, prepare, &mut state.notes)?;
+                polls.attached(slot, names);
+                tracing::info!(
+                    "pid {pid}: {} probes on polls and wake-ups; each hit costs the target about half a microsecond, and above {} hits per second they are taken out",
+                    found.probes.len(),
+                    user.budget()
+                );
+                return Ok(());
             }
         };
-        let prepare = |slot: u32| match &found.reader {
-            CodeReader::Go(_) => Ok(()),
-            CodeReader::Tokio { types, .. } => match poll_maps {
-                Some(maps) => types
-                    .iter()
-                    .try_for_each(|of| maps.add_type(slot, of.vtable, of.id_offset)),
-                None => Err(Reason::new("the maps for polls are not there")),
-            },
-        };
-        match user.attach(kernel, pid, &found.probes, prepare, &mut state.notes) {
-            Ok(slot) => {
-                if let CodeReader::Tokio { names, .. } = found.reader {
-                    poll_names.push((slot, names));
-                }
-            }
-            Err(reason) => state
-                .notes
-                .push(format!("tier runtime: no probes in pid {pid}: {reason}")),
+        let prepare = |slot| go.prepare(slot, go_transitions::config(&reader));
+        let slot = user.attach(kernel, pid, &found.probes, prepare, &mut state.notes)?;
+        readers.insert(slot, reader);
+        let names: Vec<_> = found.probes.iter().map(|p| p.name.as_str()).collect();
+        tracing::info!(
+            "pid {pid}: probe in {}; each hit costs the target about a microsecond, and above {} hits per second it is taken out",
+            names.join(", "),
+            user.budget()
+        );
+        let now = Mono(crate::sys::usage::monotonic_ns());
+        match go_transitions::seed(go, &target.memory(), &reader, (slot, now)) {
+            Ok(0) => {}
+            Ok(no_room) => state.notes.push(format!(
+                "tier runtime: pid {pid}: no room for the states of {no_room} goroutines at the start"
+            )),
+            Err(reason) => state.notes.push(format!(
+                "tier runtime: pid {pid}: each goroutine is followed from its first change on, because they could not be listed: {reason}"
+            )),
         }
+        Ok(())
     }
 
     /// Takes out what is hit too often.
     pub(super) fn check_code_probes(&mut self) {
-        let Some(user) = &mut self.user_probes else {
+        let Some(tier) = &mut self.runtime_tier else {
             return;
         };
-        for ended in user.check(&mut self.kernel) {
+        for ended in tier.user.check(&mut self.kernel) {
             if let ExactWindow {
                 pid,
                 why: WhyEnded::TooOften { rate, budget },
@@ -98,88 +131,97 @@ impl Session {
             } = ended
             {
                 tracing::warn!(
-                    "pid {pid}: {rate} hits per second of probes in its code, {budget} are allowed: taken out"
+                    "pid {pid}: probes taken out after {rate} hits per second ({budget} are allowed); the report says until when it is exact"
                 );
             }
         }
     }
 
-    /// Takes the probes of one target out.
+    /// Takes the probes of one target out, and keeps what they found.
     pub(super) fn end_code_probes_of(&mut self, pid: Pid, why: WhyEnded) {
-        if let Some(user) = &mut self.user_probes {
-            user.end_of(&mut self.kernel, pid, why);
+        if let Some(tier) = &mut self.runtime_tier {
+            tier.user.end_of(&mut self.kernel, pid, why);
+            self.collect_code_probes();
         }
     }
 
     /// Takes all probes out of targets' code.
     pub(super) fn end_code_probes(&mut self) {
-        if let Some(user) = &mut self.user_probes {
-            UserProbes::end_all(user, &mut self.kernel);
+        if let Some(tier) = &mut self.runtime_tier {
+            tier.user.end_all(&mut self.kernel);
         }
     }
 
-    /// Takes what probes on polls have summed out of the kernel. The probes must be out.
-    pub(super) fn collect_polls(&mut self, end: Mono) -> Vec<FollowedPolls> {
-        let (Some(user), Some(maps)) = (&self.user_probes, &mut self.poll_maps) else {
-            return Vec::new();
+    /// Takes what ended attachments have found out of the kernel.
+    pub(super) fn collect_code_probes(&mut self) {
+        let Self {
+            runtime_tier: Some(tier),
+            targets,
+            state,
+            ..
+        } = self
+        else {
+            return;
         };
-        let mut all = Vec::new();
-        for (slot, names) in std::mem::take(&mut self.poll_names) {
-            let Some(window) = user.windows().iter().find(|w| w.slot == slot) else {
+        let windows: Vec<ExactWindow> = tier.user.windows().to_vec();
+        for window in windows {
+            let times = (state.began, state.ended.unwrap_or(window.to));
+            tier.polls.collect(&window, &mut state.polls, times);
+            let Some(reader) = tier.readers.remove(&window.slot) else {
                 continue;
             };
-            // The programs work while the observation lasts, however long it takes to put them in and
-            // to take them out.
-            let mut window = *window;
-            window.from = window.from.max(self.state.began);
-            window.to = window.to.min(end);
-            let mut types: Vec<(u64, Tally, Tally)> = maps
-                .take_types(slot)
-                .into_iter()
-                .map(|(vtable, sum)| {
-                    let tally = decode::poll::tally;
-                    (vtable, tally(&sum.polls), tally(&sum.delays))
-                })
-                .collect();
-            for (tid, polls) in maps.take_polls(slot) {
-                for poll in decode::poll::open(Tid(tid), &polls, window.to) {
-                    if let Some((_, sum, _)) = types.iter_mut().find(|t| t.0 == poll.vtable) {
-                        sum.add(poll.end.since(poll.start), 0);
-                    }
-                    if poll.end.since(poll.start) >= LONG_POLL_NS {
-                        self.state.polls.add_open(&poll);
-                    }
-                }
-            }
-            let woken = maps.take_woken(slot);
-            let waiting = match window.why {
-                WhyEnded::Session => Known::Known(waiting(window.pid, window.to, &woken)),
-                _ => Known::unknown("the probes were out before the observation ended"),
-            };
-            all.push(FollowedPolls {
-                window,
-                names,
-                types,
-                waiting,
-            });
+            let memory = targets
+                .iter()
+                .find(|t| t.process.id.pid == window.pid && window.why != WhyEnded::Exec)
+                .map(super::target::Target::memory);
+            tier.followed.push(go_transitions::collect(
+                &mut tier.go,
+                &mut state.stacks,
+                &reader,
+                &window,
+                tier.user.budget(),
+                memory
+                    .as_ref()
+                    .map(|m| m as &dyn crate::model::memory::Memory),
+            ));
         }
-        all
     }
-}
 
-/// Of tasks that were woken, those that are still to be polled: their own state says so.
-fn waiting(pid: Pid, now: Mono, woken: &[(u64, Woken)]) -> Waiting {
-    let memory = ProcessMemory::new(pid);
-    let mut found = Waiting::default();
-    for (header, woken) in woken.iter().take(MAX_WAITING) {
-        let vtable = memory.read_u64(header.wrapping_add(16));
-        let state = memory.read_u64(*header).unwrap_or(COMPLETE);
-        if vtable.is_ok_and(|vtable| vtable == woken.vtable)
-            && state & (NOTIFIED | COMPLETE) == NOTIFIED
-        {
-            found.count += 1;
-            found.oldest_ns = found.oldest_ns.max(now.since(Mono(woken.at)));
+    /// Says which targets had no probes to the end, because their runtime never was ready.
+    pub(super) fn note_unready(&mut self) {
+        if self.runtime_tier.is_none() {
+            return;
+        }
+        for target in self.targets.iter().filter(|target| target.retry) {
+            if let Some(reason) = target.degraded() {
+                self.state.notes.push(format!(
+                    "tier runtime: no probes in pid {}: {reason}",
+                    target.process.id.pid
+                ));
+            }
         }
     }
-    found
+
+    /// What was found of all targets.
+    pub(super) fn take_followed(&mut self) -> Vec<Followed> {
+        self.collect_code_probes();
+        self.runtime_tier
+            .as_mut()
+            .map(|tier| std::mem::take(&mut tier.followed))
+            .unwrap_or_default()
+    }
+
+    /// What was found of polls.
+    pub(super) fn take_followed_polls(&mut self) -> Vec<FollowedPolls> {
+        self.runtime_tier
+            .as_mut()
+            .map(|tier| tier.polls.take_followed())
+            .unwrap_or_default()
+    }
+
+    /// Whether programs are to follow polls.
+    pub(super) fn follows_polls(&self) -> bool {
+        let tier = self.runtime_tier.as_ref();
+        tier.is_some_and(|tier| tier.polls.is_used())
+    }
 }

@@ -2,21 +2,21 @@
 //! hands over what was found.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use observer_common::config::{CONTROL_NO_KERNEL_STACKS, CONTROL_POLLS, Control};
 use observer_common::counters::COUNTERS;
 
 use super::census::{Sampled, Sampler};
-use super::runtime_tier::FollowedPolls;
+use super::polls::FollowedPolls;
+use super::runtime_tier::RuntimeTier;
 use super::stacks::Stacks;
 use super::state::State;
+use super::syscalls::{SyscallTier, SyscallsSeen};
 use super::target::Target;
-use super::user_probes::UserProbes;
 use super::task_types::Finders;
-use super::workers::Workers;
 use super::watch::{forward_kernel_log, sleep_until, watch_exit};
+use super::workers::Workers;
 use crate::aggregate::cpu::CpuLedger;
 use crate::aggregate::cpu_rollup;
 use crate::aggregate::ledger::Ledger;
@@ -24,17 +24,15 @@ use crate::aggregate::polls::PollLedger;
 use crate::aggregate::workers::HeldLedger;
 use crate::decode::{self, decode};
 use crate::intake::{BATCH, Source};
+use crate::model::transitions::Followed;
 use crate::model::transport::Transport;
 use crate::model::{Known, Mono, Pid};
 use crate::probes::attach::{AttachError, Kernel, LoadOptions, Maps};
 use crate::probes::plan::{self, Facts};
-use crate::probes::poll_maps::PollMaps;
 use crate::probes::settings;
 use crate::probes::spec::Tiers;
-use crate::probes::user_maps::UserMaps;
 use crate::resolve::resources::FdTable;
 use crate::resolve::symbols::SymbolizerHandle;
-use crate::runtimes::TaskTypes;
 use crate::sys::kernel::KernelFacts;
 use crate::sys::tracefs::TracepointFormats;
 use crate::sys::usage;
@@ -104,6 +102,12 @@ pub struct Observed {
     pub cpu: CpuLedger,
     /// Its ticks per second and CPU; `None`: it did not run.
     pub cpu_hz: Option<u32>,
+    /// Long polls and delays that probes saw.
+    pub polls: PollLedger,
+    /// What each attachment of such probes has found.
+    pub followed_polls: Vec<FollowedPolls>,
+    /// Threads of tokio runtimes, and when they were held inside polls.
+    pub workers: (Workers, HeldLedger),
     /// Stacks, those of targets that ended or called exec symbolized already.
     pub stacks: Stacks,
     /// Descriptors.
@@ -116,26 +120,24 @@ pub struct Observed {
     pub lost_records: u64,
     /// See `lost_records`.
     pub undecoded: u64,
+    /// What the tier `syscalls` saw.
+    pub syscalls: Option<SyscallsSeen>,
     /// What the targets' own lists of tasks said.
     pub censuses: HashMap<Pid, Sampled>,
+    /// Tasks followed exactly.
+    pub followed: Vec<Followed>,
     /// Waits that had not ended.
     pub unfinished: u64,
     /// Waits in the sums.
     pub summed: u64,
     /// Wall time of start and end, and the monotonic length.
     pub window: (SystemTime, SystemTime, Duration),
+    /// When the window began, by the clock of the kernel side.
+    pub began: Mono,
     /// Why it ended.
     pub ended: Ended,
     /// Time in and runs of kernel programs, when counted.
     pub bpf: Option<(u64, u64)>,
-    /// Long polls and delays that probes saw.
-    pub polls: PollLedger,
-    /// What each attachment of such probes has found.
-    pub followed: Vec<FollowedPolls>,
-    /// Threads of tokio runtimes, and when they were held inside polls.
-    pub workers: (Workers, HeldLedger),
-    /// When the observation began, by the monotonic clock.
-    pub began: Mono,
     /// What was degraded.
     pub notes: Vec<String>,
     /// Hash of the object that ran.
@@ -151,15 +153,12 @@ pub struct Session {
     source: Source,
     pub(super) targets: Vec<Target>,
     pub(super) samplers: HashMap<Pid, Sampler>,
+    pub(super) syscalls: Option<SyscallTier>,
     pub(super) state: State,
     /// Probes in targets' own code; `None` without the tier `runtime`.
-    pub(super) user_probes: Option<UserProbes>,
+    pub(super) runtime_tier: Option<RuntimeTier>,
     /// Threads of tokio runtimes.
     pub(super) workers: Workers,
-    /// The tables of probes on polls; likewise.
-    pub(super) poll_maps: Option<PollMaps>,
-    /// What the task types of each attachment of such probes are.
-    pub(super) poll_names: Vec<(u32, Arc<dyn TaskTypes>)>,
     /// While it is held the kernel counts the run time of programs, which itself costs some ten
     /// nanoseconds per run: so only for the first part of a session.
     stats: Option<std::os::fd::OwnedFd>,
@@ -186,11 +185,13 @@ impl Session {
         let config = settings::kernel_config(
             facts,
             formats.as_ref().unwrap_or(&TracepointFormats::default()),
+            options.tiers,
         );
         let threads: u32 = targets.iter().map(|t| t.threads).sum();
         let load = LoadOptions {
             transport: options.transport,
             max_inflight: (threads * 4).clamp(16 * 1024, 1 << 20),
+            runtime: options.tiers.runtime,
             log_level: options.kernel_log,
             cpu_hz: options.cpu_hz,
         };
@@ -212,16 +213,15 @@ impl Session {
             loaded => loaded?,
         };
         let mut maps = kernel.take_maps()?;
-        let user_probes = match options.tiers.runtime {
-            true => Some(UserProbes::new(
-                UserMaps::take(&mut kernel)?,
-                options.max_hits,
-            )),
-            false => None,
+        let mut syscalls = if options.tiers.syscalls {
+            Some(SyscallTier::prepare(&mut kernel)?)
+        } else {
+            None
         };
-        let poll_maps = match options.tiers.runtime {
-            true => Some(PollMaps::take(&mut kernel)?),
-            false => None,
+        let runtime_tier = if options.tiers.runtime {
+            Some(RuntimeTier::new(&mut kernel, options.max_hits)?)
+        } else {
+            None
         };
         tracing::debug!("kernel programs loaded");
         let source = Source::open(kernel.take_records(), options.transport)?;
@@ -234,6 +234,8 @@ impl Session {
             cpu: CpuLedger::default(),
             polls: PollLedger::default(),
             held: HeldLedger::default(),
+            began: Mono(usage::monotonic_ns()),
+            ended: None,
             stacks: Stacks::new(symbolizer),
             fds: FdTable::new(),
             finders: Finders::default(),
@@ -247,7 +249,6 @@ impl Session {
             notes: Vec::new(),
             exec_seen: Vec::new(),
             launched,
-            began: Mono(usage::monotonic_ns()),
             threads_seen: Vec::new(),
             with_tasks: targets
                 .iter()
@@ -256,7 +257,9 @@ impl Session {
                 .collect(),
         };
         for target in &targets {
-            maps.set_target(target.process.id.pid.0, target.config())?;
+            let pid = target.process.id.pid;
+            maps.set_target(pid.0, target.config())?;
+            state.stacks.set_tasks(pid, target.task_stacks());
             state.finders.start(target);
             if launched != Some(target.process.id.pid) {
                 state.stacks.prepare(target.process.id.pid);
@@ -276,6 +279,9 @@ impl Session {
             },
         );
         kernel.attach(&plan)?;
+        if let Some(tier) = &mut syscalls {
+            tier.attached();
+        }
         for outcome in &kernel.outcomes {
             if let Some(hook) = outcome.attached {
                 tracing::debug!(
@@ -306,10 +312,9 @@ impl Session {
             source,
             targets,
             samplers: HashMap::new(),
+            syscalls,
             state,
-            user_probes,
-            poll_maps,
-            poll_names: Vec::new(),
+            runtime_tier,
             workers: Workers::default(),
             stats: stats.ok(),
             counted: None,
@@ -324,6 +329,7 @@ impl Session {
         session.set_control(true)?;
         session.seed();
         session.kernel.forget_types();
+        usage::release_freed_memory();
         for index in 0..session.targets.len() {
             session.start_census(index);
         }
@@ -335,19 +341,19 @@ impl Session {
         if !self.options.kernel_stacks {
             flags |= CONTROL_NO_KERNEL_STACKS;
         }
-        if !self.poll_names.is_empty() {
+        if self.follows_polls() {
             flags |= CONTROL_POLLS;
         }
         self.maps.set_control(Control {
             enabled: u32::from(enabled),
             epoch: self.state.epoch,
             min_ns: self.options.min_ns,
-            cpu_copies: CPU_COPIES,
             samples: if self.started.0.elapsed() < COUNTED {
                 FIRST_SAMPLES
             } else {
                 SAMPLES
             },
+            cpu_copies: CPU_COPIES,
             flags,
         })?;
         Ok(())
@@ -429,6 +435,7 @@ impl Session {
         }
         self.set_control(true)?;
         self.check_code_probes();
+        self.find_workers();
         self.read_long_waits();
         self.refresh_targets()
     }
@@ -483,6 +490,8 @@ impl Session {
         for (pid, id) in cpu_rollup::kernel_kept(&state.cpu) {
             state.stacks.fetch_running(pid, id, maps);
         }
+        self.collect_syscalls(before);
+        let state = &mut self.state;
         for (pid, fd) in std::mem::take(&mut state.wanted) {
             state.fds.resolve_now(pid, fd);
         }
@@ -503,23 +512,38 @@ impl Session {
         self.set_control(false)?;
         let now = usage::monotonic_ns();
         let window = (wall, SystemTime::now(), started.elapsed());
+        self.state.ended = Some(Mono(now));
         self.end_code_probes();
         // Programs that were running have ended within this time: they run with preemption off.
         std::thread::sleep(Duration::from_millis(2));
         while self.drain() == BATCH {}
         self.close_holds(Mono(now));
-        self.close_held(Mono(now));
         self.collect_workers(Some(Mono(now)));
         let unfinished = self.close_open(Mono(now));
         self.collect(true);
+        let syscalls = self
+            .syscalls
+            .take()
+            .map(|tier| tier.finish(Mono(now), &mut self.state, &self.maps));
         for stack in self.state.ledger.waker_stacks() {
             self.state.stacks.fetch(Some(stack.0), stack.1, &self.maps);
         }
-        let followed = self.collect_polls(Mono(now));
+        self.note_unready();
         let mut notes = std::mem::take(&mut self.state.notes);
         let censuses = self.finish_censuses(&mut notes);
+        let followed = self.take_followed();
+        let followed_polls = self.take_followed_polls();
         self.state.stacks.forget_unwinders();
+        usage::release_freed_memory();
         Ok(Observed {
+            syscalls,
+            followed,
+            followed_polls,
+            cpu_hz: self.kernel.samples_cpu().then_some(self.options.cpu_hz),
+            cpu: self.state.cpu,
+            polls: self.state.polls,
+            workers: (self.workers, self.state.held),
+            began: Mono(now.saturating_sub(window.2.as_nanos() as u64)),
             censuses,
             counters: self.maps.counters(),
             lost_records: self.source.lost(),
@@ -532,12 +556,6 @@ impl Session {
             notes,
             object_sha256: crate::probes::object::sha256(self.options.transport),
             targets: self.targets,
-            cpu_hz: self.kernel.samples_cpu().then_some(self.options.cpu_hz),
-            cpu: self.state.cpu,
-            polls: self.state.polls,
-            followed,
-            workers: (self.workers, self.state.held),
-            began: self.state.began,
             ledger: self.state.ledger,
             stacks: self.state.stacks,
             fds: self.state.fds,

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::target::{BlockedStack, Target};
+use super::two_stacks::{self, Joined};
 use crate::model::event::{CpuSampleEvent, UserStackEvent};
 use crate::model::stacks::{RawStack, StackId, StackTable};
 use crate::model::{Frame, Known, Pid, Reason};
@@ -13,6 +14,7 @@ use crate::probes::attach::Maps;
 use crate::resolve::classify;
 use crate::resolve::symbols::{Addresses, SymbolizerHandle};
 use crate::resolve::unwind::{Regs, TableCache, Unwinder, Unwound};
+use crate::runtimes::TaskStacks;
 
 /// Frames that are unwound at most.
 const MAX_FRAMES: usize = 127;
@@ -37,6 +39,8 @@ pub struct Stacks {
     symbolizer: SymbolizerHandle,
     unwinders: HashMap<Pid, Slot>,
     tables: TableCache,
+    /// What walks stacks that tasks left for another, per target.
+    tasks: HashMap<Pid, Box<dyn TaskStacks>>,
     named: HashMap<StackId, Vec<Frame>>,
     adopted: u32,
 }
@@ -51,6 +55,7 @@ impl Stacks {
             symbolizer,
             unwinders: HashMap::new(),
             tables: TableCache::default(),
+            tasks: HashMap::new(),
             named: HashMap::new(),
             adopted: 0,
         }
@@ -65,6 +70,20 @@ impl Stacks {
         self.unwinders.remove(&pid);
     }
 
+    /// Sets what walks stacks that the tasks of a process left for another, if they do.
+    pub fn set_tasks(&mut self, pid: Pid, tasks: Option<Box<dyn TaskStacks>>) {
+        match tasks {
+            Some(tasks) => drop(self.tasks.insert(pid, tasks)),
+            None => drop(self.tasks.remove(&pid)),
+        }
+    }
+
+    /// Whether code is the language's whose tasks leave their stacks: walks by frame pointers are right.
+    pub fn is_runtime_code(&self, pid: Pid, address: u64) -> bool {
+        let tasks = self.tasks.get(&pid);
+        tasks.is_some_and(|tasks| tasks.is_runtime_code(address))
+    }
+
     /// Who names addresses.
     pub fn symbolizer(&self) -> &SymbolizerHandle {
         &self.symbolizer
@@ -76,6 +95,16 @@ impl Stacks {
             pid,
             addresses: Rc::from(addresses),
             cut,
+            gap: None,
+        })
+    }
+
+    fn intern_joined(&mut self, pid: Pid, joined: Joined) -> StackId {
+        self.table.intern(RawStack {
+            pid: Some(pid),
+            addresses: Rc::from(joined.addresses),
+            cut: joined.cut,
+            gap: joined.gap,
         })
     }
 
@@ -85,7 +114,18 @@ impl Stacks {
             return;
         }
         if let Some(addresses) = maps.stack(id) {
-            let stack = self.intern(pid, &addresses, None);
+            let tasks = pid.and_then(|pid| Some((pid, self.tasks.get(&pid)?)));
+            let stack = match tasks {
+                Some((pid, tasks))
+                    if addresses
+                        .first()
+                        .is_some_and(|ip| !tasks.is_runtime_code(*ip)) =>
+                {
+                    let joined = two_stacks::walked(&addresses, tasks.as_ref());
+                    self.intern_joined(pid, joined)
+                }
+                _ => self.intern(pid, &addresses, None),
+            };
             self.kernel_side.insert((pid, id), stack);
         }
     }
@@ -131,7 +171,7 @@ impl Stacks {
     }
 
     /// Unwinds a copied stack.
-    pub fn unwind(&mut self, event: &UserStackEvent<'_>) -> Option<(StackId, Unwound)> {
+    pub fn unwind(&mut self, event: &UserStackEvent<'_>) -> Option<(StackId, Option<Unwound>)> {
         let regs = Regs {
             ip: event.ip,
             sp: event.sp,
@@ -140,9 +180,14 @@ impl Stacks {
         let unwound = self
             .unwinder(event.pid, event.ip)?
             .unwind(regs, event.bytes, MAX_FRAMES);
-        let cut = unwound.truncated.clone();
-        let id = self.intern(Some(event.pid), &unwound.frames, cut);
-        Some((id, unwound))
+        let Some(tasks) = self.tasks.get_mut(&event.pid) else {
+            let cut = unwound.truncated.clone();
+            let id = self.intern(Some(event.pid), &unwound.frames, cut);
+            return Some((id, Some(unwound)));
+        };
+        let task = event.task.map(|left| tasks.walk(left));
+        let joined = two_stacks::join(unwound, task, tasks.as_ref());
+        Some((self.intern_joined(event.pid, joined), None))
     }
 
     /// The stack of a running thread, unwound from its copy; the instruction alone without one.
@@ -186,18 +231,29 @@ impl Stacks {
         self.running.get(&(pid, id)).copied()
     }
 
-    /// Reads the stack of a thread that is blocked now.
+    /// Reads the stack of a thread that is blocked now, and that of its task when it is another:
+    /// otherwise what was read is given too.
     pub fn read_blocked(
         &mut self,
         target: &Target,
         regs: (u64, u64, u64),
-    ) -> (StackId, BlockedStack) {
+        task_at: Option<u64>,
+    ) -> (StackId, Option<BlockedStack>) {
         let pid = target.process.id.pid;
         let unwinder = self.unwinder(pid, regs.0);
         let stack = target.blocked_stack(unwinder, regs);
-        let cut = stack.unwound.truncated.clone();
-        let id = self.intern(Some(pid), &stack.unwound.frames, cut);
-        (id, stack)
+        let Some(tasks) = self
+            .tasks
+            .get_mut(&pid)
+            .filter(|tasks| !tasks.is_runtime_code(regs.0))
+        else {
+            let cut = stack.unwound.truncated.clone();
+            let id = self.intern(Some(pid), &stack.unwound.frames, cut);
+            return (id, Some(stack));
+        };
+        let task = task_at.and_then(|at| tasks.read(&target.memory(), at));
+        let joined = two_stacks::join(stack.unwound, task, tasks.as_ref());
+        (self.intern_joined(pid, joined), None)
     }
 
     /// Lets go of unwinding tables and the files behind them: nothing is unwound any more.
@@ -231,9 +287,22 @@ impl Stacks {
             return;
         };
         let mut frames = match stack.pid {
-            Some(pid) => self
-                .symbolizer
-                .process(pid, &stack.addresses, Addresses::AfterCall),
+            Some(pid) => {
+                let gap = stack.gap.as_ref();
+                let at = gap
+                    .map_or(0, |(at, _)| *at as usize)
+                    .min(stack.addresses.len());
+                let (before, after) = stack.addresses.split_at(at);
+                let name = |part| self.symbolizer.process(pid, part, Addresses::AfterCall);
+                let mut frames = if before.is_empty() {
+                    Vec::new()
+                } else {
+                    name(before)
+                };
+                frames.extend(gap.map(|(_, reason)| two_stacks::missing(reason)));
+                frames.extend(name(after));
+                frames
+            }
             None => without_scheduler(self.symbolizer.kernel(&stack.addresses)),
         };
         if stack.cut.is_some()
@@ -245,6 +314,11 @@ impl Stacks {
         }
         qualify_inlined(&mut frames);
         self.named.insert(id, frames);
+    }
+
+    /// Whether frames are missing inside of a stack.
+    pub fn has_gap(&self, id: StackId) -> bool {
+        self.table.get(id).is_some_and(|stack| stack.gap.is_some())
     }
 
     /// The frames of a named stack, nearest first.

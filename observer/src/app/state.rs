@@ -14,7 +14,7 @@ use crate::model::syscall::{self, Subject};
 use crate::model::task::{Legality, TaskKind};
 use crate::model::{Mono, Pid, Tid};
 use crate::resolve::resources::FdTable;
-use crate::runtimes::TaskStack;
+use crate::runtimes::PolledStack;
 use crate::runtimes::reading::TaskRead;
 
 /// Descriptors that are looked up per interval at most.
@@ -53,6 +53,8 @@ pub struct State {
     pub launched: Option<Pid>,
     /// When the observation began.
     pub began: Mono,
+    /// When it ended.
+    pub ended: Option<Mono>,
     pub threads_seen: Vec<(Pid, Tid)>,
     /// Targets whose tasks are read.
     pub with_tasks: HashSet<Pid>,
@@ -69,7 +71,7 @@ impl State {
                     _ => {
                         let (stack, unwound) = self.stacks.of_running(sample);
                         if let Some(unwound) = unwound {
-                            let shown = TaskStack {
+                            let shown = PolledStack {
                                 frames: &unwound.frames,
                                 stack_pointers: &unwound.stack_pointers,
                                 start: sample.sp,
@@ -139,13 +141,15 @@ impl State {
         let Some((stack, unwound)) = self.stacks.unwind(event) else {
             return;
         };
-        let shown = TaskStack {
-            frames: &unwound.frames,
-            stack_pointers: &unwound.stack_pointers,
-            start: event.sp,
-            bytes: event.bytes,
-        };
-        self.finders.look(event.pid, event.identity, &shown);
+        if let Some(unwound) = unwound {
+            let shown = PolledStack {
+                frames: &unwound.frames,
+                stack_pointers: &unwound.stack_pointers,
+                start: event.sp,
+                bytes: event.bytes,
+            };
+            self.finders.look(event.pid, event.identity, &shown);
+        }
         self.unwound.insert(event.tid, (event.start, stack));
         let key = SampleKey {
             pid: event.pid,

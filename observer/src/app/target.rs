@@ -7,10 +7,10 @@ use super::target_config::target_config;
 use crate::model::event::SeedEvent;
 use crate::model::memory::Memory as _;
 use crate::model::{Known, Reason, Tid};
-use crate::resolve::unwind::{Unwound, has_frame_pointers};
+use crate::resolve::unwind::{Regs, Unwinder, Unwound, has_frame_pointers};
 use crate::runtimes::{
-    CodeProbes, NO_RUNTIME, RUNTIMES, RuntimeImage, RuntimeKind, TaskCensus, TaskFinder,
-    TaskReader, TaskStack,
+    CodeProbes, NO_RUNTIME, PolledStack, RUNTIMES, RuntimeImage, RuntimeKind, TaskCensus,
+    TaskFinder, TaskReader, TaskStacks,
 };
 use crate::sys::elf::ElfImage;
 use crate::sys::memory::ProcessMemory;
@@ -30,8 +30,8 @@ pub struct BlockedStack {
 
 impl BlockedStack {
     /// As a task finder wants it.
-    pub fn shown(&self) -> TaskStack<'_> {
-        TaskStack {
+    pub fn shown(&self) -> PolledStack<'_> {
+        PolledStack {
             frames: &self.unwound.frames,
             stack_pointers: &self.unwound.stack_pointers,
             start: self.start,
@@ -51,7 +51,8 @@ pub struct Target {
     pub image: Option<Box<dyn RuntimeImage>>,
     /// How tasks are read, or why only threads are observed.
     pub reader: Known<TaskReader>,
-    /// User stacks are copied and unwound by tables (everything but Go, which keeps frame pointers).
+    /// User stacks are copied and unwound by tables: everything but Go, which keeps frame pointers.
+    /// In Go programs that call C, only stacks that begin in C code.
     pub copy_stacks: bool,
     /// The program itself has no frame pointers.
     pub no_frame_pointers: bool,
@@ -65,6 +66,10 @@ pub struct Target {
     pub cpu_at_start: Option<std::time::Duration>,
     /// Threads when last counted.
     pub threads: u32,
+    /// Threads when first counted.
+    pub threads_at_start: u32,
+    /// The largest count.
+    pub threads_max: u32,
 }
 
 impl Target {
@@ -91,6 +96,8 @@ impl Target {
             retry: false,
             cpu_at_start: usage::cpu_of(pid),
             threads: 0,
+            threads_at_start: 0,
+            threads_max: 0,
         }
     }
 
@@ -129,6 +136,9 @@ impl Target {
         let memory = self.memory();
         self.reader = image.task_reader(&self.process, &memory);
         self.retry = self.reader.known().is_none();
+        if let Known::Known(TaskReader::Go(go)) = &self.reader {
+            self.copy_stacks = go.cgo.is_some();
+        }
         if let Some(reason) = self.reader.reason() {
             tracing::debug!(pid = self.process.id.pid.0, %reason, "no task reader");
         }
@@ -147,17 +157,34 @@ impl Target {
         }
     }
 
+    /// What tells its tasks' types from their stacks, when they have types.
+    pub fn task_finder(&self) -> Option<Box<dyn TaskFinder>> {
+        self.image.as_ref()?.task_finder(&self.process)
+    }
+
+    /// What walks stacks that its tasks left for another, where they do.
+    pub fn task_stacks(&self) -> Option<Box<dyn TaskStacks>> {
+        self.image
+            .as_ref()?
+            .task_stacks(&self.process, self.reader.known()?)
+    }
+
+    /// Whether the code at an address has frame pointers for sure: Go's.
+    pub fn has_frame_pointers_at(&self, ip: u64) -> bool {
+        match &self.reader {
+            Known::Known(TaskReader::Go(go)) => go
+                .cgo
+                .is_none_or(|cgo| (cgo.text..cgo.text_end).contains(&ip)),
+            _ => false,
+        }
+    }
+
     /// Probes in its runtime's own code, or why there are none.
     pub fn code_probes(&self) -> Known<CodeProbes> {
         match &self.image {
             Some(image) => image.code_probes(&self.process, &self.memory()),
             None => Known::Unknown(NO_RUNTIME),
         }
-    }
-
-    /// What tells its tasks' types from their stacks, when they have types.
-    pub fn task_finder(&self) -> Option<Box<dyn TaskFinder>> {
-        self.image.as_ref()?.task_finder(&self.process)
     }
 
     /// What the kernel side is told about it.
@@ -193,19 +220,24 @@ impl Target {
     pub fn count_threads(&mut self) {
         if let Ok(threads) = self.process.threads() {
             self.threads = threads.len() as u32;
+            self.threads_max = self.threads_max.max(self.threads);
+            if self.threads_at_start == 0 {
+                self.threads_at_start = self.threads;
+            }
         }
     }
 
     /// The stack of a thread that is blocked now: by frame pointers, or by unwinding a piece of it.
     pub fn blocked_stack(
         &self,
-        unwinder: Option<&mut crate::resolve::unwind::Unwinder>,
+        unwinder: Option<&mut Unwinder>,
         (ip, sp, bp): (u64, u64, u64),
     ) -> BlockedStack {
         const PIECE: usize = 1024;
         const MOST: usize = 64 * 1024;
         let memory = self.memory();
-        let Some(unwinder) = unwinder.filter(|_| self.copy_stacks) else {
+        let by_tables = self.copy_stacks && !self.has_frame_pointers_at(ip);
+        let Some(unwinder) = unwinder.filter(|_| by_tables) else {
             return BlockedStack {
                 unwound: Unwound {
                     frames: crate::runtimes::reading::walk_frame_pointers(&memory, ip, bp, 127),
@@ -226,17 +258,9 @@ impl Target {
             len += PIECE;
         }
         bytes.truncate(len);
-        let unwound = unwinder.unwind(
-            crate::resolve::unwind::Regs {
-                ip,
-                sp,
-                bp: Some(bp),
-            },
-            &bytes,
-            127,
-        );
+        let bp = Some(bp);
         BlockedStack {
-            unwound,
+            unwound: unwinder.unwind(Regs { ip, sp, bp }, &bytes, 127),
             start: sp,
             bytes,
         }

@@ -66,6 +66,11 @@ pub fn target_config(
             } else {
                 NO_OFFSET
             };
+            config.go_g_syscallsp = NO_OFFSET;
+            if let Some(cgo) = go.cgo {
+                config.go_g_syscallsp = cgo.g_syscallsp;
+                (config.go_text, config.go_text_end) = (cgo.text, cgo.text_end);
+            }
         }
         Some(TaskReader::Tokio(readers)) => {
             config.reader = READER_TOKIO;

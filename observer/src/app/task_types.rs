@@ -6,7 +6,7 @@ use super::target::Target;
 use crate::model::Pid;
 use crate::model::event::Identity;
 use crate::model::task::{TaskFacts, TaskRef};
-use crate::runtimes::{TaskFinder, TaskStack};
+use crate::runtimes::{PolledStack, TaskFinder};
 use crate::sys::memory::ProcessMemory;
 
 /// The finders of all targets; after exec a target has one more, for its new program.
@@ -25,7 +25,7 @@ impl Finders {
     }
 
     /// Looks at a stack of a task, unless the task is known.
-    pub fn look(&mut self, pid: Pid, identity: Identity, stack: &TaskStack<'_>) {
+    pub fn look(&mut self, pid: Pid, identity: Identity, stack: &PolledStack<'_>) {
         let Identity::Task(task) = identity else {
             return;
         };

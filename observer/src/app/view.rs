@@ -10,10 +10,12 @@ use super::naming::SessionNames;
 use super::poll_view::PollView;
 use super::session::{Ended, Observed};
 use crate::aggregate::cpu::CpuStack;
-use crate::aggregate::{census, cpu_rollup, rollup};
+use crate::aggregate::{census, cpu_rollup, rollup, transitions};
 use crate::correlate::{doings, wait_graph};
 use crate::model::meeting::Meeting;
+use crate::model::names::Names as _;
 use crate::model::stacks::StackId;
+use crate::model::transitions::Followed;
 use crate::model::view::{
     CensusCost, CensusGroup, Completeness, Host, ObserverInfo, Overhead, Scheduler, Target,
     TaskCounts, View, Window,
@@ -52,8 +54,30 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
         cpu_rollup::cpu(&observed.cpu, &names, clock)
     });
     let pids = observed.targets.iter().map(|t| t.process.id.pid).collect();
-    let polls = PollView::new(&observed.polls, &observed.followed, pids, observed.began);
+    let polls = PollView::new(
+        &observed.polls,
+        &observed.followed_polls,
+        pids,
+        observed.began,
+    );
     let (victims, victims_total) = polls.victims();
+    let syscalls = observed
+        .syscalls
+        .as_ref()
+        .map(|seen| super::syscalls::view(seen, &observed.counters, &names));
+    let transitions = observed
+        .followed
+        .iter()
+        .filter_map(|followed| {
+            let target = names.target(followed.pid)?;
+            Some(transitions::roll_up(
+                followed,
+                target,
+                observed.began,
+                &names,
+            ))
+        })
+        .collect();
     let mut censuses = censuses(&observed, &mut fds);
     doings::join(
         &mut censuses.meetings,
@@ -90,6 +114,8 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
                 .then(|| target.degraded())
                 .flatten(),
             threads: target.threads,
+            threads_at_start: target.threads_at_start,
+            threads_max: target.threads_max,
             tasks: TaskCounts {
                 seen: censuses
                     .counts
@@ -98,7 +124,7 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
                     .max(rollup.tasks_seen.get(&index).copied().unwrap_or(0)),
                 ..censuses.counts.get(&index).copied().unwrap_or_default()
             },
-            scheduler: censuses.schedulers.get(&index).copied(),
+            scheduler: censuses.schedulers.get(&index).cloned(),
             ended: target.ended.clone(),
         })
         .collect();
@@ -134,6 +160,8 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
         census: censuses.groups,
         meetings: censuses.meetings,
         wait_graph,
+        syscalls,
+        transitions,
         completeness,
         overhead,
         notes,
@@ -219,6 +247,13 @@ fn name_stacks(observed: &mut Observed) {
             *by_time.entry(*stack).or_default() += 1;
         }
     }
+    if let Some(seen) = &observed.syscalls {
+        for (pid, id, ns) in seen.ledger.stacks() {
+            if let Some(stack) = observed.stacks.kernel_side(Some(pid), id) {
+                *by_time.entry(stack).or_default() += ns;
+            }
+        }
+    }
     for id in observed.ledger.kernel_stacks() {
         if let Some(stack) = observed.stacks.kernel_side(None, id) {
             by_time.entry(stack).or_default();
@@ -238,6 +273,9 @@ fn name_stacks(observed: &mut Observed) {
         if let Some(stack) = stack {
             *by_time.entry(stack).or_default() += samples * tick_ns;
         }
+    }
+    for (stack, weight) in observed.followed.iter().flat_map(Followed::stacks) {
+        *by_time.entry(stack).or_default() += weight;
     }
     let mut order: Vec<(StackId, u64)> = by_time.into_iter().collect();
     order.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));

@@ -8,11 +8,10 @@ use observer_common::task::TASK_IDLE;
 use super::session::Session;
 use super::target::Target;
 use crate::aggregate::workers::HeldLedger;
-use crate::decode;
 use crate::model::workers::{Worker, WorkerGroup};
 use crate::model::{Known, Mono, Pid, Reason, Tid};
 use crate::probes::attach::Maps;
-use crate::runtimes::TaskReader;
+use crate::runtimes::{RuntimeKind, TaskReader};
 use crate::runtimes::tokio::{RuntimeOf, ThreadBase, runtimes_of};
 
 /// Threads whose times are kept.
@@ -179,17 +178,11 @@ impl Session {
         }
     }
 
-    /// Enters the polls under way, which may hold workers until the end.
-    pub(super) fn close_held(&mut self, now: Mono) {
-        for (tid, entry) in self.maps.entries() {
-            let hold = &entry.thread.hold;
-            let of = (Pid(entry.key.tgid), Tid(tid));
-            if hold.first != 0 {
-                let blocked = entry.start != 0;
-                let hold = decode::cpu::hold(of, hold, None);
-                let to = if blocked { now } else { hold.last };
-                self.state.held.add(of.0, of.1, hold.first, to);
-            }
+    /// Looks for workers until there are some: a process may end soon.
+    pub(super) fn find_workers(&mut self) {
+        let wanted = self.targets.iter().any(|t| t.runtime == RuntimeKind::Tokio);
+        if wanted && self.workers.threads.is_empty() {
+            self.collect_workers(None);
         }
     }
 }

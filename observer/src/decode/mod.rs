@@ -3,17 +3,21 @@
 use observer_common::Wire;
 use observer_common::events::hold::HoldRecord;
 use observer_common::events::process::ProcessRecord;
-use observer_common::events::user_stack::{STACK_BYTES, UserStackHead, UserStackRecord};
+use observer_common::events::user_stack::{
+    STACK_BYTES, TASK_STACK_BYTES, UserStackHead, UserStackRecord,
+};
 use observer_common::events::wait::WaitRecord;
 use observer_common::header::Header;
 use observer_common::kind::Kind;
 
-use crate::model::event::{Event, UserStackEvent};
+use crate::model::event::{Event, LeftStack, UserStackEvent};
 use crate::model::{Mono, Pid, Tid};
 
 pub mod cpu;
+pub mod goroutine;
 pub mod poll;
 pub mod seed;
+pub mod syscall;
 pub mod wait;
 
 /// Why a record was not understood. Counted, never fatal.
@@ -74,6 +78,19 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
         Kind::UserStack => {
             let head: UserStackHead = read(bytes)?;
             let copied = stack_bytes(&head, bytes)?;
+            let rest = bytes.get(size_of::<UserStackHead>()..).unwrap_or_default();
+            let task_len = usize::try_from(head.task_len).unwrap_or(usize::MAX);
+            if task_len > TASK_STACK_BYTES {
+                return Err(DecodeError::BadLength {
+                    claimed: head.task_len,
+                });
+            }
+            let task_at = STACK_BYTES - TASK_STACK_BYTES;
+            let task = (head.task_sp != 0).then(|| LeftStack {
+                sp: head.task_sp,
+                pc: head.task_pc,
+                bytes: rest.get(task_at..task_at + task_len).unwrap_or_default(),
+            });
             Ok(Event::UserStack(UserStackEvent {
                 pid,
                 tid: Tid(header.tid),
@@ -87,6 +104,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
                 kernel_stack: wait::stack(head.kernel_stack),
                 identity: wait::identity(&head.task),
                 bytes: copied,
+                task,
             }))
         }
         Kind::CpuSample => Ok(Event::CpuSample(cpu::sample(&read(bytes)?, &[]))),
@@ -140,6 +158,10 @@ mod tests {
         let mut stack = vec![0_u8; size_of::<UserStackRecord>()];
         stack[0] = Kind::UserStack as u8;
         stack[48..56].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(matches!(decode(&stack), Err(DecodeError::BadLength { .. })));
+        stack[48..56].fill(0);
+        assert!(decode(&stack).is_ok());
+        stack[112..120].copy_from_slice(&(TASK_STACK_BYTES as u64 + 1).to_le_bytes());
         assert!(matches!(decode(&stack), Err(DecodeError::BadLength { .. })));
     }
 

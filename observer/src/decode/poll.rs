@@ -8,15 +8,15 @@ use crate::model::{Mono, Pid, Tid};
 /// A long poll.
 pub fn poll(record: &PollRecord) -> PollEvent {
     let header = &record.header;
-    let of = (Pid(header.tgid), Tid(header.tid), record.slot);
+    let of = (Pid(header.tgid), Tid(header.tid));
     frame(of, &record.frame, Mono(header.ktime))
 }
 
-fn frame((pid, tid, slot): (Pid, Tid, u32), frame: &PollFrame, end: Mono) -> PollEvent {
+fn frame((pid, tid): (Pid, Tid), frame: &PollFrame, end: Mono) -> PollEvent {
     PollEvent {
         pid,
         tid,
-        slot,
+        slot: frame.slot,
         id: frame.id,
         vtable: frame.vtable,
         start: Mono(frame.start),
@@ -29,7 +29,7 @@ fn frame((pid, tid, slot): (Pid, Tid, u32), frame: &PollFrame, end: Mono) -> Pol
 
 /// The polls that a thread is in, until `now`.
 pub fn open(tid: Tid, polls: &Polls, now: Mono) -> impl Iterator<Item = PollEvent> {
-    let of = (Pid(polls.tgid), tid, polls.slot);
+    let of = (Pid(polls.tgid), tid);
     let depth = (polls.depth as usize).min(polls.frames.len());
     polls.frames[..depth]
         .iter()

@@ -178,6 +178,7 @@ pub fn open(tid: Tid, wire: &InFlight) -> OpenWait {
         bp: wire.user_bp,
         kernel_stack: stack(wire.kernel_stack),
         copied: wire.flags & u32::from(WAIT_STACK_COPIED) != 0,
+        task_at: wire.task_at,
     }
 }
 

@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use super::cause::Cause;
 use super::ids::Tid;
+use super::known::Known;
 pub use super::mention::{Mention, Reference, Uses};
+use super::scheduling::{Delays, SchedulerSample};
 use super::time::Mono;
 
 /// What a task does.
@@ -171,6 +173,8 @@ pub struct CensusTask {
     pub stack: Option<StackId>,
     /// Changes when the task has run in between: tells two waits at one place apart.
     pub occasion: u64,
+    /// Since when it is ready, when the runtime happens to note that.
+    pub ready_since: Option<Mono>,
     /// Filled by [`CensusTracker::update`].
     pub age: Option<Age>,
     /// Entries of the census's waits.
@@ -215,6 +219,10 @@ pub struct Census {
     pub variables: Range<u64>,
     /// How many tasks can run at once (Go: Ps), when that could be read.
     pub slots: Option<u32>,
+    /// The runtime's scheduler at that time, or why it could not be read.
+    pub scheduler: Known<SchedulerSample>,
+    /// How long tasks were ready before they ran, since the program's start, when the runtime counts it.
+    pub delays: Option<Box<Delays>>,
     /// Cost and loss.
     pub figures: CensusFigures,
 }
@@ -231,6 +239,8 @@ impl Census {
             searched: false,
             variables: 0..0,
             slots: None,
+            scheduler: Known::unknown("this runtime's scheduler is not read"),
+            delays: None,
             figures: CensusFigures::default(),
         }
     }
@@ -334,13 +344,13 @@ struct Seen {
 }
 
 impl CensusTracker {
-    /// Fills in the age of each waiting task, and forgets tasks that are gone.
+    /// Fills in the age of each waiting or ready task, and forgets tasks that are gone.
     pub fn update(&mut self, census: &mut Census) {
         self.samples += 1;
         let (now, last, sample) = (census.taken_at, self.last, self.samples);
         for task in &mut census.tasks {
             // System calls are timed by the kernel side: their state does not change in between.
-            if task.state != TaskState::Waiting {
+            if !matches!(task.state, TaskState::Waiting | TaskState::Runnable) {
                 continue;
             }
             let fresh = Seen {
@@ -359,6 +369,13 @@ impl CensusTracker {
                 at_least_ns: now.since(seen.first),
                 at_most_ns: seen.before.map(|before| now.since(before)),
             });
+            if let Some(since) = task.ready_since {
+                let ns = now.since(since);
+                task.age = Some(Age {
+                    at_least_ns: ns,
+                    at_most_ns: Some(ns),
+                });
+            }
         }
         self.seen.retain(|_, seen| seen.sample == sample);
         self.last = Some(now);
@@ -395,6 +412,7 @@ mod tests {
             entry: None,
             stack: None,
             occasion,
+            ready_since: None,
             age: None,
             waits: 0..0,
         }
@@ -428,6 +446,22 @@ mod tests {
         );
         assert!(tracker.is_empty());
         assert_eq!(ages(&mut tracker, 220, waiting(2)), [age(0, Some(10))]);
+    }
+
+    #[test]
+    fn a_ready_task_ages_too_and_exactly_when_the_runtime_noted_it() {
+        let mut tracker = CensusTracker::default();
+        let ready = |occasion, since| CensusTask {
+            ready_since: since,
+            ..task(7, TaskState::Runnable, occasion)
+        };
+        let age = |ages: Vec<Option<Age>>| ages[0].unwrap().at_least_ns;
+        assert_eq!(age(ages(&mut tracker, 100, vec![ready(1, None)])), 0);
+        assert_eq!(age(ages(&mut tracker, 130, vec![ready(1, None)])), 30);
+        assert_eq!(
+            age(ages(&mut tracker, 140, vec![ready(2, Some(Mono(20)))])),
+            120
+        );
     }
 
     #[test]

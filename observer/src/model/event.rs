@@ -135,6 +135,19 @@ pub struct UserStackEvent<'a> {
     pub identity: Identity,
     /// The stack from `sp` up.
     pub bytes: &'a [u8],
+    /// The task's own stack, when the thread runs on another (a goroutine that called C).
+    pub task: Option<LeftStack<'a>>,
+}
+
+/// A task's own stack, left for another one.
+#[derive(Debug, Clone, Copy)]
+pub struct LeftStack<'a> {
+    /// Stack pointer where it was left: the address of the first byte of `bytes`.
+    pub sp: u64,
+    /// Return address.
+    pub pc: u64,
+    /// The stack from `sp` up.
+    pub bytes: &'a [u8],
 }
 
 /// A thread of a target was on a CPU at a tick of the sampling clock.
@@ -310,6 +323,8 @@ pub struct OpenWait {
     pub kernel_stack: Option<u32>,
     /// A copy of its user stack was sent.
     pub copied: bool,
+    /// Address of the goroutine that called C and left its own stack for that; 0: none.
+    pub task_at: u64,
 }
 
 /// A thread that was blocked when observation began.

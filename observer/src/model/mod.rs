@@ -1,5 +1,6 @@
 //! The types that stages meet in: plain data, no kernel layout, no serialization.
 
+pub mod calls;
 pub mod cause;
 pub mod census;
 pub mod doctor;
@@ -13,11 +14,13 @@ pub mod names;
 pub mod polls;
 pub mod ps;
 pub mod resource;
+pub mod scheduling;
 pub mod stack;
 pub mod stacks;
 pub mod syscall;
 pub mod task;
 pub mod time;
+pub mod transitions;
 pub mod transport;
 pub mod view;
 pub mod workers;

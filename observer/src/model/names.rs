@@ -17,6 +17,8 @@ pub trait Names {
     fn kernel_side_stack(&self, pid: Option<Pid>, id: u32) -> Option<StackId>;
     /// The frames of a stack, nearest first.
     fn frames(&self, stack: StackId) -> &[Frame];
+    /// Whether frames are missing inside of a stack.
+    fn has_gap(&self, stack: StackId) -> bool;
     /// The frame to name a wait by, or why there is none.
     fn site(&self, stack: StackId) -> Known<Frame>;
     /// What a wait is for.

@@ -19,6 +19,8 @@ pub struct RawStack {
     pub addresses: Rc<[u64]>,
     /// Why the stack ends early, when it does.
     pub cut: Option<Reason>,
+    /// Before which address frames are missing, and why, when some are.
+    pub gap: Option<(u32, Reason)>,
 }
 
 /// All stacks of a session.

@@ -8,6 +8,7 @@ use super::polls::{Followed, Victim};
 use super::resource::Resource;
 use super::stack::Frame;
 use super::task::{Legality, TaskRef};
+use super::transitions::Transitions;
 use super::workers::WorkerGroup;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -45,6 +46,10 @@ pub struct View {
     pub meetings: Vec<Meeting>,
     /// Who waits for whom.
     pub wait_graph: WaitGraph,
+    /// System calls one by one, when the tier `syscalls` ran.
+    pub syscalls: Option<super::calls::Syscalls>,
+    /// Tasks followed exactly by probes in their runtime's code.
+    pub transitions: Vec<Transitions>,
     /// What was seen and what was not.
     pub completeness: Completeness,
     /// What observing cost.
@@ -107,6 +112,10 @@ pub struct Target {
     pub degraded: Option<Reason>,
     /// Threads at the end.
     pub threads: u32,
+    /// Threads when observation began.
+    pub threads_at_start: u32,
+    /// Threads at most, as counted at each sweep.
+    pub threads_max: u32,
     /// Tasks.
     pub tasks: TaskCounts,
     /// Ready tasks against those that can run, when there was a census.
@@ -149,6 +158,8 @@ pub struct Blocking {
     pub legality_evidence: Option<String>,
     /// Nearest user frame that is not runtime or standard library.
     pub site: Known<Frame>,
+    /// The C function that a goroutine called and waits in, when that is so.
+    pub c_call: Option<CCall>,
     /// The whole stack, nearest frame first; kernel frames come first.
     pub stack: Vec<Frame>,
     /// Which tasks, most time first; bounded.
@@ -246,6 +257,17 @@ pub struct TaskSamples {
     pub samples: u64,
 }
 
+/// A call from Go to C.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CCall {
+    /// The C function, as Go calls it.
+    pub function: String,
+    /// Executable or library that holds it, when its frame was found.
+    pub library: Option<String>,
+    /// The Go function that calls it.
+    pub called_by: Option<Frame>,
+}
+
 /// Waits that had not ended when the window did.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unfinished {
@@ -311,6 +333,8 @@ pub struct CensusGroup {
     pub state: String,
     /// The runtime's wait reason.
     pub wait_reason: Option<String>,
+    /// The same in the common vocabulary; `CgoCall`: in C code.
+    pub cause: Option<Cause>,
     /// Tasks at the last sample.
     pub count: u64,
     /// Mean number of tasks over the samples.
@@ -366,7 +390,7 @@ impl Nature {
 }
 
 /// Tasks that are ready, against how many can run at once: from a runtime's own list.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub struct Scheduler {
     /// How many tasks can run at once (Go: Ps), if that could be read.
     pub slots: Option<u32>,
@@ -378,6 +402,69 @@ pub struct Scheduler {
     pub queued_share: Option<f64>,
     /// Tasks tied to one thread, at the last sample.
     pub locked: u64,
+    /// Tasks that ran, mean over the samples.
+    pub running_mean: f64,
+    /// Tasks in system or C calls, mean over the samples.
+    pub in_syscall_mean: f64,
+    /// The longest time for which a task was ready when it was seen: a lower bound of the worst delay.
+    pub oldest_ready_ns: Option<u64>,
+    /// The scheduler's own figures.
+    pub inside: Option<Slots>,
+    /// The network poller; `None`: not in use, or not known.
+    pub netpoll: Option<Netpoll>,
+    /// How long tasks were ready before they ran, as the runtime counts it.
+    pub delay: Option<RunDelay>,
+    /// Why `inside`, `netpoll` and `delay` are not known.
+    pub unknown_reason: Option<Reason>,
+}
+
+/// What a runtime's scheduler has and lacks, over the samples in which it could be read.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Slots {
+    /// How many samples.
+    pub samples: u64,
+    /// Slots (Go: Ps) without work, mean.
+    pub idle_mean: f64,
+    /// Part of the samples in which tasks were ready while no slot was idle, 0 to 1.
+    pub starved_share: f64,
+    /// Tasks in the queue that all slots share, mean.
+    pub shared_queue_mean: f64,
+    /// The same in the sample with most.
+    pub shared_queue_max: u64,
+    /// Tasks in the queues of the slots, mean.
+    pub slot_queues_mean: f64,
+    /// Threads of the runtime, at the last sample.
+    pub threads: u32,
+    /// Of these, parked without work, mean.
+    pub idle_threads_mean: f64,
+    /// Of these, looking for work, mean.
+    pub spinning_threads_mean: f64,
+}
+
+/// How soon the runtime looks at the network.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Netpoll {
+    /// Part of the samples in which a thread waited for the network: then an event is seen at once.
+    pub waiting_share: f64,
+    /// In the other samples, time since it was last looked at: mean.
+    pub since_mean_ns: Option<u64>,
+    /// The longest.
+    pub since_max_ns: Option<u64>,
+}
+
+/// How long tasks were ready before they ran, during the observation.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunDelay {
+    /// Delays that the runtime counted: Go does so for one in eight.
+    pub count: u64,
+    /// Median: the upper end of its bucket. `None`: beyond the last one.
+    pub p50_ns: Option<u64>,
+    /// 99th percentile.
+    pub p99_ns: Option<u64>,
+    /// The longest.
+    pub max_ns: Option<u64>,
+    /// Part of them that was longer than is normal, 0 to 1.
+    pub long_share: Option<f64>,
 }
 
 /// Who waits for whom.

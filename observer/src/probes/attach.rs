@@ -93,6 +93,8 @@ pub struct LoadOptions {
     pub transport: Transport,
     /// Threads that may be off CPU at once.
     pub max_inflight: u32,
+    /// Room for the tier `runtime`.
+    pub runtime: bool,
     /// Level of the kernel side's own log: 0 silent, 1 error ... 5 trace.
     pub log_level: u8,
     /// Samples of running threads per second and CPU.
@@ -106,7 +108,16 @@ impl Kernel {
     /// When the kernel refuses, with the reason.
     pub fn load(facts: &KernelConfig, options: LoadOptions) -> Result<Self, AttachError> {
         let btf = Btf::from_sys_fs().ok();
-        let ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        if facts.traces_syscalls == 0 {
+            super::syscalls::shrink(&mut loader);
+        } else {
+            loader.map_max_entries("SYSCALL_OPEN", options.max_inflight);
+        }
+        if options.runtime {
+            super::go_maps::make_room(&mut loader);
+        }
+        let ebpf = loader
             .btf(btf.as_ref())
             .override_global("KERNEL", facts, true)
             .override_global("AYA_LOG_LEVEL", &options.log_level, false)
@@ -126,15 +137,15 @@ impl Kernel {
             cpu_hz: options.cpu_hz,
             outcomes: Vec::new(),
         };
-        let subjects = kernel.ebpf.map_mut("SUBJECTS");
-        let subjects = subjects.ok_or(AttachError::Map("SUBJECTS", "missing".into()))?;
+        let roles = kernel.ebpf.map_mut("ROLES");
+        let roles = roles.ok_or(AttachError::Map("ROLES", "missing".into()))?;
         // Borrowed, not taken: programs refer to the map when they are loaded later.
-        let mut subjects: Array<_, u8> =
-            Array::try_from(subjects).map_err(|e| AttachError::Map("SUBJECTS", chain(&e)))?;
-        for nr in settings::subject_syscalls() {
-            subjects
-                .set(nr, 1, 0)
-                .map_err(|e| AttachError::Map("SUBJECTS", chain(&e)))?;
+        let mut roles: Array<_, u8> =
+            Array::try_from(roles).map_err(|e| AttachError::Map("ROLES", chain(&e)))?;
+        for (nr, role) in settings::syscall_roles() {
+            roles
+                .set(nr, role, 0)
+                .map_err(|e| AttachError::Map("ROLES", chain(&e)))?;
         }
         Ok(kernel)
     }

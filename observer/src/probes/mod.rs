@@ -4,11 +4,13 @@
 //! plain loop carries it out and records what became of each probe (`outcome`).
 
 pub mod attach;
+pub mod go_maps;
 pub mod object;
 pub mod outcome;
 pub mod plan;
 pub mod poll_maps;
 pub mod settings;
 pub mod spec;
+pub mod syscalls;
 pub mod user_maps;
 pub mod user_probe;

@@ -1,9 +1,13 @@
 //! What the kernel side is told before it is loaded: facts of this kernel.
 
 use observer_common::config::{KernelConfig, NO_OFFSET};
+use observer_common::events::syscall::{
+    ROLE_ASKS, ROLE_CLOSES, ROLE_CONNECTS, ROLE_READS, ROLE_SUBJECT, ROLE_WRITES,
+};
 
+use super::spec::{Tier, Tiers};
 use crate::model::Known;
-use crate::model::syscall::{SYSCALLS, Subject};
+use crate::model::syscall::{self, SYSCALLS, Subject};
 use crate::sys::kernel::{KernelFacts, KernelVersion, PreemptCount};
 use crate::sys::tracefs::TracepointFormats;
 
@@ -15,7 +19,11 @@ fn offset(known: &Known<u32>) -> u32 {
 }
 
 /// The read-only facts that are patched into the object before it is loaded.
-pub fn kernel_config(facts: &KernelFacts, formats: &TracepointFormats) -> KernelConfig {
+pub fn kernel_config(
+    facts: &KernelFacts,
+    formats: &TracepointFormats,
+    tiers: Tiers,
+) -> KernelConfig {
     let since = |(major, minor)| {
         facts
             .version
@@ -43,6 +51,8 @@ pub fn kernel_config(facts: &KernelFacts, formats: &TracepointFormats) -> Kernel
         preempt_delta: 0,
         per_cpu_offset: 0,
         preempt_count: 0,
+        traces_syscalls: u32::from(tiers.has(Tier::Syscalls)),
+        pad: 0,
     };
     match facts.preempt_count.known() {
         Some(PreemptCount::ThroughRunQueue {
@@ -66,10 +76,31 @@ pub fn kernel_config(facts: &KernelFacts, formats: &TracepointFormats) -> Kernel
     config
 }
 
-/// Numbers of the syscalls whose first argument says what the wait is for.
-pub fn subject_syscalls() -> impl Iterator<Item = u32> {
+/// getsockopt, which asks how a connection went (Linux `arch/x86/entry/syscalls/syscall_64.tbl`); it
+/// never blocks, so it is not in the table of syscalls that do.
+const NR_GETSOCKOPT: u32 = 55;
+
+/// What each syscall does with its first argument, as the kernel side wants it: number and `ROLE_*`.
+pub fn syscall_roles() -> impl Iterator<Item = (u32, u8)> {
+    let of = |row: &syscall::Syscall| {
+        let subject = match row.subject {
+            Subject::Fd(0) | Subject::Futex(0) => ROLE_SUBJECT,
+            _ => 0,
+        };
+        let does = match row.name {
+            "read" | "readv" | "recvfrom" | "recvmsg" | "recvmmsg" | "accept" | "accept4" => {
+                ROLE_READS
+            }
+            "write" | "writev" | "sendto" | "sendmsg" | "sendmmsg" | "sendfile" => ROLE_WRITES,
+            "connect" => ROLE_CONNECTS,
+            "close" => ROLE_CLOSES,
+            _ => 0,
+        };
+        (row.nr, subject | does)
+    };
     SYSCALLS
         .iter()
-        .filter(|row| matches!(row.subject, Subject::Fd(0) | Subject::Futex(0)))
-        .map(|row| row.nr)
+        .map(of)
+        .chain([(NR_GETSOCKOPT, ROLE_ASKS)])
+        .filter(|(_, role)| *role != 0)
 }

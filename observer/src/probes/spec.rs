@@ -192,6 +192,27 @@ macro_rules! sched {
     };
 }
 
+/// A tracepoint at system calls. (The classic form is one tracepoint for each system call.)
+macro_rules! syscalls {
+    ($event:literal, $lost:literal) => {
+        ProbeSpec {
+            name: $event,
+            hooks: &[
+                Hook::Btf {
+                    program: concat!($event, "_btf"),
+                    event: $event,
+                },
+                Hook::Raw {
+                    program: concat!($event, "_raw"),
+                    event: $event,
+                },
+            ],
+            need: Need::Optional($lost),
+            tier: Tier::Syscalls,
+        }
+    };
+}
+
 /// A tracepoint of the scheduler whose classic form does not carry what we need.
 macro_rules! sched_typed {
     ($event:literal, $need:expr) => {
@@ -256,4 +277,6 @@ pub const PROBES: &[ProbeSpec] = &[
         need: Need::Optional("tasks that compute instead of waiting are not seen"),
         tier: Tier::Sched,
     },
+    syscalls!("sys_enter", "system calls are not timed one by one"),
+    syscalls!("sys_exit", "results of system calls are not seen"),
 ];

@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::model::census::Census;
+use crate::model::event::LeftStack;
 use crate::model::memory::Memory;
 use crate::model::task::{TaskFacts, TaskRef};
 use crate::model::{Known, Mono, Reason};
@@ -57,6 +58,46 @@ pub struct GoReader {
     pub m_curg: u32,
     /// `m.procid`.
     pub m_procid: u32,
+    /// What stacks of C calls need, when the program calls C.
+    pub cgo: Option<CgoReader>,
+}
+
+/// Where a goroutine that called C left its own stack. Offsets in bytes; addresses in the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CgoReader {
+    /// `g.stack.lo`; `hi` follows.
+    pub g_stack: u32,
+    /// `g.syscallsp`; `syscallpc` follows.
+    pub g_syscallsp: u32,
+    /// First address of the program's Go code.
+    pub text: u64,
+    /// One past its last address.
+    pub text_end: u64,
+}
+
+/// The own stack of a task whose thread runs on another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskStack {
+    /// Return addresses, nearest first.
+    pub addresses: Vec<u64>,
+    /// Why it is not whole, when it is not.
+    pub cut: Option<Reason>,
+}
+
+/// Walks the own stacks of tasks whose threads run on others: goroutines that called C.
+pub trait TaskStacks: Debug + Send {
+    /// Whether the code at an address is the runtime's language's: its frames have frame pointers.
+    fn is_runtime_code(&self, address: u64) -> bool;
+
+    /// Whether a return address is in the function that leaves a task's own stack.
+    fn leaves_stack(&self, address: u64) -> bool;
+
+    /// Walks a stack that was copied.
+    fn walk(&mut self, left: LeftStack<'_>) -> TaskStack;
+
+    /// Reads and walks the stack of the task at an address of the process. `None` when it has not left
+    /// its stack, or can not be read.
+    fn read(&mut self, memory: &dyn Memory, task_at: u64) -> Option<TaskStack>;
 }
 
 /// How tokio keeps the current task's id in its thread-local `CONTEXT`.
@@ -147,6 +188,10 @@ pub struct GoTransitions {
     pub syscalls: bool,
     /// The minor version: numbers of wait reasons depend on it.
     pub minor: u32,
+    /// `g.atomicstatus`.
+    pub g_status: u32,
+    /// Address of `runtime.allgs` in the process.
+    pub allgs: u64,
 }
 
 /// A task type that probes on polls meet.
@@ -213,6 +258,12 @@ pub trait RuntimeImage: Debug + Send + Sync {
     /// Never: failures are the `Unknown` reason.
     fn task_reader(&self, process: &Process, memory: &dyn Memory) -> Known<TaskReader>;
 
+    /// What walks the own stacks of tasks that have left them, where there are such tasks.
+    fn task_stacks(&self, process: &Process, reader: &TaskReader) -> Option<Box<dyn TaskStacks>> {
+        let _ = (process, reader);
+        None
+    }
+
     /// What lists the tasks of one live process, after the same self-check.
     ///
     /// # Errors
@@ -241,7 +292,7 @@ pub trait RuntimeImage: Debug + Send + Sync {
 
 /// A stack of a task, and the memory that it was taken from.
 #[derive(Debug, Clone, Copy)]
-pub struct TaskStack<'a> {
+pub struct PolledStack<'a> {
     /// The instruction pointer, then return addresses, nearest first.
     pub frames: &'a [u64],
     /// For each frame the stack pointer in it; may be shorter.
@@ -258,7 +309,7 @@ pub trait TaskFinder: Debug + Send {
     fn knows(&self, task: TaskRef) -> bool;
 
     /// Looks at a stack on which `task` is polled now or was a moment ago. Bounded work.
-    fn look(&mut self, task: TaskRef, stack: &TaskStack<'_>, memory: &dyn Memory);
+    fn look(&mut self, task: TaskRef, stack: &PolledStack<'_>, memory: &dyn Memory);
 
     /// What a task is; `frames`: a stack of it, for when nothing better was seen. Slow at first:
     /// types are named then.

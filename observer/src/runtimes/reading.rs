@@ -22,6 +22,8 @@ pub struct TaskRead {
     pub legality: Legality,
     /// Go: `g.atomicstatus`.
     pub go_status: Option<u8>,
+    /// Go: address of the goroutine.
+    pub at: Option<u64>,
 }
 
 /// Reads the task of a thread with the given TLS base.
@@ -39,6 +41,7 @@ pub fn task_of(
         }),
         legality: Legality::NoRule,
         go_status: None,
+        at: None,
     };
     match reader {
         None => thread,
@@ -69,6 +72,7 @@ pub fn task_of(
                     }),
                     legality: Legality::NoRule,
                     go_status: Some(status as u8),
+                    at: Some(curg),
                 })
             };
             read().unwrap_or(TaskRead {
@@ -147,7 +151,7 @@ fn tokio_task(
     TaskRead {
         identity,
         legality,
-        go_status: None,
+        ..thread
     }
 }
 

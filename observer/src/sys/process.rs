@@ -206,6 +206,11 @@ impl Process {
             .collect())
     }
 
+    /// Its root directory, by which this process reaches files as the target sees them.
+    pub fn root(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.id.pid))
+    }
+
     /// Its mappings now, in address order.
     ///
     /// # Errors

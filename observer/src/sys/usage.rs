@@ -79,6 +79,16 @@ pub fn thread_cpu() -> Option<Duration> {
     done.then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
+/// Gives memory that was freed back to the system: after the kernel's type information and the
+/// tables of executables, which are large and short-lived.
+pub fn release_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no preconditions; the C library takes its own locks.
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
 /// Whether this process sees pids as the kernel itself does: false in a container with a pid
 /// namespace of its own, where the kernel side's ids are other ones (Linux
 /// `include/uapi/linux/nsfs.h`, PID_NS_INIT_INO).

@@ -13,3 +13,4 @@ mod report;
 mod report_samples;
 mod report_verdict;
 mod support;
+mod tokio_types;

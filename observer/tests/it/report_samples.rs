@@ -1,5 +1,7 @@
 //! Made-up sessions for the report tests. The figures are made up, the shapes are real.
 
+pub mod calls;
+pub mod followed;
 pub mod go;
 pub mod lists;
 pub mod other;
@@ -10,8 +12,8 @@ use observer::model::meeting::{Doing, Meeting, Side, SideSite, Source, User, Use
 use observer::model::task::Legality;
 use observer::model::view::{
     Blocking, CauseShare, CensusCost, CensusGroup, Completeness, GraphEdge, GraphNode, Host,
-    Nature, ObserverInfo, Overhead, Scheduler, Target, TaskCounts, TaskShare, Unfinished, View,
-    WaitGraph, Waker, Window,
+    Nature, Netpoll, ObserverInfo, Overhead, RunDelay, Scheduler, Slots, Target, TaskCounts,
+    TaskShare, Unfinished, View, WaitGraph, Waker, Window,
 };
 use observer::model::{Cause, Frame, FrameKind, Known, Reason, Resource, TaskKind, TaskRef};
 use std::collections::BTreeMap;
@@ -32,6 +34,8 @@ pub fn samples() -> Vec<(&'static str, View)> {
         ("run_queue", other::run_queue()),
         ("allowed", tokio::allowed()),
         ("pile_up", go::pile_up()),
+        ("followed", followed::followed()),
+        ("calls", calls::calls()),
         ("hostile", other::hostile()),
     ]
 }
@@ -66,6 +70,8 @@ pub fn empty() -> View {
         census: Vec::new(),
         meetings: Vec::new(),
         wait_graph: WaitGraph::default(),
+        syscalls: None,
+        transitions: Vec::new(),
         completeness: Completeness::default(),
         overhead: Overhead {
             target_cpu_share: None,
@@ -89,6 +95,8 @@ fn target(pid: u32, comm: &str, runtime: &'static str, version: Known<String>) -
         evidence: vec!["symbol names in .symtab".to_owned()],
         degraded: None,
         threads: 9,
+        threads_at_start: 9,
+        threads_max: 10,
         tasks: TaskCounts::default(),
         scheduler: None,
         ended: None,
@@ -182,6 +190,7 @@ fn entry(
         legality_evidence: None,
         stack: vec![site.clone()],
         site: Known::Known(site),
+        c_call: None,
         tasks: vec![task(kind, 71, None, count, total_ns, mean * 4)],
         tasks_total: 1,
         count,

@@ -24,8 +24,8 @@ pub struct Condition {
     ready: &'static str,
 }
 
-/// Nothing attached, and the default tier.
-pub const OURS: &[Condition] = &[
+/// Nothing attached, and each tier.
+const OURS: &[Condition] = &[
     Condition {
         name: "none",
         program: None,
@@ -36,6 +36,29 @@ pub const OURS: &[Condition] = &[
         name: "sched",
         program: Some(""),
         args: &["report", "-v", "-d", "3600", "-p"],
+        ready: "observing",
+    },
+    Condition {
+        name: "syscalls",
+        program: Some(""),
+        args: &["report", "-v", "-d", "3600", "--tier", "syscalls", "-p"],
+        ready: "observing",
+    },
+    Condition {
+        name: "runtime",
+        program: Some(""),
+        // Never taken out: what is measured is what the probes cost.
+        args: &[
+            "report",
+            "-v",
+            "-d",
+            "3600",
+            "--tier",
+            "runtime",
+            "--max-hits",
+            "1000000000",
+            "-p",
+        ],
         ready: "observing",
     },
 ];
@@ -54,14 +77,25 @@ const ALTERNATIVES: &[Condition] = &[
         args: &["trace", "-s", "-p"],
         ready: "",
     },
+    Condition {
+        name: "bpftrace off-CPU",
+        program: Some("bpftrace"),
+        args: &[
+            "-e",
+            "tracepoint:sched:sched_switch { @start[args->prev_pid] = nsecs; if (@start[args->next_pid]) { @[kstack, ustack] = hist(nsecs - @start[args->next_pid]); delete(@start[args->next_pid]); } }",
+            "-p",
+        ],
+        ready: "",
+    },
 ];
 
-/// The conditions of a benchmark.
-pub fn conditions(alternatives: bool) -> Vec<Condition> {
+/// The conditions of a benchmark: nothing attached, these tiers, and perhaps other tools.
+pub fn conditions(tiers: &[&str], alternatives: bool) -> Vec<Condition> {
     let others = ALTERNATIVES
         .iter()
         .filter(|other| other.program.and_then(project::find_program).is_some());
     OURS.iter()
+        .filter(|ours| ours.program.is_none() || tiers.contains(&ours.name))
         .chain(others.filter(|_| alternatives))
         .copied()
         .collect()

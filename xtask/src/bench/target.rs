@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 pub fn run(project: &Project, args: &Args, language: Language) -> Result<Vec<Row>> {
     let programs = service::build(project, language)?;
     let service = Service::start(&programs, &["--scenario", "none"])?;
-    let conditions = conditions(args.alternatives);
+    let conditions = conditions(&["sched", "syscalls", "runtime"], args.alternatives);
     let mut rows: Vec<Row> = conditions
         .iter()
         .map(|condition| Row {

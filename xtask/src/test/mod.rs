@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::go_matrix::{self, Extent};
 use crate::project::{self, Project};
 use crate::tidy;
 use crate::ui::{self, Step};
@@ -60,6 +61,10 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     )?;
     step.done();
 
+    if args.filter.as_deref().is_none_or(|f| f == "go_matrix") {
+        session.go_versions(&mut results)?;
+    }
+
     let names = session.privileged(args.filter.as_deref().unwrap_or_default())?;
     if !names.is_empty() {
         let step = Step::start("tests that load kernel programs, one at a time");
@@ -72,11 +77,15 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
             &mut results,
         )?;
         step.done();
+        session.repeat_few(&mut results)?;
     }
     // Without a log nothing was skipped.
     results.add_skip_log(&fs::read_to_string(&session.skip_log).unwrap_or_default());
     conclude(&results, session.require_all)
 }
+
+/// Failures that are worth another try: more of them are no accident.
+const FEW: usize = 3;
 
 /// What all `cargo test` runs have in common.
 struct Session<'a> {
@@ -97,6 +106,53 @@ impl Session<'_> {
             cargo.env("OBSERVER_REQUIRE", "all");
         }
         cargo
+    }
+
+    /// Runs a few failed tests of real processes again, each once: they compare times with what the
+    /// processes measured themselves, and another load of the machine can come between. What passes
+    /// only then is listed.
+    fn repeat_few(&self, results: &mut Results) -> Result<()> {
+        let failed: Vec<String> = results
+            .failures()
+            .filter(|name| name.starts_with(PRIVILEGED))
+            .map(str::to_owned)
+            .collect();
+        if failed.is_empty() || failed.len() > FEW {
+            return Ok(());
+        }
+        let step = Step::start("tests that failed, once more");
+        let mut again = self.cargo_test();
+        again.args(["--package", "observer", "--test", "it", "--"]);
+        results.repeat(&failed);
+        follow(
+            again
+                .args(["--show-output", "--test-threads=1", "--exact"])
+                .args(&failed),
+            results,
+        )?;
+        step.done();
+        Ok(())
+    }
+
+    /// The tests of the Go census with the oldest and the newest version; the machine's own has been
+    /// among the others.
+    fn go_versions(&self, results: &mut Results) -> Result<()> {
+        for version in go_matrix::ENDS {
+            let toolchain = match go_matrix::toolchain(self.project, version) {
+                Ok(toolchain) => toolchain,
+                Err(error) => {
+                    let reason = format!("no toolchain of Go {version}: {error:#}");
+                    results.skip_check(&format!("go_matrix::{version}"), &reason);
+                    continue;
+                }
+            };
+            for part in go_matrix::parts(self.project, version, &toolchain, Extent::Few)? {
+                let step = Step::start(&part.name);
+                follow(part.fill(&mut self.cargo_test()), results)?;
+                step.done();
+            }
+        }
+        Ok(())
     }
 
     /// The names of the privileged tests that contain the filter.
@@ -131,6 +187,9 @@ fn conclude(results: &Results, require_all: bool) -> Result<()> {
     }
     for (test, reason) in results.skipped() {
         ui::print(format!("skipped: {test}: {reason}"));
+    }
+    for test in results.passed_when_repeated() {
+        ui::print(format!("passed only when repeated: {test}"));
     }
     for test in results.failures() {
         ui::print(format!("failed: {test}"));

@@ -10,6 +10,7 @@ pub struct Results {
     passed: usize,
     failed: usize,
     failures: Vec<String>,
+    repeated: Vec<String>,
     skipped: BTreeMap<String, String>,
     put_away: usize,
     tools: BTreeMap<String, String>,
@@ -65,6 +66,13 @@ impl Results {
         }
     }
 
+    /// Takes a run that is no test program and can not be made here.
+    pub fn skip_check(&mut self, name: &str, reason: &str) {
+        // As a test that skips itself: counted as passed until the end.
+        self.passed += 1;
+        self.skipped.insert(name.to_owned(), reason.to_owned());
+    }
+
     /// Test programs that have come to their summary.
     pub fn runs(&self) -> usize {
         self.runs
@@ -78,6 +86,22 @@ impl Results {
     /// Their names, as far as the output gives them whole.
     pub fn failures(&self) -> impl Iterator<Item = &str> {
         self.failures.iter().map(String::as_str)
+    }
+
+    /// Forgets these failures, because the tests are run again.
+    pub fn repeat(&mut self, names: &[String]) {
+        let before = self.failures.len();
+        self.failures.retain(|name| !names.contains(name));
+        self.failed = self.failed.saturating_sub(before - self.failures.len());
+        self.repeated.extend_from_slice(names);
+    }
+
+    /// Tests that failed first and passed then.
+    pub fn passed_when_repeated(&self) -> impl Iterator<Item = &str> {
+        self.repeated
+            .iter()
+            .filter(|name| !self.failures.contains(name))
+            .map(String::as_str)
     }
 
     /// Skipped tests and why.
@@ -123,6 +147,21 @@ fn count(summary: &str, word: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_repeated_test_counts_by_its_last_run() {
+        let mut results = Results::default();
+        let first = "test a ... FAILED\ntest b ... FAILED\ntest c ... ok\n\
+            test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out";
+        let again = "test a ... ok\ntest b ... FAILED\n\
+            test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 1 filtered out";
+        first.lines().for_each(|line| results.add_line(line));
+        results.repeat(&["a".to_owned(), "b".to_owned()]);
+        again.lines().for_each(|line| results.add_line(line));
+        assert_eq!(results.line(), "2 passed, 1 failed, 0 skipped");
+        assert_eq!(results.failures().collect::<Vec<_>>(), ["b"]);
+        assert_eq!(results.passed_when_repeated().collect::<Vec<_>>(), ["a"]);
+    }
 
     #[test]
     fn every_kind_of_line_is_counted() {

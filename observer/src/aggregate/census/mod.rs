@@ -7,12 +7,14 @@
 
 pub mod meetings;
 pub mod rollup;
+pub mod scheduling;
 mod users;
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use self::meetings::{Meetings, Tracked};
+use self::scheduling::Scheduling;
 use crate::model::census::{
     Census, CensusTask, CensusTracker, Direction, StackId, Stacks, TaskState, WaitKind, WaitsOn,
 };
@@ -159,6 +161,7 @@ pub struct CensusLedger {
     groups_beyond: u64,
     meetings: Meetings,
     states: States,
+    scheduling: Scheduling,
     cost: Cost,
     tracker: CensusTracker,
     /// All addresses of interest are watched in the next sample.
@@ -219,6 +222,7 @@ impl CensusLedger {
             }
         }
         self.add_states(census);
+        self.scheduling.add(census);
         self.add_cost(census);
     }
 
@@ -407,6 +411,11 @@ impl CensusLedger {
     /// Tasks by state.
     pub fn states(&self) -> &States {
         &self.states
+    }
+
+    /// The runtime's scheduler.
+    pub fn scheduling(&self) -> &Scheduling {
+        &self.scheduling
     }
 
     /// Cost and loss.

@@ -41,9 +41,6 @@ pub fn roll_up(ledger: &CensusLedger, target: usize, names: &dyn CensusNames) ->
         let at = TaskState::ALL.iter().position(|s| *s == state)?;
         Some(states.counts.get(at)?.last as u64)
     };
-    let runnable = &states.counts[1];
-    debug_assert_eq!(TaskState::ALL[1], TaskState::Runnable);
-    let samples = ledger.samples();
     CensusRollup {
         groups: groups(ledger, target, names),
         meetings: meetings(ledger, target, names),
@@ -54,15 +51,7 @@ pub fn roll_up(ledger: &CensusLedger, target: usize, names: &dyn CensusNames) ->
             waiting: last(TaskState::Waiting),
             in_syscall: last(TaskState::Syscall),
         },
-        scheduler: Scheduler {
-            slots: states.slots,
-            runnable_mean: runnable.mean(samples),
-            runnable_max: runnable.max as u64,
-            queued_share: states
-                .slots
-                .map(|_| states.queued as f64 / samples.max(1) as f64),
-            locked: states.locked.last as u64,
-        },
+        scheduler: ledger.scheduling().roll_up(states, ledger.samples()),
     }
 }
 
@@ -128,7 +117,7 @@ fn groups(ledger: &CensusLedger, target: usize, names: &dyn CensusNames) -> Vec<
         };
         let created_by = key.created_at.and_then(|at| function(names, at));
         let same = (
-            (key.state, key.reason, nature(key), site.clone()),
+            (key.state, key.reason, key.cause, nature(key), site.clone()),
             (created_by.clone(), key.kind, key.direction, key.address),
         );
         let shown = shown(ledger, target, names, group, site, created_by);
@@ -186,6 +175,7 @@ fn shown(
         target,
         state: key.state.as_str().to_owned(),
         wait_reason: key.reason.map(str::to_owned),
+        cause: key.cause,
         count: group.count.last as u64,
         mean: group.count.mean(samples),
         max: group.count.max as u64,

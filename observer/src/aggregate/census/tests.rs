@@ -96,6 +96,7 @@ impl Sample {
             entry: None,
             stack,
             occasion: id,
+            ready_since: None,
             age: None,
             waits: first..self.0.waits.len() as u32,
         });

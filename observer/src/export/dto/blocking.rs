@@ -37,6 +37,9 @@ pub struct Blocking {
     pub legality_evidence: Option<String>,
     /// Nearest frame of the application's own code.
     pub site: Site,
+    /// The C function that a goroutine called and waits in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub c_call: Option<CCall>,
     /// The whole stack, nearest frame first; kernel frames come first.
     pub stack: Vec<Frame>,
     /// Which tasks, most time first; bounded, see `tasks_total`.
@@ -63,6 +66,30 @@ pub struct Blocking {
     /// of their time on a CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub long_poll: Option<LongPoll>,
+}
+
+/// A call from Go to C.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CCall {
+    /// The C function, as Go calls it.
+    pub function: String,
+    /// Executable or library that holds it. Absent when its own frame is not on the stack: it jumped
+    /// into another function, or frames are missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub library: Option<String>,
+    /// The Go function that calls it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub called_by: Option<Frame>,
+}
+
+impl From<&view::CCall> for CCall {
+    fn from(call: &view::CCall) -> Self {
+        Self {
+            function: call.function.clone(),
+            library: call.library.clone(),
+            called_by: call.called_by.as_ref().map(Frame::from),
+        }
+    }
 }
 
 /// Waits that had not ended when the window did.
@@ -205,6 +232,7 @@ fn convert(entry: &view::Blocking) -> Blocking {
         legality: entry.legality.as_str().to_owned(),
         legality_evidence: entry.legality_evidence.clone(),
         site: (&entry.site).into(),
+        c_call: entry.c_call.as_ref().map(CCall::from),
         stack: entry.stack.iter().map(Frame::from).collect(),
         tasks,
         tasks_total: entry.tasks_total,

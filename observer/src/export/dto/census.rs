@@ -25,6 +25,11 @@ pub struct CensusGroup {
     /// The runtime's wait reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_reason: Option<String>,
+    /// The same in the vocabulary of `blocking[].cause`. `cgo_call`: they are in C code; what they wait
+    /// for there is in `blocking`, the rest of the time it computes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::cause")]
+    pub cause: Option<String>,
     /// Tasks at the last sample.
     pub count: u64,
     /// Mean number of tasks over the samples.
@@ -103,6 +108,7 @@ impl From<&view::CensusGroup> for CensusGroup {
         Self {
             state: group.state.clone(),
             wait_reason: group.wait_reason.clone(),
+            cause: group.cause.map(|cause| cause.as_str().to_owned()),
             count: group.count,
             mean: share(group.mean),
             max: group.max,

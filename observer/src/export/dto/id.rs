@@ -30,8 +30,13 @@ pub(super) fn of(comm: &str, entry: &Blocking) -> u64 {
         resource.and_then(|r| r.path.as_deref()),
         resource.and_then(|r| r.peer.as_deref()),
     ];
+    // One C function that several Go functions call.
+    let caller = entry.c_call.as_ref().map(|call| {
+        let by = call.called_by.as_ref().and_then(|f| f.function.as_deref());
+        [Some(call.function.as_str()), by]
+    });
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for part in parts {
+    for part in parts.into_iter().chain(caller.into_iter().flatten()) {
         // 0xff is in no UTF-8 text: it keeps "ab"+"c" apart from "a"+"bc", and absent from empty.
         let mark: &[u8] = if part.is_some() {
             &[0xff]

@@ -17,11 +17,13 @@ mod id;
 mod meeting;
 mod polls;
 mod schema;
+mod syscalls;
 mod target;
+mod transitions;
 mod workers;
 
 pub use account::{CensusCost, Completeness, Overhead};
-pub use blocking::{Blocking, CauseShare, TaskShare, Unfinished, Waker};
+pub use blocking::{Blocking, CCall, CauseShare, TaskShare, Unfinished, Waker};
 pub use census::{Census, CensusGroup, GraphEdge, GraphNode, WaitGraph};
 pub use cpu::{Cpu, CpuSite, LongPoll, TaskSamples};
 pub use finding::{Evidence, Finding};
@@ -29,7 +31,11 @@ pub use frame::{Frame, Resource, Site};
 pub use meeting::{MeetingDoing, MeetingPoint, MeetingSide, MeetingSite, MeetingUser};
 pub use polls::{LongTask, PollType, PolledTask, Polls, Spread, Victim, Waiting};
 pub use schema::{SCHEMA_ID, json_schema};
-pub use target::{Host, Observer, Runtime, Scheduler, Target, TaskCounts, Window};
+pub use syscalls::{NetWait, SyscallCost, SyscallRow, Syscalls};
+pub use target::{
+    Host, Netpoll, Observer, RunDelay, Runtime, Scheduler, Slots, Target, TaskCounts, Window,
+};
+pub use transitions::{Birth, Delay, DelayAfter, Detached, StateTime, Transitions};
 pub use workers::{Worker, Workers};
 
 use super::report::verdict;
@@ -78,6 +84,13 @@ pub struct Report {
     pub causes: Vec<CauseShare>,
     /// Who waits for whom.
     pub wait_graph: WaitGraph,
+    /// System calls one by one, when the tier `syscalls` ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub syscalls: Option<Syscalls>,
+    /// Tasks followed exactly by probes in their runtime's own code (tier `runtime`): one entry for
+    /// each stretch of time in which the probes of a target were in. Empty without that tier.
+    #[serde(default)]
+    pub transitions: Vec<Transitions>,
     /// Root causes that rules found, highest score first.
     pub findings: Vec<Finding>,
     /// What was seen and what was not.
@@ -109,6 +122,8 @@ impl From<&View> for Report {
             meeting_points: view.meetings.iter().map(MeetingPoint::from).collect(),
             causes: blocking::causes(view, &position),
             wait_graph: (&view.wait_graph).into(),
+            syscalls: view.syscalls.as_ref().map(Syscalls::from),
+            transitions: view.transitions.iter().map(Transitions::from).collect(),
             findings: Vec::new(),
             completeness: (&view.completeness).into(),
             overhead: (&view.overhead).into(),

@@ -10,6 +10,7 @@ pub mod json;
 pub mod phrase;
 pub mod pile;
 pub mod text;
+pub mod types;
 pub mod verdict;
 
 use super::dto::Report;

@@ -1,7 +1,8 @@
 //! Words for the parts of a blocking entry, shared by the verdict and the sections.
 
+use super::types;
 use crate::export::dto::{
-    Blocking, Frame, LongPoll, Report, Resource, Site, TaskShare, Victim,
+    Blocking, CCall, Frame, LongPoll, Report, Resource, Site, TaskShare, Victim,
 };
 use crate::export::text::clean::{clean, fit};
 use crate::export::text::units::{NBSP, counted, duration};
@@ -39,9 +40,9 @@ pub fn who(entry: &Blocking) -> String {
 
 /// `thread 812 (kworker)`.
 pub fn one_task(task: &TaskShare, max: usize) -> String {
-    let id = format!("{}{NBSP}{}", noun(&task.kind, 1), task.id);
-    match &task.name {
-        Some(name) => format!("{id} ({})", fit(name, max)),
+    let id = format!("{}{NBSP}{}", noun(&task.kind, 1), task_id(task));
+    match task_name(task, max) {
+        Some(name) => format!("{id} ({name})"),
         None => id,
     }
 }
@@ -61,6 +62,24 @@ pub fn longest_poll(poll: &LongPoll) -> String {
         Some(most) => format!("{least}, at most {}", duration(most)),
         None => least,
     }
+}
+
+/// A task's id; with the number of its runtime's copy, when there are several.
+pub fn task_id(task: &TaskShare) -> String {
+    match task.copy {
+        Some(copy) => format!("{}{NBSP}of{NBSP}copy{NBSP}{copy}", task.id),
+        None => task.id.to_string(),
+    }
+}
+
+/// A task's name, or its type's.
+pub fn task_name(task: &TaskShare, max: usize) -> Option<String> {
+    let name = task.name.as_ref()?;
+    Some(if task.kind == "tokio_task" {
+        types::short(name, max)
+    } else {
+        fit(name, max)
+    })
 }
 
 /// What the wait is in: the system call, else the runtime's reason, else the cause.
@@ -136,6 +155,21 @@ pub fn function(frame: &Frame, max: usize) -> String {
         .unwrap_or_default();
     let reason = frame.unknown_reason.as_deref().unwrap_or("no name");
     fit(&format!("{}{module} ({reason})", frame.address), max)
+}
+
+/// `in the C function usleep of libc.so.6, called by main.wait (main.go:12)`.
+pub fn c_call(call: &CCall) -> String {
+    let mut text = format!("in the C function {}", fit(&call.function, 60));
+    if let Some(library) = &call.library {
+        text += &format!(" of {}", fit(library, 40));
+    }
+    if let Some(by) = &call.called_by {
+        text += &format!(", called by {}", function(by, 60));
+        if let Some(source) = source(by.file.as_deref(), by.line, 50) {
+            text += &format!(" ({source})");
+        }
+    }
+    text
 }
 
 /// The same in short: without the reason why a place is not known.

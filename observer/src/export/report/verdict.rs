@@ -251,6 +251,9 @@ fn worst_sentence(report: &Report, entry: &Blocking, rank: Rank, total: u64) -> 
         text += &format!(" at {}", phrase::site(&entry.site, 90, 60));
     }
     text += &phrase::on(entry, 60);
+    if let Some(call) = &entry.c_call {
+        text += &format!(", {}", phrase::c_call(call));
+    }
     let window = report.window.duration_ns;
     let together = if entry.total_ns > window && !one {
         " (all tasks together)"

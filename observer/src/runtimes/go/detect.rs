@@ -6,16 +6,21 @@ use std::sync::Arc;
 use object::{Object, ObjectSegment};
 
 use super::buildinfo::{self, GoVersion};
+use super::c_calls::{self, GoStacks};
 use super::census::GoCensus;
 use super::dwarf;
 use super::live::{Anchors, Check, load_bias};
 use super::offsets::{self, GoOffsets};
+use super::sched::{self, SchedAnchors, SchedReader};
 use super::symbols::GoSymbols;
 use super::tls::{self, Tls};
+use super::transitions;
 use super::waitreason;
 use crate::model::memory::Memory;
 use crate::model::{Known, Reason};
-use crate::runtimes::{Runtime, RuntimeImage, RuntimeKind, TaskCensus, TaskReader};
+use crate::runtimes::{
+    CodeProbes, GoReader, Runtime, RuntimeImage, RuntimeKind, TaskCensus, TaskReader, TaskStacks,
+};
 use crate::sys::elf::{self, ElfImage};
 use crate::sys::process::Process;
 
@@ -46,6 +51,9 @@ struct Parts {
     symbols: GoSymbols,
     tls: Result<Tls, Reason>,
     anchors: Anchors,
+    /// Where its Go code lies in the file, when it calls C.
+    c_calls: Option<(u64, u64)>,
+    sched: Option<SchedAnchors>,
 }
 
 /// One process that passed the check.
@@ -65,6 +73,10 @@ pub struct GoProcess {
     pub variables: std::ops::Range<u64>,
     /// Address of `runtime.gomaxprocs` in the process; `None` in stripped programs.
     pub gomaxprocs: Option<u64>,
+    /// What reads its scheduler, or why nothing does.
+    pub sched: Result<SchedReader, Reason>,
+    /// Where its Go code lies in the process, when the program calls C.
+    pub c_calls: Option<(u64, u64)>,
     /// Where a thread keeps its `g`.
     pub tls_offset: Known<i64>,
     /// How all this is known, one clause each.
@@ -83,6 +95,8 @@ impl GoImage {
             .map(|symbols| Parts {
                 tls: tls::find(&elf, &symbols),
                 anchors: Anchors::find(&elf, &symbols),
+                c_calls: c_calls::code_of(&symbols),
+                sched: SchedAnchors::find(&elf, &symbols),
                 symbols,
             });
         Some(Self {
@@ -168,6 +182,9 @@ impl GoImage {
             allgs,
             variables: segments(&elf, bias),
             gomaxprocs: parts.symbols.tables().variables.gomaxprocs.map(at),
+            sched: sched::offsets(version.minor, version.devel, &elf)
+                .and_then(|offsets| SchedReader::new(parts.sched, offsets, bias, memory)),
+            c_calls: parts.c_calls.map(|(start, end)| (at(start), at(end))),
             tls_offset,
             evidence,
         })
@@ -198,6 +215,9 @@ impl RuntimeImage for GoImage {
         match &self.parts {
             Ok(parts) => {
                 evidence.push(parts.symbols.tables().evidence.to_owned());
+                if parts.c_calls.is_some() {
+                    evidence.push("calls C: it has the way back from C".to_owned());
+                }
                 evidence.push(match &parts.tls {
                     Ok(tls) => tls.evidence.to_owned(),
                     Err(reason) => reason.to_string(),
@@ -221,14 +241,32 @@ impl RuntimeImage for GoImage {
         match self.attach(process, memory) {
             Ok(go) => go
                 .tls_offset
-                .map(|offset| TaskReader::Go(go.offsets.reader(offset))),
+                .map(|offset| TaskReader::Go(go.offsets.reader(offset, go.c_calls))),
             Err(reason) => Known::Unknown(reason),
         }
+    }
+
+    fn task_stacks(&self, process: &Process, reader: &TaskReader) -> Option<Box<dyn TaskStacks>> {
+        let TaskReader::Go(GoReader { cgo: Some(cgo), .. }) = reader else {
+            return None;
+        };
+        let symbols = &self.parts.as_ref().ok()?.symbols;
+        let bias = load_bias(&symbols.image().parse().ok()?, process).ok()?;
+        Some(Box::new(GoStacks::new(symbols.clone(), bias, *cgo)))
     }
 
     fn census(&self, process: &Process, memory: &dyn Memory) -> Known<Box<dyn TaskCensus>> {
         match self.attach(process, memory) {
             Ok(go) => Known::Known(Box::new(GoCensus::new(go))),
+            Err(reason) => Known::Unknown(reason),
+        }
+    }
+
+    fn code_probes(&self, process: &Process, memory: &dyn Memory) -> Known<CodeProbes> {
+        let devel = self.version.known().is_some_and(|version| version.devel);
+        match self.attach(process, memory) {
+            Ok(_) if devel => Known::unknown("a development version of Go: its code is not known"),
+            Ok(go) => transitions::code_probes(&go),
             Err(reason) => Known::Unknown(reason),
         }
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use gimli::{AttributeValue, Dwarf, EndianSlice, LittleEndian};
 
 use super::offsets::GoOffsets;
+use super::sched::SchedOffsets;
 use crate::model::Reason;
 use crate::sys::elf::{self, Elf};
 
@@ -23,6 +24,8 @@ const STRUCTURES: &[&str] = &[
     "runtime.timer",
     "runtime.pollDesc",
 ];
+/// Those of the scheduler.
+const SCHEDULER: &[&str] = &["runtime.schedt", "runtime.p", "runtime.gQueue"];
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 type Fields = HashMap<(&'static str, String), u32>;
@@ -32,13 +35,8 @@ type Fields = HashMap<(&'static str, String), u32>;
 /// # Errors
 /// The reason when there is no debug information, it is damaged, or a field is not in it.
 pub fn offsets(elf: &Elf<'_>) -> Result<GoOffsets, Reason> {
-    let fields = collect(elf)?;
-    let get = |structure: &'static str, field: &str| {
-        fields
-            .get(&(structure, field.to_owned()))
-            .copied()
-            .ok_or_else(|| Reason::with(format!("debug information lacks {structure}.{field}")))
-    };
+    let fields = collect(elf, STRUCTURES)?;
+    let get = |structure, field: &str| field_of(&fields, structure, field);
     let optional = |field: &str| fields.get(&("runtime.g", field.to_owned())).copied();
     Ok(GoOffsets {
         g_m: get("runtime.g", "m")?,
@@ -67,7 +65,40 @@ pub fn offsets(elf: &Elf<'_>) -> Result<GoOffsets, Reason> {
     })
 }
 
-fn collect(elf: &Elf<'_>) -> Result<Fields, Reason> {
+/// Reads the offsets of the scheduler's structures.
+///
+/// # Errors
+/// As [`offsets`].
+pub fn sched_offsets(elf: &Elf<'_>) -> Result<SchedOffsets, Reason> {
+    let fields = collect(elf, SCHEDULER)?;
+    let sched = |field: &str| field_of(&fields, "runtime.schedt", field);
+    let p = |field: &str| field_of(&fields, "runtime.p", field);
+    Ok(SchedOffsets {
+        lastpoll: sched("lastpoll")?,
+        lock: sched("lock")?,
+        nmidle: sched("nmidle")?,
+        mnext: sched("mnext")?,
+        nmfreed: sched("nmfreed")?,
+        npidle: sched("npidle")?,
+        nmspinning: sched("nmspinning")?,
+        runqsize: match sched("runqsize") {
+            Ok(offset) => offset,
+            Err(_) => sched("runq")? + field_of(&fields, "runtime.gQueue", "size")?,
+        },
+        time_to_run: sched("timeToRun")?,
+        p_runqhead: p("runqhead")?,
+        p_runnext: p("runnext")?,
+    })
+}
+
+fn field_of(fields: &Fields, structure: &'static str, field: &str) -> Result<u32, Reason> {
+    fields
+        .get(&(structure, field.to_owned()))
+        .copied()
+        .ok_or_else(|| Reason::with(format!("debug information lacks {structure}.{field}")))
+}
+
+fn collect(elf: &Elf<'_>, structures: &[&'static str]) -> Result<Fields, Reason> {
     let damaged = |e: gimli::Error| Reason::with(format!("the debug information is damaged: {e}"));
     let sections: HashMap<_, _> = [
         gimli::SectionId::DebugInfo,
@@ -89,7 +120,7 @@ fn collect(elf: &Elf<'_>) -> Result<Fields, Reason> {
 
     let started = Instant::now();
     let mut found = Fields::new();
-    let mut missing: Vec<&'static str> = STRUCTURES.to_vec();
+    let mut missing: Vec<&'static str> = structures.to_vec();
     let mut steps = 0_u32;
     let mut units = dwarf.units();
     while let Some(header) = units.next().map_err(damaged)? {

@@ -15,8 +15,12 @@ use super::fixture::{build, go};
 use super::offsets::{self, by_minor};
 use super::pclntab::Pclntab;
 use super::symbols::GoSymbols;
+use super::transitions;
+use crate::model::Reason;
 use crate::runtimes::RuntimeImage;
+use crate::sys::code::CodeSite;
 use crate::sys::elf::ElfImage;
+use object::{Object as _, ObjectSection as _};
 
 /// xorshift64.
 struct Random(u64);
@@ -219,7 +223,7 @@ fn live_damaged_executables_are_survived() {
     );
     let good = std::fs::read(&exe).unwrap();
     let mut random = Random(0x5eed_0005);
-    let (mut opened, mut detected) = (0, 0);
+    let (mut opened, mut detected, mut places) = (0, 0, 0);
     for round in 0..300 {
         let mut bytes = good.clone();
         for _ in 0..=random.below(4) {
@@ -251,9 +255,67 @@ fn live_damaged_executables_are_survived() {
             let _ = (go.version(), go.evidence());
             if let Ok(symbols) = go.symbols() {
                 let _ = symbols.lookup(symbols.tables().text() + random.below(1 << 20) as u64);
+                places += usize::from(probe_place(symbols, &image).is_ok());
             }
         }
         let _found = image.parse().map(|elf| super::dwarf::offsets(&elf).is_ok());
     }
-    println!("300 damaged executables: {opened} opened, {detected} taken for Go");
+    println!(
+        "300 damaged executables: {opened} opened, {detected} taken for Go, {places} with a place for the probe"
+    );
+    assert!(places > 0, "most damage lies elsewhere");
+}
+
+/// Where a probe would go: nowhere, or at instructions that are those of the function.
+fn probe_place(symbols: &GoSymbols, image: &ElfImage) -> Result<CodeSite, Reason> {
+    let elf = image.parse().map_err(|e| Reason::with(e.to_string()))?;
+    let site = transitions::place(symbols, &elf)?;
+    let at = usize::try_from(site.offset).unwrap();
+    assert!(image.bytes()[at..].starts_with(&transitions::PROLOGUE));
+    Ok(site)
+}
+
+#[test]
+fn live_no_probe_goes_where_a_damaged_function_table_points() {
+    let Some(go) = go() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let exe = dir.path().join("crowd");
+    build(&go, "crowd", &["-ldflags=-s -w"], false, &exe);
+    let good = std::fs::read(&exe).unwrap();
+    let open = |bytes: &[u8]| {
+        let image = ElfImage::from_bytes("crowd", bytes).unwrap();
+        let symbols = GoSymbols::new(Arc::new(ElfImage::from_bytes("crowd", bytes).unwrap()))?;
+        Ok::<_, Reason>((image, symbols))
+    };
+    let (image, symbols) = open(&good).unwrap();
+    let place = probe_place(&symbols, &image).unwrap();
+    let entry = (place.address - symbols.tables().text()) as u32;
+    let elf = image.parse().unwrap();
+    let table = elf.section_by_name(".gopclntab").unwrap();
+    let (start, size) = table.file_range().unwrap();
+    let words: Vec<usize> = (start..start + size - 4)
+        .step_by(4)
+        .map(|at| at as usize)
+        .filter(|at| good[*at..at + 4] == entry.to_le_bytes())
+        .collect();
+    assert!(!words.is_empty(), "the table holds the function's start");
+    for off in [1_u32, 2, 4, 7, 16] {
+        let mut bytes = good.clone();
+        for at in &words {
+            bytes[*at..at + 4].copy_from_slice(&(entry + off).to_le_bytes());
+        }
+        let (image, symbols) = open(&bytes).unwrap();
+        let wrong = probe_place(&symbols, &image);
+        assert!(wrong.is_err(), "{off} bytes further: {wrong:?}");
+    }
+    // A table that ends early: the function is found where it is, or not at all.
+    for kept in [size / 2, 4096, 64, 8] {
+        let mut bytes = good.clone();
+        bytes[(start + kept) as usize..(start + size) as usize].fill(0);
+        if let Ok((image, symbols)) = open(&bytes)
+            && let Ok(found) = probe_place(&symbols, &image)
+        {
+            assert_eq!(found, place, "{kept} bytes kept");
+        }
+    }
 }

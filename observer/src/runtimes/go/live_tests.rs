@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::fixture::{Fixture, build, go, start};
-use super::{GoCensus, GoImage, GoSymbols};
+use super::{GoCensus, GoImage, GoSymbols, transitions, waitreason};
 use crate::model::census::{
     Census, CensusTask, CensusTracker, Direction, TaskState, WaitKind, WaitsOn,
 };
 use crate::model::time::Mono;
-use crate::model::{Known, Pid};
-use crate::runtimes::{RuntimeImage, TaskReader};
+use crate::model::{Cause, Known, Pid};
+use crate::runtimes::{CodeReader, RuntimeImage, TaskReader};
 use crate::sys::elf::ElfImage;
 use crate::sys::memory::ProcessMemory;
 use crate::sys::process::Process;
@@ -234,6 +234,11 @@ fn live_cgo_programs_keep_g_where_the_reader_says() {
 
         let census = whole(&mut reader, memory);
         let (symbols, bias) = (&reader.process().symbols, reader.process().bias);
+        let by_cause = census
+            .tasks
+            .iter()
+            .filter(|t| t.cause == Some(Cause::CgoCall));
+        assert_eq!(by_cause.count(), 3, "{arguments:?}");
         let stacks = census
             .tasks
             .iter()
@@ -327,6 +332,79 @@ fn live_table_agrees_with_debug_information() {
         started.elapsed()
     );
     assert_eq!(super::offsets::by_minor(minor), Some(found));
+    // Before Go 1.21 the scheduler is not read.
+    let found = super::dwarf::sched_offsets(&image.parse().unwrap());
+    if minor >= 21 {
+        assert_eq!(super::sched::by_minor(minor), found.ok());
+    }
+}
+
+/// The scheduler as it is read against what `runtime/metrics` and the program say.
+#[test]
+fn live_scheduler_agrees_with_what_the_runtime_counts() {
+    let Some(go) = go() else { return };
+    let only = std::env::var("OBSERVER_GO_VARIANT").ok();
+    let chosen = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    for (variant, arguments, cgo) in VARIANTS.iter().filter(|(name, ..)| chosen(name)) {
+        // At rest in one form, in each other's way in the others.
+        let busy = if *variant == "default" { "0" } else { "6" };
+        let flags = ["-procs", "3", "-busy", busy];
+        let fixture = start(&go, "schedule", arguments, *cgo, &flags);
+        let (mut reader, memory) = fixture.census();
+        let census = reader
+            .take(&memory, Mono(crate::sys::usage::monotonic_ns()))
+            .unwrap();
+        let sample = match &census.scheduler {
+            Known::Known(sample) => *sample,
+            // Not the layout of versions before: said, not guessed.
+            Known::Unknown(reason) if reader.process().minor < 21 => {
+                println!("{reason}");
+                continue;
+            }
+            Known::Unknown(reason) => panic!("{arguments:?}: {reason}"),
+        };
+        println!("{arguments:?} {sample:?}");
+        assert_eq!((sample.slots, census.slots), (3, Some(3)), "{arguments:?}");
+        let process = Process::open(Pid(fixture.child.id())).unwrap();
+        let threads = process.threads().unwrap().len() as u32;
+        assert!(
+            sample.threads.abs_diff(threads) <= 1,
+            "{sample:?}, not {threads}"
+        );
+
+        let ready = fixture.event("ready").next().unwrap();
+        let truth: Vec<u64> = ready["delays"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(Value::as_u64)
+            .collect();
+        let delays = census.delays.as_deref().unwrap();
+        assert_eq!(truth.len(), delays.counts.len() + 2);
+        // It has gone on since: nothing may be missing, and little may be new.
+        for (bucket, (now, then)) in delays.counts.iter().zip(&truth[1..]).enumerate() {
+            assert!(
+                now >= then,
+                "{arguments:?}, bucket {bucket}: {now} < {then}"
+            );
+        }
+        let (now, then) = (delays.count(), truth[1..].iter().sum::<u64>());
+        assert!(
+            then >= 20 && now - then < 200,
+            "{arguments:?}: {then}, {now}"
+        );
+
+        let ready = census.count(TaskState::Runnable);
+        if busy == "0" {
+            assert_eq!((ready, sample.idle_slots), (0, 3), "{sample:?}");
+        } else {
+            // Six want to run on three Ps, now and always.
+            assert_eq!(sample.idle_slots, 0, "{sample:?}");
+            assert!((3..=4).contains(&ready), "{ready} {sample:?}");
+            let queued = sample.shared_queue + sample.slot_queues;
+            assert!((2..=4).contains(&queued), "{ready} {sample:?}");
+        }
+    }
 }
 
 /// Starts a program whose build record claims an unknown version, and tries to read it.
@@ -468,5 +546,47 @@ fn measure_census() {
                 census.stacks.len()
             );
         }
+    }
+}
+
+#[test]
+fn live_the_probe_has_a_place_in_every_build_and_the_states_before_it_are_those_of_the_census() {
+    let Some(go) = go() else { return };
+    for (variant, arguments, cgo) in VARIANTS {
+        let fixture = start(&go, "known_waits", arguments, *cgo, &[]);
+        let (mut reader, memory) = fixture.census();
+        let process = reader.process().clone();
+        let Known::Known(found) = transitions::code_probes(&process) else {
+            panic!("{variant}: no probes");
+        };
+        let CodeReader::Go(config) = found.reader;
+        let site = found.probes[0].site.known().unwrap().clone();
+        assert_eq!(site.bytes, [0x55], "{variant}: a push, which is cheap");
+        let name = process.symbols.function_name(site.address);
+        assert_eq!(name, Some("runtime.casgstatus"), "{variant}");
+
+        let seeds = transitions::seeds(&memory, &config, 32).unwrap();
+        let census = whole(&mut reader, memory);
+        let mut reasons: Vec<_> = seeds
+            .iter()
+            .filter(|seed| seed.state == 4)
+            .map(|seed| waitreason::lookup(config.minor, seed.reason).unwrap().text)
+            .collect();
+        let waiting = census
+            .tasks
+            .iter()
+            .filter(|t| t.state == TaskState::Waiting);
+        let mut expected: Vec<_> = waiting.filter_map(|t| t.wait_reason).collect();
+        reasons.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(reasons, expected, "{variant}");
+        let parked = seeds.iter().find(|seed| {
+            let in_start = |pc: &u64| {
+                let name = process.symbols.function_name(pc - process.bias);
+                name.is_some_and(|name| name.starts_with("main.start"))
+            };
+            seed.frames.iter().any(in_start)
+        });
+        assert!(parked.is_some(), "{variant}: stacks reach the program");
     }
 }

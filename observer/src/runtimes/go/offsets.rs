@@ -5,7 +5,7 @@
 //! 1.18 and 1.20 have not been built here: they use 1.19's row, which agrees with what other
 //! profilers publish for them; the live self-check stands behind it.
 
-use crate::runtimes::GoReader;
+use crate::runtimes::{CgoReader, GoReader};
 
 /// The first and the last minor version in the table.
 pub const KNOWN_MINORS: std::ops::RangeInclusive<u32> = 18..=27;
@@ -186,9 +186,16 @@ pub fn by_minor(minor: u32) -> Option<GoOffsets> {
 }
 
 impl GoOffsets {
-    /// The part that the kernel side needs.
-    pub fn reader(&self, tls_offset: i64) -> GoReader {
+    /// The part that the kernel side needs. `code`: where the Go code lies in the process, when the
+    /// program calls C.
+    pub fn reader(&self, tls_offset: i64, code: Option<(u64, u64)>) -> GoReader {
         GoReader {
+            cgo: code.map(|(text, text_end)| CgoReader {
+                g_stack: self.g_stack,
+                g_syscallsp: self.g_syscallsp,
+                text,
+                text_end,
+            }),
             tls_offset,
             g_m: self.g_m,
             g_goid: self.g_goid,
@@ -197,6 +204,12 @@ impl GoOffsets {
             m_curg: self.m_curg,
             m_procid: self.m_procid,
         }
+    }
+
+    /// `g.sched.bp`: the last word of `gobuf`, which `g.syscallsp` follows (`src/runtime/runtime2.go`,
+    /// Go 1.21 to 1.27; checked against DWARF: 104 before Go 1.25, 96 since).
+    pub fn g_sched_bp(&self) -> u32 {
+        self.g_syscallsp - 8
     }
 
     /// How many bytes of a `g` hold every field that is read.
@@ -234,5 +247,7 @@ mod tests {
             );
         }
         assert_eq!(by_minor(27).map(|o| o.g_size()), Some(376));
+        assert_eq!(by_minor(21).map(|o| o.g_sched_bp()), Some(104));
+        assert_eq!(by_minor(27).map(|o| o.g_sched_bp()), Some(96));
     }
 }

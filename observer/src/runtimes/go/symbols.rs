@@ -232,8 +232,15 @@ impl Modules {
                 .strip_prefix(path.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        is_standard(package) && !self.own.iter().any(own)
+        is_c_wrapper(name, package) || is_standard(package) && !self.own.iter().any(own)
     }
+}
+
+/// The wrapper of a C function that cgo makes in the package that calls it: `main._Cfunc_usleep`,
+/// with errno `main._C2func_usleep` (Go 1.18 to 1.27, `src/cmd/cgo/out.go`).
+fn is_c_wrapper(name: &str, package: &str) -> bool {
+    name.get(package.len() + 1..)
+        .is_some_and(|own| own.starts_with("_Cfunc_") || own.starts_with("_C2func_"))
 }
 
 /// The import path in a function's name, as the linker writes it (dots after the last slash are
@@ -297,6 +304,9 @@ mod tests {
         check("log/shop.Run", false);
         check("log/shopping.Run", true);
         check("main.main", false);
+        check("main._Cfunc_usleep", true);
+        check("shop/db._C2func_open", true);
+        check("main.open_Cfunc_", false);
         check("shop/db.Query", false);
         check("github.com/a/b.(*T).M", false);
         check("golang.org/x/net/http2.f", false);

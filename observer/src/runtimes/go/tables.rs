@@ -32,6 +32,10 @@ pub struct Variables {
     pub allm: Option<u64>,
     /// `runtime.gomaxprocs`.
     pub gomaxprocs: Option<u64>,
+    /// `runtime.sched`.
+    pub sched: Option<u64>,
+    /// `runtime.allp`.
+    pub allp: Option<u64>,
     /// `runtime.tlsg`: an offset in the TLS block.
     pub tlsg: Option<u64>,
     module: Option<u64>,
@@ -157,6 +161,8 @@ fn variables(elf: &Elf<'_>) -> Variables {
             b"m0" => &mut found.m0,
             b"allm" => &mut found.allm,
             b"gomaxprocs" => &mut found.gomaxprocs,
+            b"sched" => &mut found.sched,
+            b"allp" => &mut found.allp,
             b"tlsg" => &mut found.tlsg,
             b"firstmoduledata" => &mut found.module,
             _ => continue,

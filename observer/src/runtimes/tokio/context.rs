@@ -91,9 +91,9 @@ struct ContextSymbol {
     size: u64,
 }
 
-/// Finds the reader for an executable.
+/// Finds the reader for an executable; `info` is the file with its symbols and debug information.
 pub(super) fn context_facts(
-    elf: &Elf<'_>,
+    (elf, info): (&Elf<'_>, &Elf<'_>),
     code: &CodeRanges,
     pointers: &CodePointers,
     vtables: &[Vtable],
@@ -111,14 +111,14 @@ pub(super) fn context_facts(
         let reason = Reason::new("the file has no thread-local storage of its own");
         return ContextFacts::unknown(reason, evidence);
     };
-    let symbols = context_symbols(elf);
+    let symbols = context_symbols(info);
     for symbol in &symbols {
         evidence.push(format!(
             "symbol tokio::runtime::context::CONTEXT at TLS offset {:#x}, {} bytes",
             symbol.offset, symbol.size
         ));
     }
-    let layout = context_layout(elf);
+    let layout = context_layout(info);
     let from_dwarf = layout.as_ref().map(|l| from_layout(block, l));
     if let (Some(layout), Some(reader)) = (&layout, &from_dwarf) {
         evidence.push(format!(
@@ -266,9 +266,11 @@ fn from_layout(block: TlsBlock, layout: &ContextLayout) -> TokioReader {
     }
 }
 
-/// Layouts measured with rustc 1.95 (see docs/tokio.md): the id's offset in `Context`, its form, and
-/// where EnterRuntime and the budget may be.
-fn layouts(minor: u16) -> Option<(u64, TokioIdForm, &'static [(u64, u64)])> {
+/// The id's offset in `Context`, its form, and where EnterRuntime and the budget may be.
+type Layouts = (u64, TokioIdForm, &'static [(u64, u64)]);
+
+/// Layouts measured with rustc 1.95 (see docs/tokio.md).
+fn layouts(minor: u16) -> Option<Layouts> {
     Some(match minor {
         22 => (0, TokioIdForm::Tagged, &[]),
         23..=39 => (32, TokioIdForm::Tagged, &[(82, 80), (78, 76)]),

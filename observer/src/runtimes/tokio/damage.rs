@@ -23,7 +23,7 @@ fn look(bytes: &[u8]) -> bool {
     let start = Instant::now();
     let found = TokioImage::from_bytes(bytes);
     if let (Some(image), Ok(elf)) = (&found, Elf::parse(bytes)) {
-        drop(image.name_types(&elf));
+        drop(image.name_types(&elf, None));
         drop(super::targets::poll_targets(&elf, image.vtables()));
     }
     let took = start.elapsed();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::model::memory::Memory;
 use crate::model::task::{TaskFacts, TaskRef};
 use crate::model::{Known, Reason};
-use crate::runtimes::{TaskFinder, TaskStack};
+use crate::runtimes::{PolledStack, TaskFinder};
 use crate::sys::elf::ElfImage;
 
 use super::names::TaskType;
@@ -113,7 +113,7 @@ impl TaskFinder for TokioFinder {
         }
     }
 
-    fn look(&mut self, task: TaskRef, stack: &TaskStack<'_>, memory: &dyn Memory) {
+    fn look(&mut self, task: TaskRef, stack: &PolledStack<'_>, memory: &dyn Memory) {
         if self.knows(task) {
             return;
         }
@@ -237,7 +237,7 @@ fn facts(types: &[&TaskType], any_stack: bool, full: bool) -> TaskFacts {
 fn find_header(
     copy: &FinderCopy,
     id: u64,
-    stack: &TaskStack<'_>,
+    stack: &PolledStack<'_>,
     frame: Option<usize>,
     memory: &dyn Memory,
 ) -> Option<(usize, Option<SpawnLocation>)> {

@@ -259,33 +259,6 @@ fn stripped_tasks_are_read_by_id() {
     check("stripped");
 }
 
-/// Each program of the list in `OBSERVER_TOKIO_PROGRAMS` (lines `VERSION PROFILE PATH`), by each
-/// flavour: `cargo xtask tokio-matrix` builds them and runs this.
-#[test]
-#[ignore = "needs fixtures of many tokio versions: run by `cargo xtask tokio-matrix`"]
-fn matrix() {
-    let list = std::env::var_os("OBSERVER_TOKIO_PROGRAMS").expect("OBSERVER_TOKIO_PROGRAMS");
-    let mut failed = Vec::new();
-    for line in std::fs::read_to_string(list).unwrap().lines() {
-        let words: Vec<_> = line.splitn(3, ' ').collect();
-        let &[version, profile, program] = words.as_slice() else {
-            panic!("{line}");
-        };
-        for flavor in ["multi_thread", "current_thread", "local_set"] {
-            let row = format!("{version:5} {profile:15} {flavor:15}");
-            let watched = std::panic::catch_unwind(|| {
-                watch(Path::new(program), &["--flavor", flavor, "--duration", "4"])
-            });
-            match watched {
-                Ok(seen) if seen == expected(flavor) => println!("{row} ok"),
-                Ok(seen) => failed.push(format!("{row} saw only {seen:?}")),
-                Err(_) => failed.push(format!("{row} failed, see above")),
-            }
-        }
-    }
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
-}
-
 /// Prints what is found in the files of `OBSERVER_ELF` (separated by `:`), and how long it takes.
 #[test]
 #[ignore = "a tool: OBSERVER_ELF=path:path cargo test inspect -- --ignored --nocapture"]

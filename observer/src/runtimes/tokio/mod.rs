@@ -73,22 +73,38 @@ pub struct TokioImage {
     presence: Presence,
     vtables: Vec<Vtable>,
     context: ContextFacts,
+    /// Holds symbols and debug information in place of the file itself.
+    debug: Option<Arc<ElfImage>>,
 }
 
 impl TokioImage {
     /// Recognises tokio in an executable; `None` when its runtime is not there.
     pub fn read(elf: &ElfImage) -> Option<Self> {
+        Self::read_with(elf, || None)
+    }
+
+    /// The same, with a file that holds the executable's symbols and debug information where it has
+    /// none itself; it is asked for only when there is tokio.
+    pub fn read_with(
+        elf: &ElfImage,
+        debug: impl FnOnce() -> Option<Arc<ElfImage>>,
+    ) -> Option<Self> {
         let presence = presence(elf.bytes())?;
-        Self::analyze(presence, &elf.parse().ok()?)
+        let elf = elf.parse().ok()?;
+        let debug = debug();
+        let info = debug.as_ref().and_then(|image| image.parse().ok());
+        let mut image = Self::analyze(presence, &elf, info.as_ref())?;
+        image.debug.clone_from(&debug);
+        Some(image)
     }
 
     /// As [`TokioImage::read`], on any bytes: never panics, bounded work.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let presence = presence(bytes)?;
-        Self::analyze(presence, &Elf::parse(bytes).ok()?)
+        Self::analyze(presence, &Elf::parse(bytes).ok()?, None)
     }
 
-    fn analyze(presence: Presence, elf: &Elf<'_>) -> Option<Self> {
+    fn analyze(presence: Presence, elf: &Elf<'_>, info: Option<&Elf<'_>>) -> Option<Self> {
         let code = CodeRanges::new(elf);
         let pointers = CodePointers::read(elf, &code);
         let version = single_version(&presence);
@@ -100,11 +116,22 @@ impl TokioImage {
         if presence.versions.is_empty() && vtables.is_empty() {
             return None;
         }
-        let context = context_facts(elf, &code, &pointers, &vtables, version);
+        let mut context = context_facts(
+            (elf, info.unwrap_or(elf)),
+            &code,
+            &pointers,
+            &vtables,
+            version,
+        );
+        if info.is_some() {
+            let clause = "symbols and debug information from a file of their own (found by build id or debug link)";
+            context.evidence.insert(0, clause.to_owned());
+        }
         Some(Self {
             presence,
             vtables,
             context,
+            debug: None,
         })
     }
 
@@ -121,15 +148,16 @@ impl TokioImage {
     /// Names the task types; `elf` is the file that this image was read from. Not cached: it decodes
     /// code (tens of milliseconds), so callers keep the answer.
     pub fn task_types(&self, elf: &ElfImage) -> Vec<TaskType> {
+        let info = self.debug.as_ref().and_then(|image| image.parse().ok());
         elf.parse()
-            .map_or_else(|_| Vec::new(), |elf| self.name_types(&elf))
+            .map_or_else(|_| Vec::new(), |elf| self.name_types(&elf, info.as_ref()))
     }
 
-    fn name_types(&self, elf: &Elf<'_>) -> Vec<TaskType> {
+    fn name_types(&self, elf: &Elf<'_>, info: Option<&Elf<'_>>) -> Vec<TaskType> {
         let code = CodeRanges::new(elf);
         let pointers = CodePointers::read(elf, &code);
         let minor = single_version(&self.presence).map(|v| v.minor);
-        names::task_types(elf, &pointers, &self.vtables, minor)
+        names::task_types((elf, info.unwrap_or(elf)), &pointers, &self.vtables, minor)
     }
 
     /// Where uprobes on task polls may be put. What cannot be verified is refused, with its reason.

@@ -90,9 +90,9 @@ impl TaskType {
     }
 }
 
-/// Names the task types.
+/// Names the task types; `info` is the file with the symbols and debug information of `elf`.
 pub(super) fn task_types(
-    elf: &Elf<'_>,
+    (elf, info): (&Elf<'_>, &Elf<'_>),
     pointers: &CodePointers,
     vtables: &[Vtable],
     minor: Option<u16>,
@@ -100,7 +100,7 @@ pub(super) fn task_types(
     let mut namer = Namer {
         elf,
         pointers,
-        symbols: Symbols::read(elf),
+        symbols: Symbols::read(info),
         functions: Functions::read(elf),
         callees: HashMap::new(),
         budget: BUDGET,
@@ -147,7 +147,7 @@ pub(super) fn task_types(
             found
         })
         .collect();
-    name_by_debug_information(elf, vtables, &polls, &mut types);
+    name_by_debug_information(info, vtables, &polls, &mut types);
     types
 }
 

@@ -1,6 +1,8 @@
 //! tokio in one process: the copy in the executable, and those in its libraries (Python and Node
 //! extensions, plug-ins). Each linked copy has task types, ids and thread-locals of its own.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::model::memory::Memory;
@@ -8,6 +10,7 @@ use crate::model::{Known, Reason};
 use crate::runtimes::{
     CodeProbes, MAX_TOKIO_COPIES, RuntimeImage, TaskFinder, TaskReader, TokioReader, TokioReaders,
 };
+use crate::sys::debug_files::{DebugDirs, has_debug_info};
 use crate::sys::elf::{ElfImage, mapped_code};
 use crate::sys::modules::{CodeMapping, ModuleId, code_mappings};
 use crate::sys::process::Process;
@@ -43,7 +46,16 @@ impl TokioProgram {
         let pid = process.id.pid;
         let mappings = code_mappings(pid).unwrap_or_default();
         let mut copies = Vec::new();
-        if let Some(image) = TokioImage::read(elf) {
+        let root = process.root();
+        let dirs = DebugDirs::of(&root);
+        let read = |elf: &ElfImage, path: &Path| {
+            TokioImage::read_with(elf, || {
+                let whole = elf.parse().is_ok_and(|elf| has_debug_info(&elf));
+                let found = (!whole).then(|| dirs.find(elf, &root, path))?;
+                found.map(Arc::new)
+            })
+        };
+        if let Some(image) = read(elf, &process.exe) {
             let exe = ModuleId::of_exe(pid);
             let bias = mappings
                 .iter()
@@ -58,7 +70,7 @@ impl TokioProgram {
         }
         let mut left_out = 0;
         for SharedTokio { path, elf, mapping } in shared_objects(pid, &mappings) {
-            let Some(image) = TokioImage::read(&elf) else {
+            let Some(image) = read(&elf, Path::new(&path)) else {
                 continue;
             };
             if copies.len() == MAX_TOKIO_COPIES {
@@ -137,15 +149,20 @@ impl RuntimeImage for TokioProgram {
         if let [only] = self.copies.as_slice() {
             return only.image.version();
         }
-        let versions: Vec<String> = self
+        let versions: BTreeSet<String> = self
             .copies
             .iter()
             .map(|copy| match copy.image.version() {
-                Known::Known(version) => format!("{version} in {}", copy.place()),
-                Known::Unknown(_) => format!("of unknown version in {}", copy.place()),
+                Known::Known(version) => version,
+                Known::Unknown(_) => "unknown".to_owned(),
             })
             .collect();
-        Known::Known(versions.join(", "))
+        let versions: Vec<String> = versions.into_iter().collect();
+        Known::Known(format!(
+            "{} ({} copies)",
+            versions.join(" and "),
+            self.copies.len() + self.left_out
+        ))
     }
 
     fn evidence(&self) -> Vec<String> {
@@ -185,8 +202,10 @@ impl RuntimeImage for TokioProgram {
             }
         }
         let read = readers.iter().next().is_some();
+        // When no copy is read, the reason is the answer.
         let unread = reasons
             .iter()
+            .filter(|_| read)
             .map(|(place, reason)| format!("tasks of {place} are not read: {reason}"))
             .collect();
         *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = unread;

@@ -3,11 +3,18 @@
 
 mod accounting;
 mod bad_input;
+mod cgo_blocking;
 mod go_blocking;
+mod go_transitions;
 mod lifecycle;
 mod locks;
 mod native_blocking;
 mod pile_up;
+mod scheduler;
+mod syscalls;
 mod tokio_blocking;
+mod tokio_debug_files;
 mod tokio_libraries;
+mod tokio_matrix;
+mod tokio_service;
 mod unfinished;

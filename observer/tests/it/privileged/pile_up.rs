@@ -159,9 +159,11 @@ fn a_stripped_program_tells_the_same() {
     check_consumers(point, &pile);
     check_texts(&report, &pile);
     let scheduler = &report["targets"][0]["scheduler"];
-    assert!(
-        scheduler["slots"].is_null(),
-        "not known, so not said: {scheduler}"
+    let slots = std::thread::available_parallelism().map_or(0, usize::from);
+    assert_eq!(
+        number(scheduler, "slots"),
+        slots as u64,
+        "GOMAXPROCS without symbols: {scheduler}"
     );
 }
 

@@ -11,13 +11,18 @@ use crate::support::truth::{Program, Truth, WATCHED, check_function, check_time}
 
 /// Whether the binary has function names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Names {
+pub enum Names {
     Kept,
     Stripped,
 }
 
 fn check(fixture: &str, names: Names) {
-    let program = Program::start(fixture, &[]);
+    check_flavor(fixture, names, "multi_thread");
+}
+
+/// Observes a fixture with one kind of runtime and compares with what it says of itself.
+pub fn check_flavor(fixture: &str, names: Names, flavor: &str) {
+    let program = Program::start(fixture, &["--flavor", flavor]);
     let report = observer::report(program.process.pid(), WATCHED, &[]);
     let truths = program.finish();
 
@@ -39,11 +44,11 @@ fn check(fixture: &str, names: Names) {
         if names == Names::Kept {
             check_function(entry, function_of(&truth.function));
         }
-        let type_name = check_type(&report, truth, names);
+        let type_name = check_type(&report, truth, names, flavor);
         assert!(types.insert(type_name), "{truth:?} shares another's type");
     }
     of_kind("may_block").for_each(|truth| {
-        check_type(&report, truth, names);
+        check_type(&report, truth, names, flavor);
     });
     of_kind("may_block").for_each(|truth| check_legal(&report, truth));
     of_kind("idle").for_each(|truth| check_absent(&report, truth));
@@ -65,7 +70,7 @@ fn check(fixture: &str, names: Names) {
 }
 
 /// The task's type is named wherever it blocks, or has a label of its own and a reason. Gives it.
-fn check_type(report: &Value, truth: &Truth, names: Names) -> String {
+fn check_type(report: &Value, truth: &Truth, names: Names, flavor: &str) -> String {
     let mine = shares(report, "tokio_task", truth.id);
     let name = |share: &Share<'_>| {
         let name = share.task["name"].as_str();
@@ -84,11 +89,7 @@ fn check_type(report: &Value, truth: &Truth, names: Names) -> String {
                 let function = if pool { "start_tasks" } else { &truth.function };
                 let future = format!("tokio_fixture::{function}::");
                 assert!(first.starts_with(&future), "{truth:?}: {first}");
-                let expected = if pool {
-                    "blocking_pool"
-                } else {
-                    "multi_thread"
-                };
+                let expected = if pool { "blocking_pool" } else { flavor };
                 assert_eq!(scheduler, Some(expected), "{truth:?}");
                 assert_eq!(reason, None, "{truth:?}");
             }

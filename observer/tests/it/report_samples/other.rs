@@ -82,6 +82,15 @@ pub fn hostile() -> View {
         target.tasks.seen = u64::MAX;
     }
     view.host.kernel.clone_from(&wide);
+    let mut followed = super::followed::transitions(|name| format!("{name}{long}"));
+    followed.hits = u64::MAX;
+    for row in &mut followed.states {
+        row.began_before = u64::MAX;
+        row.total_ns = u64::MAX;
+        row.max_ns = u64::MAX;
+        row.unfinished.count = u64::MAX;
+    }
+    view.transitions = vec![followed];
     for entry in &mut view.blocking {
         entry.count = u64::MAX;
         entry.total_ns = u64::MAX / 8;

@@ -20,6 +20,8 @@ pub enum Need {
     Fixture(&'static str),
     /// Python 3, with ctypes.
     Python,
+    /// objcopy and readelf (binutils).
+    Objcopy,
     /// Running 32-bit programs.
     Elf32,
     /// Mounting tracefs, where it is not mounted.
@@ -37,6 +39,13 @@ impl Need {
                 format!("the program {name} was not built: run it by `cargo xtask test`, with the tools that it names")
             }),
             Self::Python => python(),
+            Self::Objcopy => {
+                let works = |tool: &str| {
+                    Command::new(tool).arg("--version").output().is_ok_and(|o| o.status.success())
+                };
+                (!works("objcopy") || !works("readelf"))
+                    .then(|| "objcopy and readelf (binutils) are not installed".to_owned())
+            }
             Self::Elf32 => elf32::refused(),
             Self::Tracefs => (!tracefs::mounted())
                 .then(|| Self::Root.missing().or_else(tracefs::unknown))

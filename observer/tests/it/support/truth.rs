@@ -57,6 +57,14 @@ impl Truth {
         });
         parts.fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
     }
+
+    /// Calls that began between two times.
+    pub fn count_within(&self, from: u64, to: u64) -> usize {
+        self.calls
+            .iter()
+            .filter(|[at, ..]| (from..to).contains(at))
+            .count()
+    }
 }
 
 impl fmt::Debug for Truth {
@@ -104,13 +112,22 @@ impl Program {
     }
 
     /// Waits for its end and gives what it measured.
-    pub fn finish(mut self) -> Vec<Truth> {
+    pub fn finish(self) -> Vec<Truth> {
+        let both = self.finish_with_lines().into_iter();
+        both.map(|(truth, _)| truth).collect()
+    }
+
+    /// The same, each with all that its line says.
+    pub fn finish_with_lines(mut self) -> Vec<(Truth, Value)> {
         let lines = self.process.rest(Duration::from_secs(LIFE.into()) + START);
         assert!(
             self.process.exit(START).success(),
             "the fixture failed: {lines:#?}"
         );
-        let truths: Vec<Truth> = lines.iter().filter_map(|line| truth(line)).collect();
+        let truths: Vec<(Truth, Value)> = lines
+            .iter()
+            .filter_map(|line| Some((truth(line)?, serde_json::from_str(line).ok()?)))
+            .collect();
         assert!(
             !truths.is_empty(),
             "the fixture printed no truth: {lines:#?}"
@@ -160,8 +177,7 @@ pub fn check_time<'a>(report: &'a Value, task_kind: &str, truth: &Truth) -> &'a 
     };
     let found = time(&|share| share.syscall() == truth.syscall);
     let no_cpu = time(&|share| share.entry["cause"] == "run_queue");
-    let from = unix_ns(&report["window"]["start"]);
-    let to = from + number(&report["window"], "duration_ns");
+    let (from, to) = window(report);
     let (in_calls, expected) = truth.within(from, to);
     let woken: u64 = mine
         .iter()
@@ -189,6 +205,12 @@ pub fn check_time<'a>(report: &'a Value, task_kind: &str, truth: &Truth) -> &'a 
     entry
         .unwrap_or_else(|| panic!("{truth:?} is not among blocking: {mine:#?}"))
         .entry
+}
+
+/// The report's window in Unix time, in nanoseconds.
+pub fn window(report: &Value) -> (u64, u64) {
+    let from = unix_ns(&report["window"]["start"]);
+    (from, from + number(&report["window"], "duration_ns"))
 }
 
 /// A time of the report, `2026-11-21T09:54:16.123Z`, in Unix time.

@@ -76,6 +76,9 @@ fn line(group: &CensusGroup, one: &str) -> String {
     if let Some(reason) = &group.wait_reason {
         text += &format!(" ({})", fit(reason, 40));
     }
+    if group.cause.as_deref() == Some("cgo_call") {
+        text += " (in a C call)";
+    }
     if let Some(site) = &group.site {
         // A running task has no place, but a function that it was started as.
         let at = if site.starts_with("started as ") {

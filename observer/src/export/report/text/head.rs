@@ -1,9 +1,10 @@
 //! What was observed: when, where, which processes.
 
-use crate::export::dto::{Report, Scheduler, Target};
+use super::scheduler;
+use crate::export::dto::{Report, Target};
 use crate::export::report::TextOptions;
 use crate::export::text::clean::{clean, fit};
-use crate::export::text::units::{NBSP, count, counted, duration, percent};
+use crate::export::text::units::{NBSP, count, counted, duration};
 use crate::export::text::wrap::paragraph;
 
 /// The first lines.
@@ -36,7 +37,7 @@ pub(super) fn targets(report: &Report, options: TextOptions) -> String {
             out += &paragraph(&text, "      ", "      ");
         }
         if let Some(scheduler) = &target.scheduler {
-            out += &paragraph(&ready(scheduler, target), "      ", "        ");
+            out += &scheduler::lines(scheduler, &target.runtime.kind);
         }
         if let Some(ended) = &target.ended {
             out += &paragraph(&format!("ended: {}", fit(ended, 200)), "      ", "      ");
@@ -52,32 +53,6 @@ pub(super) fn targets(report: &Report, options: TextOptions) -> String {
         }
     }
     out
-}
-
-/// Ready tasks against those that can run at once. What is normal stands beside it.
-fn ready(scheduler: &Scheduler, target: &Target) -> String {
-    let tasks = match target.runtime.kind.as_str() {
-        "go" => "goroutines",
-        _ => "tasks",
-    };
-    let mut text = format!(
-        "ready to run but not running: {:.1} {tasks} on average, {} at most",
-        scheduler.runnable_mean,
-        count(scheduler.runnable_max)
-    );
-    text += &match (scheduler.slots, scheduler.queued_share) {
-        (Some(slots), Some(share)) => format!(
-            "; {} can run at once (GOMAXPROCS), more than these were ready in {} of samples (normal: \
-             few)",
-            count(slots.into()),
-            percent(share)
-        ),
-        _ => "; how many can run at once is not known (no symbols)".to_owned(),
-    };
-    if scheduler.locked > 0 {
-        text += &format!("; {} tied to a thread", count(scheduler.locked));
-    }
-    text
 }
 
 fn line(target: &Target) -> String {
@@ -99,6 +74,14 @@ fn line(target: &Target) -> String {
         fit(&target.comm, 30),
         counted(u64::from(target.threads), "thread", "threads"),
     );
+    // Threads that come and go are every program's; those that pile up are blocked somewhere.
+    if target.threads_max > target.threads_at_start.saturating_mul(3) / 2 {
+        text += &format!(
+            " (grew: {} when observation began, {} at most)",
+            count(target.threads_at_start.into()),
+            count(target.threads_max.into())
+        );
+    }
     let tasks = &target.tasks;
     if target.runtime.kind != "native" {
         let one = if target.runtime.kind == "go" {

@@ -8,8 +8,11 @@ mod cpu;
 mod graph;
 mod head;
 mod polls;
+mod scheduler;
 mod stack;
+mod syscalls;
 mod tasks;
+mod transitions;
 mod waits;
 mod workers;
 
@@ -71,14 +74,31 @@ pub fn render(report: &Report, options: TextOptions) -> String {
     );
     section(
         &mut out,
-        "WHO WAITS FOR WHOM",
-        &graph::graph(report, options),
+        "TASKS FOLLOWED EXACTLY",
+        &transitions::followed(report, options),
     );
     section(
         &mut out,
-        "COMPLETENESS AND OVERHEAD",
-        &account::completeness(report),
+        "WHO WAITS FOR WHOM",
+        &graph::graph(report, options),
     );
+    if let Some(seen) = &report.syscalls {
+        section(
+            &mut out,
+            &syscalls::calls_heading(seen, options),
+            &syscalls::calls(report, seen, options),
+        );
+        section(
+            &mut out,
+            &syscalls::net_heading(seen, options),
+            &syscalls::net_waits(report, seen, options),
+        );
+    }
+    let mut account = account::completeness(report);
+    if let Some(seen) = &report.syscalls {
+        account += &syscalls::account(seen);
+    }
+    section(&mut out, "COMPLETENESS AND OVERHEAD", &account);
     section(&mut out, "NOTES", &account::notes(report));
     out
 }

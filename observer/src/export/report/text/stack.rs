@@ -105,15 +105,15 @@ fn folded(frames: &[&Frame], entry: &Blocking) -> Vec<String> {
     for run in frames.chunk_by(|a, b| a.kind == b.kind) {
         let Some(last) = run.last() else { continue };
         let is_runtime = last.kind == "runtime";
-        if !is_runtime || !has_user || run.len() == 1 {
+        if !is_runtime || !has_user {
             out.extend(run.iter().map(|f| frame(f, entry)));
-        } else if out.is_empty() {
-            let folded = run.len() - 1;
-            out.push(format!(
-                "  ... {folded} inner runtime frame{}",
-                if folded == 1 { "" } else { "s" }
-            ));
+        } else if let Some(c) = c_frames(run) {
+            fold_inner(&run[..c], entry, &mut out);
+            out.push("  ... called by Go, whose stack this is from here on".to_owned());
+        } else if run.len() == 1 {
             out.push(frame(last, entry));
+        } else if out.is_empty() {
+            fold_inner(run, entry, &mut out);
         } else {
             out.push(format!("  ... {} outer runtime frames", run.len()));
         }
@@ -121,12 +121,50 @@ fn folded(frames: &[&Frame], entry: &Blocking) -> Vec<String> {
     out
 }
 
+/// The run's last frame is shown, those before it are counted.
+fn fold_inner(run: &[&Frame], entry: &Blocking, out: &mut Vec<String>) {
+    let Some((last, before)) = run.split_last() else {
+        return;
+    };
+    if !before.is_empty() {
+        out.push(format!(
+            "  ... {} inner runtime frame{}",
+            before.len(),
+            if before.len() == 1 { "" } else { "s" }
+        ));
+    }
+    out.push(frame(last, entry));
+}
+
+/// Where Go calls C: how many frames of C the run begins with, cgo's own left out.
+fn c_frames(run: &[&Frame]) -> Option<usize> {
+    let starts = |frame: &&Frame, with: &str| {
+        let name = frame.function.as_deref();
+        name.is_some_and(|name| name.starts_with(with))
+    };
+    let border = run
+        .iter()
+        .position(|f| starts(f, "runtime.asmcgocall") || starts(f, "runtime.cgocall"))?;
+    let own = run.iter().position(|frame| starts(frame, "_cgo_"));
+    Some(own.map_or(border, |own| own.min(border)))
+}
+
 fn frame(frame: &Frame, entry: &Blocking) -> String {
+    // Frames that are missing have no address.
+    if frame.function.is_none() && frame.address == "0x0" {
+        let reason = frame.unknown_reason.as_deref().unwrap_or("no reason");
+        return fit(&format!("  ... frames missing: {reason}"), 88);
+    }
     let is_site = entry.site.address.as_ref() == Some(&frame.address);
     let mark = if is_site { "> " } else { "  " };
     let function = phrase::function(frame, 86);
     match phrase::source(frame.file.as_deref(), frame.line, 60) {
         Some(source) => format!("{mark}{function} ({source})"),
-        None => format!("{mark}{function}"),
+        None => match &frame.module {
+            Some(module) if frame.function.is_some() && module.contains(".so") => {
+                format!("{mark}{function} ({})", fit(module, 40))
+            }
+            _ => format!("{mark}{function}"),
+        },
     }
 }

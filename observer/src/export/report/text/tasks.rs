@@ -3,13 +3,19 @@
 use super::{limited, numbers};
 use crate::export::dto::{Report, TaskShare};
 use crate::export::report::{TextOptions, phrase, verdict};
+use crate::export::text::clean::fit;
 use crate::export::text::table::{Column, Table};
-use crate::export::text::units::{count, duration};
+use crate::export::text::units::{count, counted, duration};
+use crate::export::text::wrap::paragraph;
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Tasks shown without `--full`.
 const LIMIT: usize = 10;
+/// Reasons listed for types that are not known.
+const REASONS: usize = 3;
+/// Columns that a name may have, alone and beside its creator; the table cuts further where it must.
+const NAME: (usize, usize) = (60, 34);
 
 struct Row<'a> {
     target: usize,
@@ -62,19 +68,20 @@ pub(super) fn table(report: &Report, options: TextOptions) -> String {
         (*name != "name" || has_name) && (*name != "created by" || has_creator)
     });
 
+    let name_columns = if has_creator { NAME.1 } else { NAME.0 };
     let mut table = Table::new(&columns);
     let limit = if options.full { usize::MAX } else { LIMIT };
     for row in rows.iter().take(limit) {
         let mut cells = vec![format!(
             "{} {}",
             phrase::noun(&row.task.kind, 1),
-            row.task.id
+            phrase::task_id(row.task)
         )];
         if several {
             cells.push(phrase::target(report, row.target));
         }
         if has_name {
-            cells.push(row.task.name.clone().unwrap_or_default());
+            cells.push(phrase::task_name(row.task, name_columns).unwrap_or_default());
         }
         if has_creator {
             cells.push(row.task.created_by.clone().unwrap_or_default());
@@ -92,15 +99,46 @@ pub(super) fn table(report: &Report, options: TextOptions) -> String {
         ]);
         table.row(cells);
     }
-    table.render()
+    let rows: Vec<&TaskShare> = rows.iter().map(|row| row.task).collect();
+    table.render() + &unnamed(&rows)
+}
+
+/// Why some tasks have no type's name, with how many.
+fn unnamed(tasks: &[&TaskShare]) -> String {
+    let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+    for reason in tasks
+        .iter()
+        .filter_map(|task| task.name_unknown_reason.as_deref())
+    {
+        *reasons.entry(reason).or_default() += 1;
+    }
+    let mut reasons: Vec<_> = reasons.into_iter().collect();
+    reasons.sort_by_key(|(reason, n)| (Reverse(*n), *reason));
+    let more = reasons.len().saturating_sub(REASONS);
+    let mut clauses: Vec<String> = reasons
+        .iter()
+        .take(REASONS)
+        .map(|(reason, n)| format!("{} ({})", counted(*n, "task", "tasks"), fit(reason, 160)))
+        .collect();
+    if more > 0 {
+        clauses.push(format!("{more} more reasons"));
+    }
+    if clauses.is_empty() {
+        return String::new();
+    }
+    paragraph(
+        &format!("type not known: {}", clauses.join(", ")),
+        "  ",
+        "      ",
+    )
 }
 
 fn rows(report: &Report) -> Vec<Row<'_>> {
-    let mut rows: HashMap<(usize, &str, u64), Row<'_>> = HashMap::new();
+    let mut rows: HashMap<(usize, &str, u64, Option<u32>), Row<'_>> = HashMap::new();
     for (site, entry) in report.blocking.iter().enumerate() {
         for task in &entry.tasks {
             let row = rows
-                .entry((entry.target, task.kind.as_str(), task.id))
+                .entry((entry.target, task.kind.as_str(), task.id, task.copy))
                 .or_insert(Row {
                     target: entry.target,
                     task,
@@ -131,6 +169,7 @@ fn rows(report: &Report) -> Vec<Row<'_>> {
             row.target,
             row.task.kind.clone(),
             row.task.id,
+            row.task.copy,
         )
     });
     rows

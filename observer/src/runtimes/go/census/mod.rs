@@ -12,13 +12,13 @@ use self::unwind::{AddressMap, MAX_DEPTH, Unwinder};
 use self::waits::Waits;
 use super::detect::GoProcess;
 use super::live::{MAX_GOID, read_allgs, u64_at};
-use crate::model::Reason;
 use crate::model::Tid;
 use crate::model::census::{
     Census, CensusTask, Direction, StackId, Stacks, TaskState, WaitKind, WaitsOn,
 };
 use crate::model::memory::{Memory, ReadError};
 use crate::model::time::Mono;
+use crate::model::{Cause, Known, Reason};
 use crate::runtimes::TaskCensus;
 
 #[cfg(test)]
@@ -62,6 +62,8 @@ pub struct GoCensus {
     frames: Vec<u64>,
     /// Whether a start function belongs to the runtime.
     starts: AddressMap<bool>,
+    /// Whether an instruction belongs to the function that calls C.
+    c_calls: AddressMap<bool>,
     /// What the last census found on the stacks of goroutines that were parked, by `g`: one that
     /// has not run since has the same stack.
     parked: AddressMap<Parked>,
@@ -96,6 +98,7 @@ impl GoCensus {
             records: Vec::new(),
             frames: Vec::new(),
             starts: AddressMap::default(),
+            c_calls: AddressMap::default(),
             parked: AddressMap::default(),
             next_parked: AddressMap::default(),
             parked_stacks: Stacks::default(),
@@ -125,6 +128,7 @@ impl GoCensus {
             .gomaxprocs
             .and_then(|at| memory.read_u32(at).ok())
             .filter(|n| (1..=MAX_PROCS).contains(n));
+        self.read_scheduler(memory, &mut census);
         self.waits.begin();
         self.refs.begin();
         self.next_parked.clear();
@@ -142,6 +146,19 @@ impl GoCensus {
         census.figures.duration_ns =
             u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         Ok(census)
+    }
+
+    /// First of all: the goroutines are read for some time.
+    fn read_scheduler(&self, memory: &dyn Memory, census: &mut Census) {
+        let reader = self.process.sched.as_ref();
+        census.scheduler = match reader.map_err(Clone::clone).and_then(|r| r.read(memory)) {
+            Ok((sample, delays)) => {
+                census.delays = Some(Box::new(delays));
+                census.slots = census.slots.or(Some(sample.slots));
+                Known::Known(sample)
+            }
+            Err(reason) => Known::Unknown(reason),
+        };
     }
 
     fn take_all(
@@ -226,7 +243,14 @@ impl GoCensus {
                 };
                 self.next_parked.insert(record.g, parked);
             }
+            let in_c = record.state == TaskState::Syscall
+                && frames
+                    .first()
+                    .is_some_and(|pc| calls_c(&mut self.c_calls, &self.unwinder, *pc));
             let mut task = task(record, system);
+            if in_c {
+                task.cause = Some(Cause::CgoCall);
+            }
             task.waits = waits;
             task.stack = stack;
             census.tasks.push(task);
@@ -403,6 +427,16 @@ fn is_system(starts: &mut AddressMap<bool>, unwinder: &Unwinder, start: u64) -> 
     system
 }
 
+/// `runtime.cgocall` is what a goroutine entered its "system call" from (`src/runtime/cgocall.go`).
+fn calls_c(known: &mut AddressMap<bool>, unwinder: &Unwinder, pc: u64) -> bool {
+    if known.len() >= MAX_STARTS {
+        known.clear();
+    }
+    *known
+        .entry(pc)
+        .or_insert_with(|| unwinder.function_name(pc) == Some("runtime.cgocall"))
+}
+
 fn task(r: &Record, system: bool) -> CensusTask {
     let reason = r.reason.filter(|_| r.state == TaskState::Waiting);
     CensusTask {
@@ -420,6 +454,7 @@ fn task(r: &Record, system: bool) -> CensusTask {
         entry: Some(r.startpc).filter(|&pc| pc != 0),
         stack: None,
         occasion: r.occasion(),
+        ready_since: r.ready_since.map(Mono),
         age: None,
         waits: 0..0,
     }

@@ -39,6 +39,8 @@ pub struct Record {
     pub waiting: u64,
     /// `g.trackingSeq`.
     pub tracking: u8,
+    /// `g.trackingStamp`, when the runtime tracks it and it is ready: since when it is.
+    pub ready_since: Option<u64>,
     /// `g.sleepWhen`.
     pub sleep_when: Option<u64>,
     /// `g.timer`.
@@ -123,6 +125,7 @@ fn decode_all(g: u64, bytes: &[u8], o: &GoOffsets, minor: u32) -> Option<Decoded
         startpc: word(o.g_startpc)?,
         waiting: word(o.g_waiting)?,
         tracking: byte(o.g_tracking)?,
+        ready_since: ready_since(bytes, state, o),
         sleep_when: o.g_sleep_when.and_then(word),
         timer: word(o.g_timer)?,
         walk: Walk::default(),
@@ -132,6 +135,16 @@ fn decode_all(g: u64, bytes: &[u8], o: &GoOffsets, minor: u32) -> Option<Decoded
         torn: false,
         stackless: false,
     }))
+}
+
+/// Every eighth time that a goroutine stops running, the runtime notes when it becomes ready
+/// (`src/runtime/proc.go`, casgstatus; Go 1.17 to 1.27). `g.tracking` lies before `g.trackingSeq`,
+/// `g.trackingStamp` is the next word after.
+fn ready_since(bytes: &[u8], state: TaskState, o: &GoOffsets) -> Option<u64> {
+    let sequence = o.g_tracking as usize;
+    let tracked = *bytes.get(sequence.checked_sub(1)?)? == 1;
+    let stamp = u64_at(bytes, (sequence + 1).next_multiple_of(8))?;
+    (state == TaskState::Runnable && tracked && stamp != 0).then_some(stamp)
 }
 
 impl Record {

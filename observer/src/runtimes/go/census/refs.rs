@@ -263,6 +263,7 @@ mod tests {
             startpc: 0,
             waiting,
             tracking: 0,
+            ready_since: None,
             sleep_when: None,
             timer: 0,
             walk: Walk::default(),

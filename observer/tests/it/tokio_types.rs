@@ -1,0 +1,199 @@
+//! What a tokio task is, told from its stack: by the pointer to the task that lies on it, and by the
+//! functions that polled it alone. No privileges: the programs are children of the test.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use observer::model::event::{Identity, WaitClass};
+use observer::model::memory::Memory as _;
+use observer::model::task::{TaskFacts, TaskKind};
+use observer::model::{Known, Pid};
+use observer::resolve::unwind::{Regs, TableCache, Unwinder};
+use observer::runtimes::reading::task_of;
+use observer::runtimes::{PolledStack, RUNTIMES};
+use observer::sys::elf::ElfImage;
+use observer::sys::memory::ProcessMemory;
+use observer::sys::process::Process;
+
+use crate::support::require::{Need, require};
+use crate::support::truth::Program;
+
+/// Bytes of stack that are read.
+const STACK: usize = 16 << 10;
+
+/// What was said of the fixture's tasks: by the task itself, and by functions alone.
+#[derive(Debug, Default)]
+struct Told {
+    by_task: BTreeMap<u64, TaskFacts>,
+    by_functions: BTreeMap<u64, BTreeSet<String>>,
+}
+
+/// Looks at every blocked thread for a while, as a session does.
+fn look(program: &Program) -> Told {
+    let pid = Pid(program.process.pid());
+    let process = Process::open(pid).expect("a child can be read");
+    let elf = Arc::new(ElfImage::open(&process.exe_handle()).expect("an executable"));
+    let image = RUNTIMES
+        .iter()
+        .find_map(|r| r.detect(&elf, &process))
+        .expect("tokio");
+    let memory = ProcessMemory::new(pid);
+    let reader = image.task_reader(&process, &memory);
+    let Known::Known(reader) = reader else {
+        panic!("{reader:?}");
+    };
+    let mut finder = image
+        .task_finder(&process)
+        .expect("tokio's tasks have types");
+    let mut blind = image
+        .task_finder(&process)
+        .expect("tokio's tasks have types");
+    let bases = observer::runtimes::tokio::thread_bases(&process, &memory);
+    assert!(!bases.is_empty());
+    let mut unwinder = Unwinder::new(pid, &mut TableCache::default()).expect("mappings");
+    let mut told = Told::default();
+    let end = Instant::now() + Duration::from_millis(1500);
+    while Instant::now() < end {
+        for thread in &bases {
+            let Some(at) = process.blocked_at(thread.tid) else {
+                continue;
+            };
+            let class = WaitClass::Syscall(at.syscall as u32);
+            let read = task_of(Some(&reader), &memory, thread.base, thread.tid, class);
+            let Identity::Task(task) = read.identity else {
+                continue;
+            };
+            let mut bytes = vec![0; STACK];
+            if task.kind != TaskKind::TokioTask
+                || memory.read(at.stack_pointer, &mut bytes).is_err()
+            {
+                continue;
+            }
+            let regs = Regs {
+                ip: at.instruction_pointer,
+                sp: at.stack_pointer,
+                bp: None,
+            };
+            let unwound = unwinder.unwind(regs, &bytes, 100);
+            let stack = PolledStack {
+                frames: &unwound.frames,
+                stack_pointers: &unwound.stack_pointers,
+                start: at.stack_pointer,
+                bytes: &bytes,
+            };
+            // Only if the thread is still in that wait was it that wait's stack.
+            if process.blocked_at(thread.tid) != Some(at) {
+                continue;
+            }
+            finder.look(task, &stack, &memory);
+            if finder.knows(task) {
+                told.by_task.insert(task.id, finder.describe(task, &[]));
+            }
+            let facts = blind.describe(task, &unwound.frames);
+            if let Known::Known(name) = facts.name {
+                told.by_functions.entry(task.id).or_default().insert(name);
+            } else if let Some(label) = facts.label {
+                told.by_functions.entry(task.id).or_default().insert(label);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    told
+}
+
+/// How the program was built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Names {
+    Kept,
+    Stripped,
+}
+
+fn check(fixture: &str, names: Names, flavor: &str) {
+    let program = Program::start(fixture, &["--flavor", flavor]);
+    let told = look(&program);
+    let truths = program.finish();
+    let tasks = truths
+        .iter()
+        .filter(|t| t.id != 0 && matches!(&*t.kind, "in_poll" | "may_block"));
+    let mut labels = BTreeSet::new();
+    let mut checked = 0;
+    for truth in tasks {
+        let pool = truth.function == "blocking_pool_task";
+        let function = if pool { "start_tasks" } else { &truth.function };
+        let expected = format!("tokio_fixture::{function}::");
+        let facts = told.by_task.get(&truth.id);
+        let facts =
+            facts.unwrap_or_else(|| panic!("{truth:?} was not told by its task: {told:#?}"));
+        let scheduler = if pool { "blocking_pool" } else { flavor };
+        let functions: BTreeSet<String> = told
+            .by_functions
+            .get(&truth.id)
+            .cloned()
+            .unwrap_or_default();
+        match names {
+            Names::Kept => {
+                let name = facts.name.known().expect("a name");
+                assert!(name.starts_with(&expected), "{truth:?}: {name}");
+                assert_eq!(facts.scheduler, Some(scheduler), "{truth:?}");
+                assert!(
+                    functions.iter().all(|name| name.starts_with(&expected)),
+                    "{truth:?}: {functions:?}"
+                );
+            }
+            Names::Stripped => {
+                assert_eq!(facts.name.known(), None, "{truth:?}");
+                let label = facts.label.clone().expect("a label");
+                assert!(
+                    functions.iter().all(|other| *other == label),
+                    "{truth:?}: {functions:?}"
+                );
+                assert!(labels.insert(label), "{truth:?} shares another's type");
+            }
+        }
+        // `tokio_unstable` is told by the directory of the fixture.
+        let spawned_at = fixture
+            .contains("unstable")
+            .then(|| truth.spawned_at.clone());
+        assert_eq!(facts.spawned_at, spawned_at, "{truth:?}");
+        checked += usize::from(!functions.is_empty());
+    }
+    assert!(
+        checked >= 4,
+        "the functions alone told too little: {told:#?}"
+    );
+}
+
+#[test]
+fn release() {
+    require!(Need::Fixture("tokio/release/tokio-fixture"));
+    check("tokio/release/tokio-fixture", Names::Kept, "multi_thread");
+}
+
+#[test]
+fn fat_lto() {
+    require!(Need::Fixture("tokio/fat/tokio-fixture"));
+    check("tokio/fat/tokio-fixture", Names::Kept, "current_thread");
+}
+
+#[test]
+fn unoptimized() {
+    require!(Need::Fixture("tokio/plain/tokio-fixture"));
+    check("tokio/plain/tokio-fixture", Names::Kept, "multi_thread");
+}
+
+#[test]
+fn stripped() {
+    require!(Need::Fixture("tokio/stripped/tokio-fixture"));
+    check("tokio/stripped/tokio-fixture", Names::Stripped, "local_set");
+}
+
+#[test]
+fn with_unstable_interfaces() {
+    require!(Need::Fixture("tokio-unstable/stripped/tokio-fixture"));
+    check(
+        "tokio-unstable/stripped/tokio-fixture",
+        Names::Stripped,
+        "multi_thread",
+    );
+}

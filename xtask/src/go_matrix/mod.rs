@@ -1,0 +1,263 @@
+//! `cargo xtask go-matrix`: the Go tests with every known Go and every way to build. `cargo xtask test`
+//! runs a part of it: the oldest and the newest version.
+
+mod toolchain;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::project::{self, Project};
+use crate::ui::{self, Step};
+
+/// One patch release of each minor version: those that the offsets were measured with.
+const VERSIONS: &[&str] = &[
+    "1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", "1.27.3",
+];
+
+/// Those that `cargo xtask test` runs besides the machine's own.
+pub const ENDS: [&str; 2] = ["1.21.13", "1.27.3"];
+
+/// A way to build.
+#[derive(Debug, Clone, Copy)]
+struct Form {
+    name: &'static str,
+    arguments: &'static [&'static str],
+    cgo: bool,
+}
+
+const FORMS: &[Form] = &[
+    Form {
+        name: "plain",
+        arguments: &[],
+        cgo: false,
+    },
+    Form {
+        name: "stripped",
+        arguments: &["-ldflags=-s -w"],
+        cgo: false,
+    },
+    Form {
+        name: "pie",
+        arguments: &["-buildmode=pie"],
+        cgo: false,
+    },
+    Form {
+        name: "cgo",
+        arguments: &["-ldflags=-linkmode=external"],
+        cgo: true,
+    },
+];
+
+/// The form and the tests of the part that `cargo xtask test` runs: what differs most from the
+/// machine's own programs, in as few builds as possible.
+const FEW_FORMS: &[&str] = &["cgo"];
+const FEW_VARIANT: &str = "stripped";
+const FEW_LIVE: &[&str] = &["live_census_agrees", "live_scheduler", "live_table"];
+
+/// The programs that the tests of the census observe.
+const PROGRAMS: &[&str] = &["crowd", "known_waits", "locks"];
+
+/// Tests that need no privileges and build their programs themselves, in every form.
+const LIVE: &str = "runtimes::go::live_tests";
+
+/// Runs the Go tests of `observer` with each toolchain. Arguments are versions (`1.21.13`) or minor
+/// versions (`1.21`); none means all of them.
+///
+/// # Errors
+/// When a toolchain can not be had, or when the tests failed with any of them.
+pub fn run(project: &Project, args: &[String]) -> Result<()> {
+    let versions = select(args)?;
+    let mut failed = Vec::new();
+    for version in &versions {
+        let toolchain = toolchain(project, version)?;
+        for mut part in parts(project, version, &toolchain, Extent::All)? {
+            let mut cargo = project.cargo();
+            cargo.arg("test").env("OBSERVER_REQUIRE", "all");
+            let step = Step::start(&part.name);
+            let status = part
+                .fill(&mut cargo)
+                .status()
+                .context("cargo test could not be started")?;
+            step.done();
+            if !status.success() {
+                failed.push(std::mem::take(&mut part.name));
+            }
+        }
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join("; "));
+    }
+    ui::note(format!(
+        "the Go tests passed with Go {}",
+        versions.join(", ")
+    ));
+    Ok(())
+}
+
+/// How much is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Every form; with privileges also what loads kernel programs.
+    All,
+    /// What differs most from the machine's own programs.
+    Few,
+}
+
+/// One run of `cargo test`.
+#[derive(Debug)]
+pub struct Part {
+    /// What it is, for people.
+    pub name: String,
+    arguments: Vec<String>,
+    variables: Vec<(&'static str, PathBuf)>,
+}
+
+impl Part {
+    /// Adds what the run needs to `cargo test`.
+    pub fn fill<'a>(&self, cargo: &'a mut Command) -> &'a mut Command {
+        cargo
+            .args(&self.arguments)
+            .envs(self.variables.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+/// The runs for one version; their programs are built here.
+///
+/// # Errors
+/// When a program can not be built.
+pub fn parts(
+    project: &Project,
+    version: &str,
+    toolchain: &Path,
+    extent: Extent,
+) -> Result<Vec<Part>> {
+    let text = |list: &[&str]| list.iter().map(ToString::to_string).collect();
+    let few = extent == Extent::Few;
+    let mut live: Vec<String> = text(&["--package", "observer", "--lib", "--", "--show-output"]);
+    live.extend(text(if few { FEW_LIVE } else { &[LIVE] }));
+    let mut variables = vec![
+        ("OBSERVER_GO", toolchain.join("bin/go")),
+        ("GOROOT", toolchain.to_owned()),
+    ];
+    if few {
+        variables.push(("OBSERVER_GO_VARIANT", FEW_VARIANT.into()));
+    }
+    let mut parts = vec![Part {
+        name: format!("Go {version}: programs read while they run"),
+        arguments: live,
+        variables,
+    }];
+    for form in FORMS {
+        if few && !FEW_FORMS.contains(&form.name) {
+            continue;
+        }
+        let out = project
+            .target
+            .join("go-matrix")
+            .join(version)
+            .join(form.name);
+        for program in PROGRAMS {
+            build(project, toolchain, program, *form, &out)?;
+        }
+        let it = [
+            "--package",
+            "observer",
+            "--test",
+            "it",
+            "--",
+            "--show-output",
+        ];
+        let mut arguments: Vec<String> = text(&it);
+        // Privileged tests run alone; those of stripped programs are a form here.
+        arguments.extend(text(&[
+            "census::",
+            "--skip",
+            "privileged::",
+            "--skip",
+            "stripped",
+        ]));
+        parts.push(Part {
+            name: format!("Go {version}, {}: the census", form.name),
+            arguments,
+            variables: vec![("OBSERVER_FIXTURES", out.clone())],
+        });
+        if !few && form.cgo {
+            build(project, toolchain, "cgo_blocking", *form, &out)?;
+            let mut arguments: Vec<String> = text(&it);
+            let test = "privileged::cgo_blocking::goroutines_in_c_are_named_with_both_their_stacks";
+            arguments.extend(text(&["--exact", test]));
+            parts.push(Part {
+                name: format!("Go {version}: calls of C"),
+                arguments,
+                variables: vec![("OBSERVER_FIXTURES", out)],
+            });
+        }
+    }
+    Ok(parts)
+}
+
+/// GOROOT of a version: downloaded on first use.
+///
+/// # Errors
+/// When it can not be had.
+pub fn toolchain(project: &Project, version: &str) -> Result<PathBuf> {
+    toolchain::get(&project.target.join("go-toolchains"), version)
+}
+
+fn build(project: &Project, toolchain: &Path, name: &str, form: Form, out: &Path) -> Result<()> {
+    let mut go = Command::new(toolchain.join("bin/go"));
+    go.current_dir(project.path("observer/tests/fixtures/go").join(name))
+        .args(["build", "-o"])
+        .arg(out.join("go").join(name))
+        .args(form.arguments)
+        .arg(".")
+        .env("GOROOT", toolchain)
+        .env("GOTOOLCHAIN", "local")
+        .env("GOFLAGS", "-mod=mod")
+        .env("CGO_ENABLED", if form.cgo { "1" } else { "0" });
+    project::run(&mut go, &format!("go build of {name}, {}", form.name))
+}
+
+/// The versions that the arguments name.
+fn select(args: &[String]) -> Result<Vec<String>> {
+    if args.is_empty() {
+        return Ok(VERSIONS.iter().map(ToString::to_string).collect());
+    }
+    args.iter()
+        .map(|wanted| {
+            let dots = wanted.matches('.').count();
+            ensure!(
+                wanted.chars().all(|c| c.is_ascii_digit() || c == '.') && dots >= 1,
+                "{wanted:?} is no Go version: give 1.26 or 1.26.6"
+            );
+            if dots >= 2 {
+                return Ok(wanted.clone());
+            }
+            VERSIONS
+                .iter()
+                .find(|v| {
+                    v.strip_prefix(wanted.as_str())
+                        .is_some_and(|r| r.starts_with('.'))
+                })
+                .map(ToString::to_string)
+                .with_context(|| format!("no patch release of Go {wanted} is listed; give one"))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_chosen_by_patch_or_minor() {
+        let choose =
+            |args: &[&str]| select(&args.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(choose(&[]).unwrap().len(), VERSIONS.len());
+        assert_eq!(choose(&["1.21", "1.26.1"]).unwrap(), ["1.21.13", "1.26.1"]);
+        assert!(choose(&["latest"]).is_err());
+        assert!(choose(&["1.2"]).is_err());
+    }
+}

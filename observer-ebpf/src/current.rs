@@ -178,8 +178,7 @@ impl InCopy {
     #[inline(always)]
     fn is_better_than(&self, other: &Self) -> bool {
         other.id == 0
-            && (self.id != 0
-                || (self.flags & TASK_HAS_ENTERED != 0 && self.entered != NOT_ENTERED))
+            && (self.id != 0 || (self.flags & TASK_HAS_ENTERED != 0 && self.entered != NOT_ENTERED))
     }
 }
 

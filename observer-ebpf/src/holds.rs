@@ -13,8 +13,8 @@ use observer_common::task::{
     TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_IN_POLL, TASK_TOKIO, Task,
 };
 
-use crate::emit::{self, count};
 use crate::current::NOT_ENTERED;
+use crate::emit::{self, count};
 use crate::{kernel, waits};
 
 /// Polls that were on a CPU for at least this long are sent.

@@ -139,14 +139,7 @@ pub fn begin<C: EbpfContext>(ctx: &C, hit: &Hit, header: u64, sp: u64) {
 }
 
 #[inline(always)]
-fn enter<C: EbpfContext>(
-    ctx: &C,
-    hit: &Hit,
-    polls: &mut Polls,
-    found: &Found,
-    sp: u64,
-    now: u64,
-) {
+fn enter<C: EbpfContext>(ctx: &C, hit: &Hit, polls: &mut Polls, found: &Found, sp: u64, now: u64) {
     if polls.slot != hit.slot || polls.tgid != hit.tgid {
         // Of an earlier attachment, or of a thread whose id was used again.
         polls.depth = 0;

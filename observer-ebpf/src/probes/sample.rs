@@ -4,7 +4,8 @@
 use aya_ebpf::macros::perf_event;
 use aya_ebpf::programs::PerfEventContext;
 use observer_common::config::{
-    CONTROL_NO_USER_STACKS, Control, READER_GO, TARGET_COPY_STACKS, TARGET_NO_FRAME_POINTERS, TargetConfig,
+    CONTROL_NO_USER_STACKS, Control, READER_GO, TARGET_COPY_STACKS, TARGET_NO_FRAME_POINTERS,
+    TargetConfig,
 };
 use observer_common::counters::Counter;
 use observer_common::events::user_stack::{

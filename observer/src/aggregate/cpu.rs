@@ -146,7 +146,10 @@ impl CpuLedger {
             key.identity = Identity::Folded;
             key.stack = None;
         }
-        let within = hold.after.unwrap_or(end).since(hold.before.unwrap_or(start));
+        let within = hold
+            .after
+            .unwrap_or(end)
+            .since(hold.before.unwrap_or(start));
         self.holds.entry(key).or_default().add(hold, within);
     }
 

@@ -8,9 +8,7 @@ use crate::model::event::Identity;
 use crate::model::names::Names;
 use crate::model::stacks::StackId;
 use crate::model::task::{Legality, TaskRef};
-use crate::model::view::{
-    Blocking, CpuSite, CpuUse, LongPoll, TaskSamples, Unfinished,
-};
+use crate::model::view::{Blocking, CpuSite, CpuUse, LongPoll, TaskSamples, Unfinished};
 use crate::model::{Cause, Frame, Known, Pid, Reason};
 
 /// Places that one report lists.

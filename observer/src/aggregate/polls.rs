@@ -63,7 +63,9 @@ pub enum Behind {
     Poll(PollTask),
     /// A poll on another worker, while the one that then polled it had none.
     Elsewhere(PollTask),
-    /// No single long poll: many short ones, or a worker without a CPU.
+    /// The worker that then polled it was ready to run, but had no CPU.
+    NoCpu,
+    /// None of these: many short polls, for one.
     Nothing,
 }
 
@@ -82,6 +84,7 @@ pub struct PollLedger {
     long: HashMap<PollTask, LongPolls>,
     delays: HashMap<(PollTask, Behind), Delays>,
     recent: HashMap<(Pid, Tid), VecDeque<PollEvent>>,
+    no_cpu: HashMap<(Pid, Tid), VecDeque<(Mono, Mono)>>,
     folded: u64,
 }
 
@@ -123,6 +126,18 @@ impl PollLedger {
         recent.push_back(*poll);
     }
 
+    /// A thread was ready to run from `from` to `to`, but had no CPU.
+    pub fn add_no_cpu(&mut self, pid: Pid, tid: Tid, from: Mono, to: Mono) {
+        if self.no_cpu.len() >= MAX_THREADS && !self.no_cpu.contains_key(&(pid, tid)) {
+            return;
+        }
+        let recent = self.no_cpu.entry((pid, tid)).or_default();
+        if recent.len() == MAX_RECENT {
+            recent.pop_front();
+        }
+        recent.push_back((from, to));
+    }
+
     /// Adds a long delay, behind what lasted for most of it.
     pub fn add_delay(&mut self, delay: &DelayEvent) {
         let (behind, overlap) = self.behind(delay);
@@ -149,15 +164,22 @@ impl PollLedger {
         {
             return (Behind::Poll(task_of(poll)), overlap);
         }
+        let no_cpu = self.no_cpu.get(&(delay.pid, delay.tid));
+        let without: u64 = no_cpu
+            .into_iter()
+            .flatten()
+            .map(|(from, to)| (*to).min(delay.polled).since((*from).max(delay.woken)))
+            .sum();
+        if without >= half {
+            return (Behind::NoCpu, without);
+        }
         let others = self
             .recent
             .iter()
             .filter(|((pid, tid), _)| *pid == delay.pid && *tid != delay.tid)
             .flat_map(|(_, recent)| recent);
         match longest(others, delay) {
-            Some((poll, overlap)) if overlap >= half => {
-                (Behind::Elsewhere(task_of(poll)), overlap)
-            }
+            Some((poll, overlap)) if overlap >= half => (Behind::Elsewhere(task_of(poll)), overlap),
             _ => (Behind::Nothing, 0),
         }
     }
@@ -271,12 +293,26 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_without_a_cpu_delays_what_it_would_poll() {
+        let mut ledger = PollLedger::default();
+        ledger.add_no_cpu(Pid(1), Tid(5), Mono(300), Mono(900));
+        ledger.add_delay(&delay(5, 400, 1000));
+        assert_eq!(behind(&ledger), [(Behind::NoCpu, 500)]);
+    }
+
+    #[test]
     fn open_polls_count_and_split() {
         let mut ledger = PollLedger::default();
         ledger.add_poll(&poll(5, 1, 0, 1000));
         ledger.add_open(&poll(5, 1, 2000, 2500));
         let (_, long) = ledger.long().next().unwrap();
-        assert_eq!((long.tally.count, long.tally.total_ns, long.open), (2, 1500, 1));
-        assert_eq!((long.lock_ns, long.blocked_ns, long.run_queue_ns), (2, 4, 6));
+        assert_eq!(
+            (long.tally.count, long.tally.total_ns, long.open),
+            (2, 1500, 1)
+        );
+        assert_eq!(
+            (long.lock_ns, long.blocked_ns, long.run_queue_ns),
+            (2, 4, 6)
+        );
     }
 }

@@ -37,7 +37,10 @@ impl HeldLedger {
             return;
         }
         self.count += 1;
-        self.stretches.entry((pid, tid)).or_default().push((from, to));
+        self.stretches
+            .entry((pid, tid))
+            .or_default()
+            .push((from, to));
     }
 
     /// Drops what was seen of a process.
@@ -113,10 +116,7 @@ mod tests {
     fn only_what_all_threads_share_counts() {
         assert_eq!(held(&[(1, 0, 100)]), (0, 0, 0));
         assert_eq!(held(&[(1, 0, 100), (2, 60, 150)]), (40, 40, 1));
-        assert_eq!(
-            held(&[(1, 0, 100), (2, 10, 20), (2, 50, 90)]),
-            (50, 40, 2)
-        );
+        assert_eq!(held(&[(1, 0, 100), (2, 10, 20), (2, 50, 90)]), (50, 40, 2));
         // Touching is not overlapping.
         assert_eq!(held(&[(1, 0, 100), (2, 100, 150)]), (0, 0, 0));
     }

@@ -148,6 +148,7 @@ impl<'a> PollView<'a> {
                         let (task, facts) = culprit(of);
                         Culprit::Elsewhere(task, facts)
                     }
+                    Behind::NoCpu => Culprit::NoCpu,
                     Behind::Nothing => Culprit::Nothing,
                 },
                 overlap_ns: row.overlap_ns,

@@ -3,11 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use super::stacks::Stacks;
-use crate::aggregate::cpu::{CpuLedger, CpuStack};
 use super::task_types::Finders;
+use crate::aggregate::cpu::{CpuLedger, CpuStack};
+use crate::aggregate::ledger::{Ledger, SampleKey, WakerKey};
 use crate::aggregate::polls::PollLedger;
 use crate::aggregate::workers::HeldLedger;
-use crate::aggregate::ledger::{Ledger, SampleKey, WakerKey};
 use crate::model::event::{Event, Identity, UserStackEvent, WaitClass, WaitEvent, WaitKey};
 use crate::model::stacks::StackId;
 use crate::model::syscall::{self, Subject};
@@ -123,6 +123,15 @@ impl State {
         }
         if key.legality == Legality::InPoll && key.class != WaitClass::RunQueue {
             self.held.add(key.pid, wait.tid, wait.start, wait.end);
+        }
+        let ready = match key.class {
+            WaitClass::RunQueue => Some(wait.start),
+            _ => wait.woken,
+        };
+        if let Some(ready) = ready
+            && self.with_tasks.contains(&key.pid)
+        {
+            self.polls.add_no_cpu(key.pid, wait.tid, ready, wait.end);
         }
         let unwound = match self.unwound.get(&wait.tid) {
             Some((start, stack)) if *start == wait.start => Some(*stack),

@@ -11,8 +11,8 @@ use crate::aggregate::workers::HeldLedger;
 use crate::model::workers::{Worker, WorkerGroup};
 use crate::model::{Known, Mono, Pid, Reason, Tid};
 use crate::probes::attach::Maps;
-use crate::runtimes::{RuntimeKind, TaskReader};
 use crate::runtimes::tokio::{RuntimeOf, ThreadBase, runtimes_of};
+use crate::runtimes::{RuntimeKind, TaskReader};
 
 /// Threads whose times are kept.
 const MAX_THREADS: usize = 65_536;
@@ -140,11 +140,7 @@ fn worker(tid: Tid, thread: &Thread, target: &Target) -> Worker {
 }
 
 /// Adds what a thread is in the middle of.
-fn add_open(
-    thread: &mut Thread,
-    entry: &observer_common::events::inflight::InFlight,
-    now: Mono,
-) {
+fn add_open(thread: &mut Thread, entry: &observer_common::events::inflight::InFlight, now: Mono) {
     if entry.start == 0 {
         if thread.since != 0 {
             thread.on_cpu_ns += now.0.saturating_sub(thread.since);

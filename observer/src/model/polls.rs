@@ -89,7 +89,9 @@ pub enum Culprit {
     Poll(TaskRef, TaskFacts),
     /// A poll on another worker.
     Elsewhere(TaskRef, TaskFacts),
-    /// No single long poll.
+    /// The worker that then polled it had no CPU.
+    NoCpu,
+    /// None of these.
     Nothing,
 }
 

@@ -122,13 +122,14 @@ pub struct Victim {
     /// These delays.
     pub delays: Spread,
     /// `poll`: a long poll on the worker that then polled it. `other_worker`: a long poll on another
-    /// worker, while there was none on that one. `nothing`: no single long poll lasted for half of the
-    /// delay: many short ones, or a worker without a CPU.
+    /// worker, while there was none on that one. `no_cpu`: the worker that then polled it was ready to
+    /// run without a CPU. `nothing`: none of these lasted for half of the delay: many short polls, for
+    /// one.
     pub behind: String,
     /// Whose poll that was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub culprit: Option<PolledTask>,
-    /// For how much of the delays that poll lasted.
+    /// For how much of the delays that lasted.
     pub overlap_ns: u64,
 }
 
@@ -213,6 +214,7 @@ impl From<&polls::Victim> for Victim {
         let (behind, culprit) = match &of.behind {
             polls::Culprit::Poll(by, facts) => ("poll", Some(task(*by, facts))),
             polls::Culprit::Elsewhere(by, facts) => ("other_worker", Some(task(*by, facts))),
+            polls::Culprit::NoCpu => ("no_cpu", None),
             polls::Culprit::Nothing => ("nothing", None),
         };
         Self {

@@ -208,7 +208,10 @@ fn run_queue(entry: &Blocking) -> u64 {
 }
 
 fn has_long_polls(report: &Report) -> bool {
-    report.blocking.iter().any(|entry| entry.long_poll.is_some())
+    report
+        .blocking
+        .iter()
+        .any(|entry| entry.long_poll.is_some())
 }
 
 /// What the shares are shares of.
@@ -224,7 +227,9 @@ fn whose(report: &Report, rank: Rank) -> &'static str {
             .all(|e| phrase::kind(e) == "goroutine")
     };
     match rank {
-        Rank::InPoll if has_long_polls(report) => "the time for which async polls held their worker",
+        Rank::InPoll if has_long_polls(report) => {
+            "the time for which async polls held their worker"
+        }
         Rank::InPoll => "the time blocked inside async polls",
         Rank::Task if all_goroutines() => "the blocked time of goroutines",
         Rank::Task => "the blocked time of tasks",

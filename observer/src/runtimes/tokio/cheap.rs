@@ -3,7 +3,9 @@
 //! `push_setup_xol_ops`, `branch_setup_xol_ops`). So a probe goes to the first instruction of the former
 //! kind on the way that every call takes, while it is still known where the argument is.
 
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register,
+};
 
 use crate::model::Reason;
 use crate::sys::code::{CodeSite, site_at};
@@ -86,7 +88,9 @@ impl Known {
         match i.mnemonic() {
             Mnemonic::Nop | Mnemonic::Test | Mnemonic::Cmp | Mnemonic::Endbr64 => {}
             Mnemonic::Sub if to == Some(Register::RSP) => {
-                self.pushed = self.pushed.checked_add(u32::try_from(i.immediate(1)).ok()?)?;
+                self.pushed = self
+                    .pushed
+                    .checked_add(u32::try_from(i.immediate(1)).ok()?)?;
             }
             _ if to == Some(Register::RSP) => return None,
             Mnemonic::Mov if i.op0_kind() == OpKind::Memory => self.store(i),

@@ -70,7 +70,10 @@ const REASONS: &[(&str, &str)] = &[
         "poll_not_understood",
         "polls and wake-ups of tasks whose type is not known",
     ),
-    ("poll_too_deep", "polls inside of more polls than are followed"),
+    (
+        "poll_too_deep",
+        "polls inside of more polls than are followed",
+    ),
     (
         "poll_thread_map_full",
         "polls on threads for which there was no room",

@@ -2,7 +2,7 @@
 
 use super::limited;
 use crate::export::dto::{PolledTask, Polls, Report, Victim};
-use crate::export::report::{TextOptions, phrase};
+use crate::export::report::{TextOptions, phrase, types};
 use crate::export::text::clean::fit;
 use crate::export::text::table::{Column, Table};
 use crate::export::text::units::{NBSP, count, counted, duration, percent, ratio};
@@ -27,7 +27,11 @@ pub(super) fn polls(report: &Report, options: TextOptions) -> String {
 
 fn followed(report: &Report, of: &Polls, options: TextOptions) -> String {
     let polls = of.types.iter().map(|t| t.polls.count).sum::<u64>();
-    let mut text = format!("{} in {}", counted(polls, "poll", "polls"), duration(of.duration_ns));
+    let mut text = format!(
+        "{} in {}",
+        counted(polls, "poll", "polls"),
+        duration(of.duration_ns)
+    );
     if report.targets.len() > 1 {
         text += &format!(", in {}", phrase::target(report, of.target));
     }
@@ -69,7 +73,9 @@ fn types(of: &Polls, options: TextOptions) -> String {
             duration(kind.polls.max_ns),
             duration(kind.delays.p99_ns),
             duration(kind.delays.max_ns),
-            kind.name.clone().unwrap_or_else(|| "not known".to_owned()),
+            kind.name
+                .as_ref()
+                .map_or_else(|| "not known".to_owned(), |name| types::short(name, 60)),
         ]);
     }
     let mut out = table.render();
@@ -117,7 +123,7 @@ fn long(of: &Polls, options: TextOptions) -> String {
 fn name(task: &PolledTask) -> String {
     let id = format!("{}{NBSP}{}", phrase::noun(&task.kind, 1), task.id);
     match &task.name {
-        Some(name) => format!("{id} ({})", fit(name, 50)),
+        Some(name) => format!("{id} ({})", types::short(name, 50)),
         None => id,
     }
 }
@@ -165,7 +171,8 @@ fn sentence(report: &Report, victim: &Victim) -> String {
             name(by),
             percent(ratio(victim.overlap_ns, victim.delays.total_ns))
         ),
-        _ => "behind no single long poll: many short ones, or a worker without a CPU".to_owned(),
+        ("no_cpu", _) => "because its worker was ready to run, but had no CPU".to_owned(),
+        _ => "behind no single long poll".to_owned(),
     };
     text + &behind
 }

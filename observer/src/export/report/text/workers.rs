@@ -62,7 +62,10 @@ fn block(report: &Report, group: &Workers, options: TextOptions) -> String {
     let limit = if options.full { usize::MAX } else { LIMIT };
     for worker in rows.iter().take(limit) {
         let share = |ns| percent(ratio(ns, all(worker)));
-        let name = worker.name.as_deref().map(|name| format!(" ({})", fit(name, 20)));
+        let name = worker
+            .name
+            .as_deref()
+            .map(|name| format!(" ({})", fit(name, 20)));
         table.row([
             format!("thread{NBSP}{}{}", worker.tid, name.unwrap_or_default()),
             share(worker.on_cpu_ns),

@@ -103,13 +103,14 @@ pub static USER_HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(USER_SLOT
 
 /// tokio task types with their sums, by attachment and vtable. Entered by the user side before the
 /// first hit, which reads it at the end. Full: the user side says which target is not followed.
+/// Sized at load, as the next two: one entry in a session without these probes.
 #[map]
-pub static POLL_TYPES: HashMap<PollKey, PollSum> = HashMap::with_max_entries(8192, 0);
+pub static POLL_TYPES: HashMap<PollKey, PollSum> = HashMap::with_max_entries(1, 0);
 
 /// The polls that each thread is in. Written by the probes, at switch-out and switch-in; read by the
 /// user side at the end. Full: `LostPollThread`.
 #[map]
-pub static POLLS: HashMap<u32, Polls> = HashMap::with_max_entries(8192, 0);
+pub static POLLS: HashMap<u32, Polls> = HashMap::with_max_entries(1, 0);
 
 /// No polls, to insert from: too large for the stack. Never written.
 #[map]
@@ -118,7 +119,7 @@ pub static ZERO_POLLS: Array<Polls> = Array::with_max_entries(1, 0);
 /// tokio tasks that were woken and have not been polled since. Written by the probes; read by the
 /// user side. Full: `LostWoken`.
 #[map]
-pub static WOKEN: HashMap<WokenKey, Woken> = HashMap::with_max_entries(65536, 0);
+pub static WOKEN: HashMap<WokenKey, Woken> = HashMap::with_max_entries(1, 0);
 
 /// What the probes of each attachment to a Go program need to know, by slot. Written by the user side.
 #[map]

@@ -116,6 +116,7 @@ impl Kernel {
         }
         if options.runtime {
             super::go_maps::make_room(&mut loader);
+            super::poll_maps::make_room(&mut loader);
         }
         let ebpf = loader
             .btf(btf.as_ref())

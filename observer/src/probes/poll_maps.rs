@@ -20,6 +20,13 @@ impl std::fmt::Debug for PollMaps {
     }
 }
 
+/// Sizes the tables for a session with these probes: without, they have one entry each.
+pub(super) fn make_room(loader: &mut aya::EbpfLoader<'_>) {
+    for (map, entries) in [("POLL_TYPES", 8192), ("POLLS", 8192), ("WOKEN", 65536)] {
+        loader.map_max_entries(map, entries);
+    }
+}
+
 impl PollMaps {
     /// Takes them from the object.
     ///

@@ -6,6 +6,7 @@
 mod attach;
 mod bystander;
 mod observers;
+mod polls;
 mod stats;
 mod target;
 mod worker;
@@ -48,6 +49,8 @@ enum Name {
     TargetGo,
     /// CPU time per request of the tokio service.
     TargetTokio,
+    /// CPU time per poll of a tokio task that only yields.
+    Polls,
     /// Time from exec to observing, and peak memory.
     Attach,
 }
@@ -72,6 +75,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         Name::Bystander => bystander::run(project, args)?,
         Name::TargetGo => target::run(project, args, Language::Go)?,
         Name::TargetTokio => target::run(project, args, Language::Rust)?,
+        Name::Polls => polls::run(project, args)?,
         Name::Attach => attach::run(project, args)?,
     };
     let outcome = Outcome::new(args.name.text(), args.rounds, rows);

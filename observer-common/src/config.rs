@@ -62,6 +62,8 @@ pub struct Control {
     /// Waits that may still be sampled in this slice of time: their kernel stack is taken, and their
     /// user stack copied where that is asked for.
     pub samples: u64,
+    /// CPU samples whose user stack may still be copied in this slice of time.
+    pub cpu_copies: u64,
     /// `CONTROL_*` flags.
     pub flags: u64,
 }
@@ -71,7 +73,10 @@ pub const CONTROL_NO_USER_STACKS: u64 = 1;
 /// Do not take kernel stacks.
 pub const CONTROL_NO_KERNEL_STACKS: u64 = 2;
 
-const _: () = assert!(size_of::<Control>() == 32);
+/// Polls of tokio tasks are followed by probes.
+pub const CONTROL_POLLS: u64 = 4;
+
+const _: () = assert!(size_of::<Control>() == 40);
 pod!(Control);
 
 /// Observe threads only.

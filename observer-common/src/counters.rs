@@ -42,6 +42,26 @@ pub enum Counter {
     TaskMismatch = 31,
     /// Records about processes that did not fit the buffer.
     LostProcessRecord = 32,
+    /// CPU samples that hit a thread of a target.
+    CpuSamples = 40,
+    /// CPU samples that did not fit the buffer.
+    CpuSampleLost = 41,
+    /// CPU samples whose stack was not copied: the budget of the moment was used up.
+    CpuNotCopied = 42,
+    /// Polls that held their worker and whose record did not fit the buffer.
+    LostHold = 43,
+    /// tokio: a poll or wake-up of a task whose type is not known, or that could not be read.
+    PollUnknown = 60,
+    /// tokio: a wake-up for which there was no room: its delay is not known.
+    LostWoken = 61,
+    /// tokio: a long poll that did not fit the buffer (it is in the sums).
+    LostPoll = 62,
+    /// tokio: a long delay that did not fit the buffer (it is in the sums).
+    LostDelay = 63,
+    /// tokio: a poll inside of more polls than are followed.
+    PollTooDeep = 64,
+    /// tokio: a poll on a thread for which there was no room.
+    LostPollThread = 65,
     /// System calls of targets that were entered.
     SyscallsEntered = 33,
     /// System calls that returned and were summed.

@@ -109,3 +109,58 @@ pub fn send_bytes<C: EbpfContext>(ctx: &C, data: *const u8, len: u64) -> bool {
     };
     result == 0
 }
+
+/// A header and what follows it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Record<B> {
+    header: Header,
+    body: B,
+}
+
+/// Sends a record that is a header and `body`, without room for it on the program's stack. With
+/// perf buffers only programs that run with interrupts off may use it: they share the room.
+#[cfg(feature = "ring")]
+#[inline(always)]
+pub fn send_body<B: Copy + 'static, C: EbpfContext>(
+    _ctx: &C,
+    kind: Kind,
+    (tgid, tid): (u32, u32),
+    ktime: u64,
+    body: &B,
+) -> bool {
+    let Some(mut entry) = RECORDS.reserve::<Record<B>>(0) else {
+        return false;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: `record` points at room for a whole record.
+    unsafe {
+        (&raw mut (*record).header).write(header::<Record<B>>(kind, tgid, tid, ktime));
+        (&raw mut (*record).body).write(*body);
+    }
+    entry.submit(wake_flags(false));
+    true
+}
+
+/// As with a ring buffer.
+#[cfg(feature = "perf")]
+#[inline(always)]
+pub fn send_body<B: Copy + 'static, C: EbpfContext>(
+    ctx: &C,
+    kind: Kind,
+    (tgid, tid): (u32, u32),
+    ktime: u64,
+    body: &B,
+) -> bool {
+    const { assert!(size_of::<Record<B>>() <= size_of::<crate::maps::BodyRoom>()) };
+    let Some(room) = crate::maps::BODY_SCRATCH.get_ptr_mut(0) else {
+        return false;
+    };
+    let record = room.cast::<Record<B>>();
+    // SAFETY: `record` points at room for a whole record, as asserted.
+    unsafe {
+        (&raw mut (*record).header).write(header::<Record<B>>(kind, tgid, tid, ktime));
+        (&raw mut (*record).body).write(*body);
+    }
+    send_bytes(ctx, record.cast(), size_of::<Record<B>>() as u64)
+}

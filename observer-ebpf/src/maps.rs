@@ -6,6 +6,7 @@ use aya_ebpf::maps::{Array, HashMap, PerCpuArray, StackTrace};
 use observer_common::config::{Control, TargetConfig};
 use observer_common::counters::COUNTERS as COUNTER_SLOTS;
 use observer_common::events::inflight::InFlight;
+use observer_common::events::poll::{PollKey, PollSum, Polls, Woken, WokenKey};
 use observer_common::events::seed::Seed;
 use observer_common::events::syscall::{NetKey, NetOpen, NetOpenKey, SyscallKey, SyscallOpen};
 use observer_common::events::wait::{WaitKey, WaitSum};
@@ -62,6 +63,10 @@ pub static ROLES: Array<u8> = Array::with_max_entries(512, 0);
 #[map]
 pub static ZERO_INFLIGHT: Array<InFlight> = Array::with_max_entries(1, 0);
 
+/// Room to build the entry of a seed in: too large for the stack. Written by the task iterator.
+#[map]
+pub static SEED_ENTRY: PerCpuArray<InFlight> = PerCpuArray::with_max_entries(1, 0);
+
 /// The last system call of each target thread, by thread id. Tier `syscalls` only (else the user side
 /// makes this and the next three as small as can be). Full: `LostSyscallThread`.
 #[map]
@@ -95,6 +100,26 @@ pub static USER_PIDS: HashMap<u32, u32> = HashMap::with_max_entries(USER_SLOT_CO
 /// Hits of these probes, by slot. Read by the user side, which takes probes out that are hit too often.
 #[map]
 pub static USER_HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(USER_SLOT_COUNT, 0);
+
+/// tokio task types with their sums, by attachment and vtable. Entered by the user side before the
+/// first hit, which reads it at the end. Full: the user side says which target is not followed.
+/// Sized at load, as the next two: one entry in a session without these probes.
+#[map]
+pub static POLL_TYPES: HashMap<PollKey, PollSum> = HashMap::with_max_entries(1, 0);
+
+/// The polls that each thread is in. Written by the probes, at switch-out and switch-in; read by the
+/// user side at the end. Full: `LostPollThread`.
+#[map]
+pub static POLLS: HashMap<u32, Polls> = HashMap::with_max_entries(1, 0);
+
+/// No polls, to insert from: too large for the stack. Never written.
+#[map]
+pub static ZERO_POLLS: Array<Polls> = Array::with_max_entries(1, 0);
+
+/// tokio tasks that were woken and have not been polled since. Written by the probes; read by the
+/// user side. Full: `LostWoken`.
+#[map]
+pub static WOKEN: HashMap<WokenKey, Woken> = HashMap::with_max_entries(1, 0);
 
 /// What the probes of each attachment to a Go program need to know, by slot. Written by the user side.
 #[map]
@@ -145,3 +170,18 @@ pub static RECORDS: aya_ebpf::maps::PerfEventByteArray = aya_ebpf::maps::PerfEve
 #[map]
 pub static STACK_SCRATCH: PerCpuArray<observer_common::events::user_stack::UserStackRecord> =
     PerCpuArray::with_max_entries(1, 0);
+
+/// The same for CPU samples, which come as interrupts.
+#[cfg(feature = "perf")]
+#[map]
+pub static SAMPLE_SCRATCH: PerCpuArray<observer_common::events::user_stack::UserStackRecord> =
+    PerCpuArray::with_max_entries(1, 0);
+
+/// Room for a header and what follows it.
+#[cfg(feature = "perf")]
+pub type BodyRoom = [u64; 16];
+
+/// Room to build small records in, for programs that run with interrupts off.
+#[cfg(feature = "perf")]
+#[map]
+pub static BODY_SCRATCH: PerCpuArray<BodyRoom> = PerCpuArray::with_max_entries(1, 0);

@@ -22,7 +22,7 @@ use observer_common::task::{TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_I
 use crate::emit::{self, count, count_many};
 use crate::kernel::UserRegisters;
 use crate::maps::{INFLIGHT, ROLES, WAITS, ZERO_INFLIGHT, ZERO_SUM};
-use crate::{current, kernel, stacks};
+use crate::{current, holds, kernel, polls, stacks};
 
 /// Scheduler states (Linux `include/linux/sched.h`).
 const TASK_UNINTERRUPTIBLE: u32 = 0x2;
@@ -60,7 +60,7 @@ pub fn tokio_parked(task: &Task, nr: i32) -> bool {
 
 /// The entry of a thread; a new one when `tid` was not seen before.
 #[inline(always)]
-fn entry_of(tid: u32) -> Option<&'static mut InFlight> {
+pub fn entry_of(tid: u32) -> Option<&'static mut InFlight> {
     let entry = match INFLIGHT.get_ptr_mut(tid) {
         Some(entry) => entry,
         None => {
@@ -95,6 +95,7 @@ pub fn open<C: EbpfContext>(
             "thread {} left its CPU, but was thought to be off it",
             tid
         );
+        holds::lost(entry);
     }
     // SAFETY: valid references; volatile, because the order of these two and what follows matters.
     unsafe {
@@ -113,13 +114,6 @@ pub fn publish(entry: &mut InFlight, start: u64) {
         core::ptr::write_volatile(&raw mut entry.check, start);
         core::ptr::write_volatile(&raw mut entry.start, start);
     }
-}
-
-/// An entry without a wait.
-#[inline(always)]
-pub fn nothing() -> InFlight {
-    // SAFETY: integers only.
-    unsafe { core::mem::zeroed() }
 }
 
 /// Closes the wait of a thread that began at `start`, without counting it. False when that wait is
@@ -206,6 +200,7 @@ pub fn begin<C: StackIdContext>(
         count(Counter::Exited);
         // Threads that never waited, or called, have no entry.
         let _ = INFLIGHT.remove(tid);
+        polls::gone(control, tid);
         if kernel::traces_syscalls() {
             crate::syscalls::forget(tid);
         }
@@ -215,6 +210,8 @@ pub fn begin<C: StackIdContext>(
         return;
     };
     entry.key.task = current::task(target, tid);
+    holds::leave(ctx, ids, target, entry, now);
+    polls::leave(ctx, control, ids, &entry.key.task, now);
     if ready {
         entry.woken = now;
     } else {
@@ -272,6 +269,8 @@ pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, at: Option<u64>
     } else {
         0
     };
+    holds::arrive(entry, now, duration, run_queue);
+    polls::arrive(control, tid, entry, duration, run_queue);
     entry.key.epoch = control.epoch;
     entry.key.flags = (entry.flags as u8) & WAIT_SEEDED;
     let summed = sum(&mut entry.key, duration, run_queue);

@@ -8,6 +8,8 @@ pub mod launch;
 pub mod lifecycle;
 pub mod naming;
 pub mod open_waits;
+pub mod poll_view;
+pub mod polls;
 pub mod ps;
 pub mod rate_guard;
 pub mod runtime_tier;
@@ -22,6 +24,7 @@ pub mod two_stacks;
 pub mod user_probes;
 pub mod view;
 pub mod watch;
+pub mod workers;
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
@@ -199,6 +202,7 @@ fn options(args: &ReportArgs, verbose: u8) -> Result<Options, UsageError> {
         max_hits: args.max_hits.unwrap_or(rate_guard::DEFAULT_BUDGET),
         transport,
         excluded,
+        cpu_hz: if args.no_cpu { 0 } else { args.cpu_hz },
         kernel_log: if verbose >= 2 { 4 } else { 0 },
     })
 }

@@ -31,6 +31,10 @@ impl Exit {
     }
 }
 
+/// Samples of running threads per second and CPU, unless the user says otherwise: not a round
+/// number, so that it does not run in step with timers.
+pub const DEFAULT_CPU_HZ: u32 = 99;
+
 const EXIT_CODES: &str = "Exit codes:\n  \
     0   done (also when the reader of the output left after a part)\n  \
     1   failed; one line on stderr says what, why and what to do\n  \
@@ -113,6 +117,13 @@ pub struct ReportArgs {
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 1000,
           value_parser = clap::value_parser!(u64).range(0..=3_600_000_000))]
     pub min_us: u64,
+    /// Sample running threads this often per second and CPU, to find tasks that compute (1 to 999).
+    #[arg(long, value_name = "HZ", default_value_t = DEFAULT_CPU_HZ,
+          value_parser = clap::value_parser!(u32).range(1..=999))]
+    pub cpu_hz: u32,
+    /// Do not sample running threads: only waits are seen.
+    #[arg(long, conflicts_with = "cpu_hz")]
+    pub no_cpu: bool,
     /// Show user stacks only.
     #[arg(short = 'U', long, conflicts_with = "kernel_stacks")]
     pub user_stacks: bool,

@@ -3,6 +3,7 @@
 //! A thread keeps its entry while it lives, and waits are written into it in place. The user side may
 //! copy it meanwhile: what it copied is whole when [`InFlight::whole`] says so.
 
+use crate::events::hold::Thread;
 use crate::events::wait::{WaitKey, Waker};
 use crate::pod;
 
@@ -34,9 +35,11 @@ pub struct InFlight {
     pub task_at: u64,
     /// The same as `start`. Cleared before anything else is written, written before `start`.
     pub check: u64,
+    /// What outlives the wait.
+    pub thread: Thread,
 }
 
-const _: () = assert!(size_of::<InFlight>() == 56 + 16 + 48 + 24 + 32 + 8 + 8 + 8);
+const _: () = assert!(size_of::<InFlight>() == 56 + 16 + 48 + 24 + 32 + 8 + 8 + 8 + 128);
 pod!(InFlight);
 
 impl InFlight {

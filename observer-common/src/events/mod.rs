@@ -1,6 +1,8 @@
 //! One module per family of records.
 
+pub mod hold;
 pub mod inflight;
+pub mod poll;
 pub mod process;
 pub mod seed;
 pub mod syscall;

@@ -12,6 +12,11 @@ pub const STACK_PIECE: usize = 1024;
 /// Of these, bytes at the end that hold the goroutine's own stack, when C code runs on another.
 pub const TASK_STACK_BYTES: usize = 4096;
 
+/// `class` of a CPU sample: user code was running.
+pub const CPU_IN_USER: u32 = 0;
+/// `class` of a CPU sample: the kernel was running on the thread's behalf.
+pub const CPU_IN_KERNEL: u32 = 1;
+
 /// What a [`UserStackRecord`] starts with; `len` bytes of the stack follow.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]

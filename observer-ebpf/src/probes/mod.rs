@@ -3,9 +3,11 @@
 
 mod go_runtime;
 mod process;
+mod sample;
 mod seed;
 mod switch;
 mod syscall;
+mod tokio;
 mod user_stack;
 mod wakeup;
 

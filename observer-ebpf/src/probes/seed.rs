@@ -4,12 +4,13 @@
 use aya_ebpf::bindings::{BPF_NOEXIST, seq_file, task_struct};
 use aya_ebpf::helpers::generated::{bpf_get_task_stack, bpf_seq_write};
 use observer_common::counters::Counter;
+use observer_common::events::hold::Thread;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::seed::{SEED_FRAMES, Seed};
 use observer_common::events::wait::{CLASS_UNKNOWN, WAIT_SEEDED};
 use observer_common::task::{TASK_THREAD, Task};
 
-use crate::maps::{INFLIGHT, SEED_SCRATCH};
+use crate::maps::{INFLIGHT, SEED_ENTRY, SEED_SCRATCH};
 use crate::{emit, filter, kernel, waits};
 
 /// Linux `include/linux/bpf.h`, DEFINE_BPF_ITER_FUNC(task, ...).
@@ -53,7 +54,10 @@ fn try_seed(ctx: *mut TaskIterContext) -> Option<()> {
         return None;
     }
     let now = emit::now();
-    let entry = &mut waits::nothing();
+    let entry = SEED_ENTRY.get_ptr_mut(0)?;
+    // SAFETY: as for the seed below.
+    let entry = unsafe { &mut *entry };
+    entry.thread = Thread::default();
     waits::blank(entry, tgid, CLASS_UNKNOWN);
     entry.key.task = Task {
         id: tid as u64,

@@ -101,7 +101,7 @@ fn copy(record: *mut UserStackRecord, sp: u64, from: usize, to: usize) -> u64 {
 
 /// The thread's stack, and the task's own when it has one, in the last part of the record.
 #[inline(always)]
-fn fill(record: *mut UserStackRecord, mut head: UserStackHead) {
+pub fn fill(record: *mut UserStackRecord, mut head: UserStackHead) {
     const TASK: usize = STACK_BYTES - TASK_STACK_BYTES;
     if head.task_sp == 0 {
         head.len = copy(record, head.sp, 0, STACK_BYTES);
@@ -113,9 +113,10 @@ fn fill(record: *mut UserStackRecord, mut head: UserStackHead) {
     unsafe { (&raw mut (*record).head).write(head) };
 }
 
+/// Sends a record with a copy of the stack at `head.sp`. False when there was no room.
 #[cfg(feature = "ring")]
 #[inline(always)]
-fn send<C: StackIdContext>(_ctx: &C, head: UserStackHead) -> bool {
+pub fn send<C: StackIdContext>(_ctx: &C, head: UserStackHead) -> bool {
     let Some(mut entry) = crate::maps::RECORDS.reserve::<UserStackRecord>(0) else {
         return false;
     };

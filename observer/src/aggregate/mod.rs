@@ -3,9 +3,13 @@
 pub mod c_call;
 pub mod calls;
 pub mod census;
+pub mod cpu;
+pub mod cpu_rollup;
 pub mod describe;
 pub mod histogram;
 pub mod ledger;
+pub mod polls;
 pub mod rollup;
 mod task_shares;
 pub mod transitions;
+pub mod workers;

@@ -198,13 +198,25 @@ pub fn roll_up(ledger: &Ledger, names: &dyn Names) -> Rollup {
         .into_iter()
         .map(|(place, entry)| finish(&place, entry, names))
         .collect();
-    rollup.blocking.sort_by(|a, b| {
-        b.total_ns
-            .cmp(&a.total_ns)
-            .then_with(|| order(a).cmp(&order(b)))
-    });
-    rollup.causes = causes(&rollup.blocking);
+    rollup.sort();
     rollup
+}
+
+impl Rollup {
+    /// Adds entries that do not come from waits.
+    pub fn extend(&mut self, entries: Vec<Blocking>) {
+        self.blocking.extend(entries);
+        self.sort();
+    }
+
+    fn sort(&mut self) {
+        self.blocking.sort_by(|a, b| {
+            b.total_ns
+                .cmp(&a.total_ns)
+                .then_with(|| order(a).cmp(&order(b)))
+        });
+        self.causes = causes(&self.blocking);
+    }
 }
 
 /// A stable order among entries with the same time.
@@ -448,6 +460,7 @@ fn finish(place: &Place, entry: Entry, names: &dyn Names) -> Blocking {
         run_queue_ns: entry.tally.run_queue_ns,
         unfinished: entry.open,
         wakers,
+        long_poll: None,
     }
 }
 

@@ -240,6 +240,7 @@ fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
             max_inflight: 1024,
             runtime: false,
             log_level: 0,
+            cpu_hz: crate::cli::DEFAULT_CPU_HZ,
         };
         match Kernel::load(&config, options) {
             Ok(kernel) => {
@@ -272,6 +273,7 @@ fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
             },
             tracefs: formats.map(|_| ()),
             task_offsets: facts.task.pid.known().is_some(),
+            cpu_samples: true,
             excluded: Vec::new(),
         },
     );
@@ -364,6 +366,7 @@ fn runtime_checks(facts: &KernelFacts, target: &Target) -> Vec<Check> {
     };
     let formats = TracepointFormats::read().unwrap_or_default();
     let options = LoadOptions {
+        cpu_hz: 0,
         transport: Transport::Ring,
         max_inflight: 1024,
         runtime: true,

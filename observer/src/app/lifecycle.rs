@@ -11,6 +11,7 @@ impl Session {
         self.state.looked_up = 0;
         self.set_control(true)?;
         self.collect(false);
+        self.collect_workers(None);
         let mut found = Vec::new();
         for (index, target) in self.targets.iter_mut().enumerate() {
             if target.ended.is_some() {
@@ -91,6 +92,8 @@ impl Session {
         if was_launched {
             self.state.launched = None;
             self.state.ledger.forget(pid);
+            self.state.cpu.forget(pid);
+            self.state.held.forget(pid);
             if let Some(tier) = &mut self.syscalls {
                 tier.forget(pid);
             }

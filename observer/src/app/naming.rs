@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use super::stacks::Stacks;
 use super::target::Target;
 use super::task_types::Finders;
+use crate::aggregate::cpu::CpuStack;
+use crate::aggregate::cpu_rollup::CpuNames;
 use crate::model::event::WaitClass;
 use crate::model::names::Names;
 use crate::model::stacks::StackId;
@@ -45,6 +47,15 @@ impl<'a> SessionNames<'a> {
 
     fn find(&self, pid: Pid) -> Option<&Target> {
         self.targets.iter().find(|t| t.process.id.pid == pid)
+    }
+}
+
+impl CpuNames for SessionNames<'_> {
+    fn running_stack(&self, pid: Pid, stack: CpuStack) -> Option<StackId> {
+        match stack {
+            CpuStack::Kernel(id) => self.stacks.running(pid, id),
+            CpuStack::Own(id) => Some(id),
+        }
     }
 }
 

@@ -6,8 +6,11 @@ use super::session::Session;
 use super::state::SeedRead;
 use crate::decode;
 use crate::model::event::{Identity, OpenWait, SeedEvent, WaitClass};
-use crate::model::{Mono, Tid};
+use crate::model::{Mono, Pid, Tid};
 use crate::sys::usage;
+
+/// Polls that were on a CPU for at least this long are kept; the kernel side does the same.
+const LONG_POLL_NS: u64 = 1_000_000;
 
 impl Session {
     /// Enters the waits that were under way, and reads who waits there.
@@ -108,6 +111,22 @@ impl Session {
                 .add_open(key, now.since(wait.start), lower_bound, unwound);
         }
         count
+    }
+
+    /// Enters the polls that have not ended, of running threads and of blocked ones.
+    pub(super) fn close_holds(&mut self, now: Mono) {
+        for (tid, entry) in self.maps.entries() {
+            let of = (Pid(entry.key.tgid), Tid(tid));
+            let hold = decode::cpu::hold(of, &entry.thread.hold, None);
+            if hold.first != Mono(0) {
+                // A poll that is blocked holds its worker until now.
+                let to = if entry.start == 0 { hold.last } else { now };
+                self.state.held.add(of.0, of.1, hold.first, to);
+            }
+            if hold.first != Mono(0) && hold.samples > 0 && hold.on_cpu_ns() >= LONG_POLL_NS {
+                self.state.cpu.add_hold(&hold, self.state.began, now);
+            }
+        }
     }
 
     /// Reads the stacks of waits that have lasted for a while and whose stack was not copied when

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::go_transitions;
+use super::polls::{FollowedPolls, PollTier};
 use super::session::Session;
 use super::user_probes::{ExactWindow, UserProbes, WhyEnded};
 use crate::model::transitions::Followed;
@@ -23,6 +24,7 @@ pub struct RuntimeTier {
     followed: Vec<Followed>,
     /// Mean run time of the program at a hit, when it was counted.
     program_ns: Option<u64>,
+    polls: PollTier,
 }
 
 impl RuntimeTier {
@@ -37,6 +39,7 @@ impl RuntimeTier {
             readers: HashMap::new(),
             followed: Vec::new(),
             program_ns: None,
+            polls: PollTier::new(kernel)?,
         })
     }
 }
@@ -76,9 +79,26 @@ impl Session {
             Known::Unknown(reason) => return Err(reason),
         };
         let RuntimeTier {
-            user, go, readers, ..
+            user,
+            go,
+            readers,
+            polls,
+            ..
         } = tier;
-        let CodeReader::Go(reader) = found.reader;
+        let reader = match found.reader {
+            CodeReader::Go(reader) => reader,
+            CodeReader::Tokio { types, names } => {
+                let prepare = |slot| polls.prepare(slot, &types);
+                let slot = user.attach(kernel, pid, &found.probes, prepare, &mut state.notes)?;
+                polls.attached(slot, names);
+                tracing::info!(
+                    "pid {pid}: {} probes on polls and wake-ups; each hit costs the target about half a microsecond, and above {} hits per second they are taken out",
+                    found.probes.len(),
+                    user.budget()
+                );
+                return Ok(());
+            }
+        };
         let prepare = |slot| go.prepare(slot, go_transitions::config(&reader));
         let slot = user.attach(kernel, pid, &found.probes, prepare, &mut state.notes)?;
         readers.insert(slot, reader);
@@ -157,6 +177,8 @@ impl Session {
         };
         let windows: Vec<ExactWindow> = tier.user.windows().to_vec();
         for window in windows {
+            let times = (state.began, state.ended.unwrap_or(window.to));
+            tier.polls.collect(&window, &mut state.polls, times);
             let Some(reader) = tier.readers.remove(&window.slot) else {
                 continue;
             };
@@ -202,5 +224,19 @@ impl Session {
             followed.program_ns = tier.program_ns;
         }
         std::mem::take(&mut tier.followed)
+    }
+
+    /// What was found of polls.
+    pub(super) fn take_followed_polls(&mut self) -> Vec<FollowedPolls> {
+        self.runtime_tier
+            .as_mut()
+            .map(|tier| tier.polls.take_followed())
+            .unwrap_or_default()
+    }
+
+    /// Whether programs are to follow polls.
+    pub(super) fn follows_polls(&self) -> bool {
+        let tier = self.runtime_tier.as_ref();
+        tier.is_some_and(|tier| tier.polls.is_used())
     }
 }

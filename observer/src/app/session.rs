@@ -4,10 +4,11 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use observer_common::config::{CONTROL_NO_KERNEL_STACKS, Control};
+use observer_common::config::{CONTROL_NO_KERNEL_STACKS, CONTROL_POLLS, Control};
 use observer_common::counters::COUNTERS;
 
 use super::census::{Sampled, Sampler};
+use super::polls::FollowedPolls;
 use super::runtime_tier::RuntimeTier;
 use super::stacks::Stacks;
 use super::state::State;
@@ -15,7 +16,12 @@ use super::syscalls::{SyscallTier, SyscallsSeen};
 use super::target::Target;
 use super::task_types::Finders;
 use super::watch::{forward_kernel_log, sleep_until, watch_exit};
+use super::workers::Workers;
+use crate::aggregate::cpu::CpuLedger;
+use crate::aggregate::cpu_rollup;
 use crate::aggregate::ledger::Ledger;
+use crate::aggregate::polls::PollLedger;
+use crate::aggregate::workers::HeldLedger;
 use crate::decode::{self, decode};
 use crate::intake::{BATCH, Source};
 use crate::model::transitions::Followed;
@@ -36,6 +42,9 @@ use crate::sys::usage;
 const SAMPLES: u64 = 5;
 /// Likewise in the first second, when no stack is known yet.
 const FIRST_SAMPLES: u64 = 30;
+/// Stacks of running threads that are copied per slice of time; the others are placed by their
+/// instruction alone.
+const CPU_COPIES: u64 = 40;
 /// The slice: short, so that a flood at its beginning does not hide what comes later.
 const SLICE: Duration = Duration::from_millis(100);
 /// Batches drained at a time.
@@ -67,6 +76,8 @@ pub struct Options {
     pub excluded: Vec<String>,
     /// Level of the kernel side's own log.
     pub kernel_log: u8,
+    /// Samples of running threads per second and CPU; 0: none.
+    pub cpu_hz: u32,
 }
 
 /// Why a session ended.
@@ -87,6 +98,16 @@ pub struct Observed {
     pub targets: Vec<Target>,
     /// Sums.
     pub ledger: Ledger,
+    /// What the sampling clock saw.
+    pub cpu: CpuLedger,
+    /// Its ticks per second and CPU; `None`: it did not run.
+    pub cpu_hz: Option<u32>,
+    /// Long polls and delays that probes saw.
+    pub polls: PollLedger,
+    /// What each attachment of such probes has found.
+    pub followed_polls: Vec<FollowedPolls>,
+    /// Threads of tokio runtimes, and when they were held inside polls.
+    pub workers: (Workers, HeldLedger),
     /// Stacks, those of targets that ended or called exec symbolized already.
     pub stacks: Stacks,
     /// Descriptors.
@@ -136,6 +157,8 @@ pub struct Session {
     pub(super) state: State,
     /// Probes in targets' own code; `None` without the tier `runtime`.
     pub(super) runtime_tier: Option<RuntimeTier>,
+    /// Threads of tokio runtimes.
+    pub(super) workers: Workers,
     /// While it is held the kernel counts the run time of programs, which itself costs some ten
     /// nanoseconds per run: so only for the first part of a session.
     stats: Option<std::os::fd::OwnedFd>,
@@ -170,6 +193,7 @@ impl Session {
             max_inflight: (threads * 4).clamp(16 * 1024, 1 << 20),
             runtime: options.tiers.runtime,
             log_level: options.kernel_log,
+            cpu_hz: options.cpu_hz,
         };
         let mut options = options;
         let mut kernel = match Kernel::load(&config, load) {
@@ -207,6 +231,11 @@ impl Session {
         let stats = crate::probes::attach::enable_stats();
         let mut state = State {
             ledger: Ledger::default(),
+            cpu: CpuLedger::default(),
+            polls: PollLedger::default(),
+            held: HeldLedger::default(),
+            began: Mono(usage::monotonic_ns()),
+            ended: None,
             stacks: Stacks::new(symbolizer),
             fds: FdTable::new(),
             finders: Finders::default(),
@@ -245,6 +274,7 @@ impl Session {
                 },
                 tracefs: formats.as_ref().map(|_| ()).map_err(Clone::clone),
                 task_offsets: facts.task.pid.known().is_some() && facts.task.tgid.known().is_some(),
+                cpu_samples: options.cpu_hz > 0,
                 excluded: options.excluded.clone(),
             },
         );
@@ -285,16 +315,22 @@ impl Session {
             syscalls,
             state,
             runtime_tier,
+            workers: Workers::default(),
             stats: stats.ok(),
             counted: None,
             started: (Instant::now(), SystemTime::now()),
         };
+        // Each probe takes some ten milliseconds to put in: the window begins when all are.
+        for index in 0..session.targets.len() {
+            session.attach_code_probes(index);
+        }
+        session.started = (Instant::now(), SystemTime::now());
+        session.state.began = Mono(usage::monotonic_ns());
         session.set_control(true)?;
         session.seed();
         session.kernel.forget_types();
         usage::release_freed_memory();
         for index in 0..session.targets.len() {
-            session.attach_code_probes(index);
             session.start_census(index);
         }
         Ok(session)
@@ -305,6 +341,9 @@ impl Session {
         if !self.options.kernel_stacks {
             flags |= CONTROL_NO_KERNEL_STACKS;
         }
+        if self.follows_polls() {
+            flags |= CONTROL_POLLS;
+        }
         self.maps.set_control(Control {
             enabled: u32::from(enabled),
             epoch: self.state.epoch,
@@ -314,6 +353,7 @@ impl Session {
             } else {
                 SAMPLES
             },
+            cpu_copies: CPU_COPIES,
             flags,
         })?;
         Ok(())
@@ -395,6 +435,7 @@ impl Session {
         }
         self.set_control(true)?;
         self.check_code_probes();
+        self.find_workers();
         self.read_long_waits();
         self.refresh_targets()
     }
@@ -432,6 +473,9 @@ impl Session {
         for id in state.ledger.kernel_stacks() {
             state.stacks.fetch(None, id, maps);
         }
+        for (pid, id) in cpu_rollup::kernel_kept(&state.cpu) {
+            state.stacks.fetch_running(pid, id, maps);
+        }
         self.collect_syscalls(before);
         let state = &mut self.state;
         for (pid, fd) in std::mem::take(&mut state.wanted) {
@@ -451,13 +495,16 @@ impl Session {
             ((ns as f64 * factor) as u64, (runs as f64 * factor) as u64)
         });
         self.read_open_waits(0, OPEN_STACKS);
-        self.end_code_probes();
         self.set_control(false)?;
         let now = usage::monotonic_ns();
         let window = (wall, SystemTime::now(), started.elapsed());
+        self.state.ended = Some(Mono(now));
+        self.end_code_probes();
         // Programs that were running have ended within this time: they run with preemption off.
         std::thread::sleep(Duration::from_millis(2));
         while self.drain() == BATCH {}
+        self.close_holds(Mono(now));
+        self.collect_workers(Some(Mono(now)));
         let unfinished = self.close_open(Mono(now));
         self.collect(true);
         let syscalls = self
@@ -471,11 +518,17 @@ impl Session {
         let mut notes = std::mem::take(&mut self.state.notes);
         let censuses = self.finish_censuses(&mut notes);
         let followed = self.take_followed();
+        let followed_polls = self.take_followed_polls();
         self.state.stacks.forget_unwinders();
         usage::release_freed_memory();
         Ok(Observed {
             syscalls,
             followed,
+            followed_polls,
+            cpu_hz: self.kernel.samples_cpu().then_some(self.options.cpu_hz),
+            cpu: self.state.cpu,
+            polls: self.state.polls,
+            workers: (self.workers, self.state.held),
             began: Mono(now.saturating_sub(window.2.as_nanos() as u64)),
             censuses,
             counters: self.maps.counters(),

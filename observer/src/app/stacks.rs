@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::target::{BlockedStack, Target};
 use super::two_stacks::{self, Joined};
-use crate::model::event::UserStackEvent;
+use crate::model::event::{CpuSampleEvent, UserStackEvent};
 use crate::model::stacks::{RawStack, StackId, StackTable};
 use crate::model::{Frame, Known, Pid, Reason};
 use crate::probes::attach::Maps;
@@ -34,6 +34,8 @@ struct Slot {
 pub struct Stacks {
     table: StackTable,
     kernel_side: HashMap<(Option<Pid>, u32), StackId>,
+    /// Stacks of running threads that the kernel keeps: their first address is no return address.
+    running: HashMap<(Pid, u32), StackId>,
     symbolizer: SymbolizerHandle,
     unwinders: HashMap<Pid, Slot>,
     tables: TableCache,
@@ -49,6 +51,7 @@ impl Stacks {
         Self {
             table: StackTable::default(),
             kernel_side: HashMap::new(),
+            running: HashMap::new(),
             symbolizer,
             unwinders: HashMap::new(),
             tables: TableCache::default(),
@@ -187,6 +190,47 @@ impl Stacks {
         Some((self.intern_joined(event.pid, joined), None))
     }
 
+    /// The stack of a running thread, unwound from its copy; the instruction alone without one.
+    pub fn of_running(&mut self, event: &CpuSampleEvent<'_>) -> (StackId, Option<Unwound>) {
+        let regs = Regs {
+            ip: event.ip,
+            sp: event.sp,
+            bp: Some(event.bp),
+        };
+        let unwound = (!event.bytes.is_empty())
+            .then(|| {
+                let unwinder = self.unwinder(event.pid, event.ip)?;
+                Some(unwinder.unwind(regs, event.bytes, MAX_FRAMES))
+            })
+            .flatten();
+        let (mut addresses, cut) = match &unwound {
+            Some(unwound) => (unwound.frames.clone(), unwound.truncated.clone()),
+            None => (
+                vec![event.ip],
+                Some(Reason::new("no copy of this stack was taken")),
+            ),
+        };
+        after_call(&mut addresses, event.in_kernel);
+        (self.intern(Some(event.pid), &addresses, cut), unwound)
+    }
+
+    /// Copies the stack of a running thread out of the kernel's map, if that was not done before.
+    pub fn fetch_running(&mut self, pid: Pid, id: u32, maps: &Maps) -> Option<StackId> {
+        if let Some(stack) = self.running.get(&(pid, id)) {
+            return Some(*stack);
+        }
+        let mut addresses = maps.stack(id)?;
+        after_call(&mut addresses, false);
+        let stack = self.intern(Some(pid), &addresses, None);
+        self.running.insert((pid, id), stack);
+        Some(stack)
+    }
+
+    /// See [`Stacks::fetch_running`].
+    pub fn running(&self, pid: Pid, id: u32) -> Option<StackId> {
+        self.running.get(&(pid, id)).copied()
+    }
+
     /// Reads the stack of a thread that is blocked now, and that of its task when it is another:
     /// otherwise what was read is given too.
     pub fn read_blocked(
@@ -293,6 +337,16 @@ impl Stacks {
             (Known::Unknown(_), Some(cut)) => Known::Unknown(cut),
             (Known::Unknown(reason), None) => Known::Unknown(reason),
         }
+    }
+}
+
+/// Stacks are named as lists of return addresses, one byte before each: the instruction at which a
+/// thread was interrupted is made to look like one.
+fn after_call(addresses: &mut [u64], in_kernel: bool) {
+    if let Some(first) = addresses.first_mut()
+        && !in_kernel
+    {
+        *first = first.saturating_add(1);
     }
 }
 

@@ -4,11 +4,14 @@ use std::collections::{HashMap, HashSet};
 
 use super::stacks::Stacks;
 use super::task_types::Finders;
+use crate::aggregate::cpu::{CpuLedger, CpuStack};
 use crate::aggregate::ledger::{Ledger, SampleKey, WakerKey};
+use crate::aggregate::polls::PollLedger;
+use crate::aggregate::workers::HeldLedger;
 use crate::model::event::{Event, Identity, UserStackEvent, WaitClass, WaitEvent, WaitKey};
 use crate::model::stacks::StackId;
 use crate::model::syscall::{self, Subject};
-use crate::model::task::TaskKind;
+use crate::model::task::{Legality, TaskKind};
 use crate::model::{Mono, Pid, Tid};
 use crate::resolve::resources::FdTable;
 use crate::runtimes::PolledStack;
@@ -29,6 +32,9 @@ pub struct SeedRead {
 #[derive(Debug)]
 pub struct State {
     pub ledger: Ledger,
+    pub cpu: CpuLedger,
+    pub polls: PollLedger,
+    pub held: HeldLedger,
     pub stacks: Stacks,
     pub fds: FdTable,
     /// What tells tasks' types from stacks.
@@ -45,6 +51,10 @@ pub struct State {
     pub notes: Vec<String>,
     pub exec_seen: Vec<Pid>,
     pub launched: Option<Pid>,
+    /// When the observation began.
+    pub began: Mono,
+    /// When it ended.
+    pub ended: Option<Mono>,
     pub threads_seen: Vec<(Pid, Tid)>,
     /// Targets whose tasks are read.
     pub with_tasks: HashSet<Pid>,
@@ -55,6 +65,36 @@ impl State {
         match event {
             Event::Wait(wait) => self.on_wait(wait),
             Event::UserStack(stack) => self.on_user_stack(stack),
+            Event::CpuSample(sample) => {
+                let stack = match sample.user_stack {
+                    Some(id) if sample.bytes.is_empty() => CpuStack::Kernel(id),
+                    _ => {
+                        let (stack, unwound) = self.stacks.of_running(sample);
+                        if let Some(unwound) = unwound {
+                            let shown = PolledStack {
+                                frames: &unwound.frames,
+                                stack_pointers: &unwound.stack_pointers,
+                                start: sample.sp,
+                                bytes: sample.bytes,
+                            };
+                            self.finders.look(sample.pid, sample.identity, &shown);
+                        }
+                        CpuStack::Own(stack)
+                    }
+                };
+                self.cpu.add_sample(sample, stack);
+                if let Identity::Task(task) = sample.identity
+                    && task.kind == TaskKind::Thread
+                {
+                    self.threads_seen.push((sample.pid, sample.tid));
+                }
+            }
+            Event::Poll(poll) => self.polls.add_poll(poll),
+            Event::Delay(delay) => self.polls.add_delay(delay),
+            Event::Hold(hold) => {
+                self.held.add(hold.pid, hold.tid, hold.first, hold.last);
+                self.cpu.add_hold(hold, self.began, hold.last);
+            }
             Event::Exec { pid } => self.exec_seen.push(*pid),
             // The process as a whole ends when its pidfd says so; threads may outlive the first.
             Event::Exit { pid } => tracing::debug!(pid = pid.0, "main thread exited"),
@@ -80,6 +120,18 @@ impl State {
             && task.kind == TaskKind::Thread
         {
             self.threads_seen.push((key.pid, wait.tid));
+        }
+        if key.legality == Legality::InPoll && key.class != WaitClass::RunQueue {
+            self.held.add(key.pid, wait.tid, wait.start, wait.end);
+        }
+        let ready = match key.class {
+            WaitClass::RunQueue => Some(wait.start),
+            _ => wait.woken,
+        };
+        if let Some(ready) = ready
+            && self.with_tasks.contains(&key.pid)
+        {
+            self.polls.add_no_cpu(key.pid, wait.tid, ready, wait.end);
         }
         let unwound = match self.unwound.get(&wait.tid) {
             Some((start, stack)) if *start == wait.start => Some(*stack),

@@ -7,8 +7,10 @@ use observer_common::counters::Counter;
 
 use super::census_names::TargetNames;
 use super::naming::SessionNames;
+use super::poll_view::PollView;
 use super::session::{Ended, Observed};
-use crate::aggregate::{census, rollup, transitions};
+use crate::aggregate::cpu::CpuStack;
+use crate::aggregate::{census, cpu_rollup, rollup, transitions};
 use crate::correlate::{doings, wait_graph};
 use crate::model::meeting::Meeting;
 use crate::model::names::Names as _;
@@ -42,7 +44,23 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
     let mut fds = std::mem::take(&mut observed.fds);
     let mut finders = std::mem::take(&mut observed.finders);
     let names = SessionNames::new(&observed.targets, &observed.stacks, &mut fds, &mut finders);
-    let rollup = rollup::roll_up(&observed.ledger, &names);
+    let mut rollup = rollup::roll_up(&observed.ledger, &names);
+    let clock = observed.cpu_hz.map(|hz| cpu_rollup::Clock {
+        hz,
+        window_ns: observed.window.2.as_nanos() as u64,
+    });
+    let cpu = clock.map(|clock| {
+        rollup.extend(cpu_rollup::long_polls(&observed.cpu, &names, clock));
+        cpu_rollup::cpu(&observed.cpu, &names, clock)
+    });
+    let pids = observed.targets.iter().map(|t| t.process.id.pid).collect();
+    let polls = PollView::new(
+        &observed.polls,
+        &observed.followed_polls,
+        pids,
+        observed.began,
+    );
+    let (victims, victims_total) = polls.victims();
     let syscalls = observed
         .syscalls
         .as_ref()
@@ -126,6 +144,19 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
         targets,
         blocking: rollup.blocking,
         causes: rollup.causes,
+        cpu,
+        workers: observed
+            .targets
+            .iter()
+            .enumerate()
+            .flat_map(|(index, target)| {
+                let (workers, held) = &observed.workers;
+                workers.groups(index, target, held)
+            })
+            .collect(),
+        followed: polls.followed(),
+        victims,
+        victims_total,
         census: censuses.groups,
         meetings: censuses.meetings,
         wait_graph,
@@ -234,6 +265,16 @@ fn name_stacks(observed: &mut Observed) {
             by_time.entry(stack).or_default();
         }
     }
+    let tick_ns = 1_000_000_000 / u64::from(observed.cpu_hz.unwrap_or(1).max(1));
+    for ((pid, stack), samples) in cpu_rollup::stacks(&observed.cpu) {
+        let stack = match stack {
+            CpuStack::Own(stack) => Some(stack),
+            CpuStack::Kernel(id) => observed.stacks.running(pid, id),
+        };
+        if let Some(stack) = stack {
+            *by_time.entry(stack).or_default() += samples * tick_ns;
+        }
+    }
     for (stack, weight) in observed.followed.iter().flat_map(Followed::stacks) {
         *by_time.entry(stack).or_default() += weight;
     }
@@ -285,6 +326,17 @@ fn completeness(observed: &Observed, rollup: &rollup::Rollup) -> Completeness {
         ("task_unreadable", counter(Counter::TaskUnreadable)),
         ("task_mismatch", counter(Counter::TaskMismatch)),
         ("stack_sampled", counter(Counter::NotSampled)),
+        ("cpu_sample_buffer_full", counter(Counter::CpuSampleLost)),
+        ("cpu_stack_sampled", counter(Counter::CpuNotCopied)),
+        ("long_poll_buffer_full", counter(Counter::LostHold)),
+        ("poll_not_understood", counter(Counter::PollUnknown)),
+        ("poll_too_deep", counter(Counter::PollTooDeep)),
+        ("poll_thread_map_full", counter(Counter::LostPollThread)),
+        ("poll_buffer_full", counter(Counter::LostPoll)),
+        ("delay_buffer_full", counter(Counter::LostDelay)),
+        ("woken_map_full", counter(Counter::LostWoken)),
+        ("held_stretches_full", observed.workers.1.left_out()),
+        ("poll_rows_full", observed.polls.folded()),
         (
             "process_record_buffer_full",
             counter(Counter::LostProcessRecord),

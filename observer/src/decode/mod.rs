@@ -1,6 +1,7 @@
 //! Bytes from the kernel side to domain events: pure, distrustful, without allocation.
 
 use observer_common::Wire;
+use observer_common::events::hold::HoldRecord;
 use observer_common::events::process::ProcessRecord;
 use observer_common::events::user_stack::{
     STACK_BYTES, TASK_STACK_BYTES, UserStackHead, UserStackRecord,
@@ -12,7 +13,9 @@ use observer_common::kind::Kind;
 use crate::model::event::{Event, LeftStack, UserStackEvent};
 use crate::model::{Mono, Pid, Tid};
 
+pub mod cpu;
 pub mod goroutine;
+pub mod poll;
 pub mod seed;
 pub mod syscall;
 pub mod wait;
@@ -51,6 +54,17 @@ fn read<T: Wire>(bytes: &[u8]) -> Result<T, DecodeError> {
     Ok(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
+/// The copied stack in a record that begins with `head`.
+fn stack_bytes<'a>(head: &UserStackHead, bytes: &'a [u8]) -> Result<&'a [u8], DecodeError> {
+    let bad = DecodeError::BadLength { claimed: head.len };
+    let len = usize::try_from(head.len).unwrap_or(usize::MAX);
+    if len > STACK_BYTES || bytes.len() < size_of::<UserStackRecord>() {
+        return Err(bad);
+    }
+    let rest = bytes.get(size_of::<UserStackHead>()..).unwrap_or_default();
+    rest.get(..len).ok_or(bad)
+}
+
 /// Decodes one record.
 ///
 /// # Errors
@@ -63,11 +77,8 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
         Kind::Wait => Ok(Event::Wait(wait::event(&read::<WaitRecord>(bytes)?))),
         Kind::UserStack => {
             let head: UserStackHead = read(bytes)?;
+            let copied = stack_bytes(&head, bytes)?;
             let rest = bytes.get(size_of::<UserStackHead>()..).unwrap_or_default();
-            let len = usize::try_from(head.len).unwrap_or(usize::MAX);
-            if len > STACK_BYTES || bytes.len() < size_of::<UserStackRecord>() {
-                return Err(DecodeError::BadLength { claimed: head.len });
-            }
             let task_len = usize::try_from(head.task_len).unwrap_or(usize::MAX);
             if task_len > TASK_STACK_BYTES {
                 return Err(DecodeError::BadLength {
@@ -92,12 +103,27 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
                 user_stack: wait::stack(head.user_stack),
                 kernel_stack: wait::stack(head.kernel_stack),
                 identity: wait::identity(&head.task),
-                bytes: rest
-                    .get(..len)
-                    .ok_or(DecodeError::BadLength { claimed: head.len })?,
+                bytes: copied,
                 task,
             }))
         }
+        Kind::CpuSample => Ok(Event::CpuSample(cpu::sample(&read(bytes)?, &[]))),
+        Kind::CpuStack => {
+            let head: UserStackHead = read(bytes)?;
+            let copied = stack_bytes(&head, bytes)?;
+            Ok(Event::CpuSample(cpu::sample(&head, copied)))
+        }
+        Kind::Hold => {
+            let record: HoldRecord = read(bytes)?;
+            let after = Some(Mono(header.ktime));
+            Ok(Event::Hold(cpu::hold(
+                (pid, Tid(header.tid)),
+                &record.hold,
+                after,
+            )))
+        }
+        Kind::Poll => Ok(Event::Poll(poll::poll(&read(bytes)?))),
+        Kind::Delay => Ok(Event::Delay(poll::delay(&read(bytes)?))),
         Kind::Exec => Ok(Event::Exec { pid }),
         Kind::Exit => Ok(Event::Exit { pid }),
         Kind::Fork => {
@@ -144,7 +170,7 @@ mod tests {
         // A deterministic stand-in for the fuzz target: every length, all kinds, wild values.
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         for length in 0..600_usize {
-            for kind in [1_u8, 2, 20, 21, 22, 99] {
+            for kind in [1_u8, 2, 3, 4, 5, 50, 51, 20, 21, 22, 99] {
                 let mut bytes = vec![0_u8; length];
                 for byte in &mut bytes {
                     state = state

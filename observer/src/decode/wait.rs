@@ -45,7 +45,7 @@ pub fn identity(task: &task::Task) -> Identity {
 }
 
 /// Whether tokio allows blocking where this task was.
-fn legality(task: &task::Task) -> Legality {
+pub(super) fn legality(task: &task::Task) -> Legality {
     if task.flags & TASK_HAS_ENTERED == 0 {
         return if task.kind == TASK_TOKIO {
             Legality::Unknown

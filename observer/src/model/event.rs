@@ -150,6 +150,122 @@ pub struct LeftStack<'a> {
     pub bytes: &'a [u8],
 }
 
+/// A thread of a target was on a CPU at a tick of the sampling clock.
+#[derive(Debug, Clone, Copy)]
+pub struct CpuSampleEvent<'a> {
+    /// The process.
+    pub pid: Pid,
+    /// The thread.
+    pub tid: Tid,
+    /// When.
+    pub at: Mono,
+    /// Who ran.
+    pub identity: Identity,
+    /// Whether its runtime expects it to be quick there.
+    pub legality: Legality,
+    /// It was inside a call into the kernel.
+    pub in_kernel: bool,
+    /// Instruction pointer: an instruction of its own, not one after a call.
+    pub ip: u64,
+    /// Stack pointer: the address of the first byte of `bytes`.
+    pub sp: u64,
+    /// Frame pointer register.
+    pub bp: u64,
+    /// Id of the user stack in the kernel's stack map.
+    pub user_stack: Option<u32>,
+    /// The stack from `sp` up; empty when it was not copied.
+    pub bytes: &'a [u8],
+}
+
+/// A poll that kept its worker on a CPU: the same task was inside a poll at every look at the thread
+/// from `first` to `last`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoldEvent {
+    /// The process.
+    pub pid: Pid,
+    /// The thread.
+    pub tid: Tid,
+    /// Whose poll.
+    pub identity: Identity,
+    /// The first look that saw it.
+    pub first: Mono,
+    /// The last look that saw it.
+    pub last: Mono,
+    /// The last look before it; `None`: it may have begun before the observation.
+    pub before: Option<Mono>,
+    /// The first look after it; `None`: it had not ended.
+    pub after: Option<Mono>,
+    /// Of `first` to `last`, blocked.
+    pub blocked_ns: u64,
+    /// Of `first` to `last`, ready without a CPU.
+    pub run_queue_ns: u64,
+    /// Ticks of the sampling clock that saw it.
+    pub samples: u32,
+}
+
+impl HoldEvent {
+    /// How long it lasted at least.
+    pub fn at_least_ns(&self) -> u64 {
+        self.last.since(self.first)
+    }
+
+    /// How long it lasted at most, when both ends were seen.
+    pub fn at_most_ns(&self) -> Option<u64> {
+        Some(self.after?.since(self.before?))
+    }
+
+    /// How long it was on a CPU at least.
+    pub fn on_cpu_ns(&self) -> u64 {
+        self.at_least_ns()
+            .saturating_sub(self.blocked_ns)
+            .saturating_sub(self.run_queue_ns)
+    }
+}
+
+/// A long poll of a tokio task, seen by probes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PollEvent {
+    /// The process.
+    pub pid: Pid,
+    /// The thread.
+    pub tid: Tid,
+    /// The attachment of the probes.
+    pub slot: u32,
+    /// The task.
+    pub id: u64,
+    /// The task type: address of its vtable in the process.
+    pub vtable: u64,
+    /// When it began.
+    pub start: Mono,
+    /// When it ended at the latest.
+    pub end: Mono,
+    /// Of it, blocked in futex calls.
+    pub lock_ns: u64,
+    /// Of it, off the CPU otherwise.
+    pub blocked_ns: u64,
+    /// Of it, ready without a CPU.
+    pub run_queue_ns: u64,
+}
+
+/// A tokio task waited long from its wake-up to its poll.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DelayEvent {
+    /// The process.
+    pub pid: Pid,
+    /// The thread that polled it.
+    pub tid: Tid,
+    /// The attachment of the probes.
+    pub slot: u32,
+    /// The task.
+    pub id: u64,
+    /// The task type: address of its vtable in the process.
+    pub vtable: u64,
+    /// When it was woken.
+    pub woken: Mono,
+    /// When its poll began.
+    pub polled: Mono,
+}
+
 /// Anything the kernel side sends.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
@@ -157,6 +273,14 @@ pub enum Event<'a> {
     Wait(WaitEvent),
     /// A user stack was copied.
     UserStack(UserStackEvent<'a>),
+    /// A running thread was sampled.
+    CpuSample(CpuSampleEvent<'a>),
+    /// A poll that kept its worker on a CPU is over.
+    Hold(HoldEvent),
+    /// A long poll, seen by probes.
+    Poll(PollEvent),
+    /// A long delay from wake-up to poll, seen by probes.
+    Delay(DelayEvent),
     /// A target runs another program now.
     Exec {
         /// The target.

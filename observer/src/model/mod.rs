@@ -12,6 +12,7 @@ pub mod meeting;
 pub mod memory;
 pub mod mention;
 pub mod names;
+pub mod polls;
 pub mod ps;
 pub mod resource;
 pub mod scheduling;
@@ -23,6 +24,7 @@ pub mod time;
 pub mod transitions;
 pub mod transport;
 pub mod view;
+pub mod workers;
 
 pub use cause::Cause;
 pub use ids::{Pid, ProcessId, StartTime, Tid};

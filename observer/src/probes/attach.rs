@@ -3,6 +3,9 @@
 use std::io::Read as _;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, StackTraceMap};
+use aya::programs::perf_event::{
+    PerfEvent, PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent,
+};
 use aya::programs::{BtfTracePoint, Iter, ProgramError, RawTracePoint, TracePoint};
 use aya::{Btf, Ebpf, EbpfLoader};
 use observer_common::config::{Control, KernelConfig, TargetConfig};
@@ -70,6 +73,7 @@ pub struct Kernel {
     ebpf: Ebpf,
     btf: Option<Btf>,
     iterators: Vec<&'static str>,
+    cpu_hz: u32,
     /// What became of each probe.
     pub outcomes: Vec<Outcome>,
 }
@@ -93,6 +97,8 @@ pub struct LoadOptions {
     pub runtime: bool,
     /// Level of the kernel side's own log: 0 silent, 1 error ... 5 trace.
     pub log_level: u8,
+    /// Samples of running threads per second and CPU.
+    pub cpu_hz: u32,
 }
 
 impl Kernel {
@@ -110,6 +116,7 @@ impl Kernel {
         }
         if options.runtime {
             super::go_maps::make_room(&mut loader);
+            super::poll_maps::make_room(&mut loader);
         }
         let ebpf = loader
             .btf(btf.as_ref())
@@ -128,6 +135,7 @@ impl Kernel {
             ebpf,
             btf,
             iterators: Vec::new(),
+            cpu_hz: options.cpu_hz,
             outcomes: Vec::new(),
         };
         let roles = kernel.ebpf.map_mut("ROLES");
@@ -210,6 +218,19 @@ impl Kernel {
                 program.load()?;
                 program.attach(category, event)?;
             }
+            Hook::CpuClock { .. } => {
+                let program: &mut PerfEvent = program.try_into()?;
+                program.load()?;
+                let cpus = aya::util::online_cpus().map_err(|(_, e)| ProgramError::IOError(e))?;
+                for cpu in cpus {
+                    program.attach(
+                        PerfEventConfig::Software(SoftwareEvent::CpuClock),
+                        PerfEventScope::AllProcessesOneCpu { cpu },
+                        SamplePolicy::Frequency(u64::from(self.cpu_hz)),
+                        false,
+                    )?;
+                }
+            }
             Hook::Iterator {
                 program: name,
                 over,
@@ -252,6 +273,13 @@ impl Kernel {
     /// The loaded object, for the other ways to attach.
     pub(super) fn ebpf_mut(&mut self) -> &mut Ebpf {
         &mut self.ebpf
+    }
+
+    /// Whether running threads are sampled.
+    pub fn samples_cpu(&self) -> bool {
+        self.outcomes
+            .iter()
+            .any(|o| o.spec.name == super::spec::CPU_SAMPLE && o.attached.is_some())
     }
 
     /// Lets go of the kernel's type information (some 20 MiB) once everything is attached.
@@ -452,6 +480,11 @@ impl Maps {
                 }
             }
         }
+    }
+
+    /// What is kept of each thread, waiting or not. A wait may be torn: see [`InFlight::whole`].
+    pub fn entries(&self) -> impl Iterator<Item = (u32, InFlight)> {
+        self.inflight.iter().filter_map(Result::ok)
     }
 
     /// Addresses of a stack, nearest first.

@@ -8,6 +8,7 @@ pub mod go_maps;
 pub mod object;
 pub mod outcome;
 pub mod plan;
+pub mod poll_maps;
 pub mod settings;
 pub mod spec;
 pub mod syscalls;

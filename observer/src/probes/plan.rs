@@ -1,6 +1,6 @@
 //! From facts about the kernel to an attach plan: pure, so that every kernel can be tested here.
 
-use super::spec::{Hook, PROBES, ProbeSpec, Tiers};
+use super::spec::{CPU_SAMPLE, Hook, PROBES, ProbeSpec, Tiers};
 use crate::model::Reason;
 
 /// What the machine offers, as far as the plan depends on it.
@@ -12,6 +12,8 @@ pub struct Facts {
     pub tracefs: Result<(), Reason>,
     /// `task_struct` offsets of pid and tgid are known.
     pub task_offsets: bool,
+    /// Running threads are sampled.
+    pub cpu_samples: bool,
     /// Mechanisms that the user excluded (for tests of the fallbacks).
     pub excluded: Vec<String>,
 }
@@ -36,7 +38,7 @@ fn usable(hook: Hook, facts: &Facts) -> Result<(), Reason> {
         Hook::Raw { .. } if !facts.task_offsets => Err(Reason::new(
             "offsets of task_struct are not known without BTF",
         )),
-        Hook::Raw { .. } => Ok(()),
+        Hook::Raw { .. } | Hook::CpuClock { .. } => Ok(()),
         Hook::Tracepoint { .. } => facts.tracefs.clone(),
     }
 }
@@ -46,6 +48,7 @@ pub fn plan(tiers: Tiers, facts: &Facts) -> Vec<Planned> {
     PROBES
         .iter()
         .filter(|spec| tiers.has(spec.tier))
+        .filter(|spec| facts.cpu_samples || spec.name != CPU_SAMPLE)
         .map(|spec| {
             let mut planned = Planned {
                 spec,
@@ -72,6 +75,7 @@ mod tests {
             btf: Ok(()),
             tracefs: Ok(()),
             task_offsets: true,
+            cpu_samples: true,
             excluded: Vec::new(),
         }
     }
@@ -101,6 +105,18 @@ mod tests {
             ..bare
         };
         assert_eq!(first(&nothing, "sched_switch"), None);
+    }
+
+    #[test]
+    fn sampling_can_be_switched_off_and_nothing_else_goes_with_it() {
+        let off = Facts {
+            cpu_samples: false,
+            ..facts()
+        };
+        assert_eq!(first(&facts(), "cpu_sample"), Some("perf_event"));
+        assert_eq!(first(&off, "cpu_sample"), None);
+        let names = |facts| plan(Tiers::SCHED, facts).len();
+        assert_eq!(names(&off) + 1, names(&facts()));
     }
 
     #[test]

@@ -91,6 +91,11 @@ pub enum Hook {
         /// Tracepoint.
         event: &'static str,
     },
+    /// The software CPU clock of each CPU, as a perf event (4.9).
+    CpuClock {
+        /// Program in the object.
+        program: &'static str,
+    },
     /// BPF iterator (5.8), read once.
     Iterator {
         /// Program in the object.
@@ -107,6 +112,7 @@ impl Hook {
             Self::Btf { program, .. }
             | Self::Raw { program, .. }
             | Self::Tracepoint { program, .. }
+            | Self::CpuClock { program }
             | Self::Iterator { program, .. } => program,
         }
     }
@@ -117,6 +123,7 @@ impl Hook {
             Self::Btf { .. } => "tp_btf",
             Self::Raw { .. } => "raw_tracepoint",
             Self::Tracepoint { .. } => "tracepoint",
+            Self::CpuClock { .. } => "perf_event",
             Self::Iterator { .. } => "iterator",
         }
     }
@@ -227,6 +234,9 @@ macro_rules! sched_typed {
     };
 }
 
+/// The sampling clock: the one probe that users can switch off by itself.
+pub const CPU_SAMPLE: &str = "cpu_sample";
+
 /// Every probe. Adding one is one row here and one function in `observer-ebpf/src/probes`.
 pub const PROBES: &[ProbeSpec] = &[
     sched!("sched_switch", Need::Required),
@@ -257,6 +267,14 @@ pub const PROBES: &[ProbeSpec] = &[
             over: "task",
         }],
         need: Need::Optional("waits that began before the observation are not seen"),
+        tier: Tier::Sched,
+    },
+    ProbeSpec {
+        name: CPU_SAMPLE,
+        hooks: &[Hook::CpuClock {
+            program: CPU_SAMPLE,
+        }],
+        need: Need::Optional("tasks that compute instead of waiting are not seen"),
         tier: Tier::Sched,
     },
     syscalls!("sys_enter", "system calls are not timed one by one"),

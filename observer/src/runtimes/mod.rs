@@ -194,11 +194,33 @@ pub struct GoTransitions {
     pub allgs: u64,
 }
 
-/// How the kernel side reads what probes in a runtime's code see.
+/// A task type that probes on polls meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokioPollType {
+    /// Address of its vtable in the process.
+    pub vtable: u64,
+    /// Where its tasks keep their id, in bytes from their header.
+    pub id_offset: u64,
+}
+
+/// Names task types by the address of their vtable in the process.
+pub trait TaskTypes: Debug {
+    /// What tasks of a type are. Slow at first.
+    fn describe(&self, vtable: u64) -> TaskFacts;
+}
+
+/// How the kernel side reads what probes in a runtime's code see.
+#[derive(Debug, Clone)]
 pub enum CodeReader {
     /// Goroutines.
     Go(GoTransitions),
+    /// Tasks of tokio.
+    Tokio {
+        /// Their types.
+        types: Vec<TokioPollType>,
+        /// What these are.
+        names: Arc<dyn TaskTypes>,
+    },
 }
 
 /// Probes in a runtime's own code, for one process.

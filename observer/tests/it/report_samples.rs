@@ -5,6 +5,7 @@ pub mod followed;
 pub mod go;
 pub mod lists;
 pub mod other;
+pub mod polls;
 pub mod tokio;
 
 use observer::model::census::{Direction, WaitKind};
@@ -36,6 +37,8 @@ pub fn samples() -> Vec<(&'static str, View)> {
         ("pile_up", go::pile_up()),
         ("followed", followed::followed()),
         ("calls", calls::calls()),
+        ("long_polls", polls::sampled()),
+        ("polls", polls::followed()),
         ("hostile", other::hostile()),
     ]
 }
@@ -67,6 +70,11 @@ pub fn empty() -> View {
         )],
         blocking: Vec::new(),
         causes: Vec::new(),
+        cpu: None,
+        followed: Vec::new(),
+        workers: Vec::new(),
+        victims: Vec::new(),
+        victims_total: 0,
         census: Vec::new(),
         meetings: Vec::new(),
         wait_graph: WaitGraph::default(),
@@ -201,6 +209,7 @@ fn entry(
         run_queue_ns: 0,
         unfinished: Unfinished::default(),
         wakers: Vec::new(),
+        long_poll: None,
     }
 }
 

@@ -7,6 +7,7 @@ mod attach;
 mod bystander;
 mod census;
 mod observers;
+mod polls;
 mod stats;
 mod target;
 mod worker;
@@ -49,6 +50,8 @@ enum Name {
     TargetGo,
     /// CPU time per request of the tokio service.
     TargetTokio,
+    /// CPU time per poll of a tokio task that only yields.
+    Polls,
     /// Time from exec to observing, and peak memory.
     Attach,
     /// Cost of reading the list of goroutines, for observer and for the program that is read.
@@ -75,6 +78,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         Name::Bystander => bystander::run(project, args)?,
         Name::TargetGo => target::run(project, args, Language::Go)?,
         Name::TargetTokio => target::run(project, args, Language::Rust)?,
+        Name::Polls => polls::run(project, args)?,
         Name::Attach => attach::run(project, args)?,
         Name::Census => census::run(project, args)?,
     };

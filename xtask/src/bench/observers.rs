@@ -39,6 +39,12 @@ const OURS: &[Condition] = &[
         ready: "observing",
     },
     Condition {
+        name: "no-cpu",
+        program: Some(""),
+        args: &["report", "-v", "-d", "3600", "--no-cpu", "-p"],
+        ready: "observing",
+    },
+    Condition {
         name: "syscalls",
         program: Some(""),
         args: &["report", "-v", "-d", "3600", "--tier", "syscalls", "-p"],

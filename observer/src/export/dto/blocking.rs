@@ -1,5 +1,6 @@
 //! What tasks were blocked on.
 
+use super::cpu::LongPoll;
 use super::frame::{Frame, Resource, Site};
 use super::{id, schema, share};
 use crate::model::view::{self, View};
@@ -61,6 +62,10 @@ pub struct Blocking {
     pub unfinished: Unfinished,
     /// Who ended the waits, most often first; bounded.
     pub wakers: Vec<Waker>,
+    /// Cause `long_poll`: what is known of the polls' length. The times above are then lower bounds
+    /// of their time on a CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub long_poll: Option<LongPoll>,
 }
 
 /// A call from Go to C.
@@ -243,6 +248,7 @@ fn convert(entry: &view::Blocking) -> Blocking {
             lower_bound: entry.unfinished.lower_bound,
         },
         wakers,
+        long_poll: entry.long_poll.as_ref().map(LongPoll::from),
     }
 }
 

@@ -10,28 +10,33 @@
 mod account;
 mod blocking;
 mod census;
+mod cpu;
 mod finding;
 mod frame;
 mod id;
 mod meeting;
+mod polls;
 mod schema;
 mod syscalls;
 mod target;
 mod transitions;
+mod workers;
 
 pub use account::{CensusCost, Completeness, Overhead};
 pub use blocking::{Blocking, CCall, CauseShare, TaskShare, Unfinished, Waker};
 pub use census::{Census, CensusGroup, GraphEdge, GraphNode, WaitGraph};
+pub use cpu::{Cpu, CpuSite, LongPoll, TaskSamples};
 pub use finding::{Evidence, Finding};
 pub use frame::{Frame, Resource, Site};
 pub use meeting::{MeetingDoing, MeetingPoint, MeetingSide, MeetingSite, MeetingUser};
+pub use polls::{LongTask, PollType, PolledTask, Polls, Spread, Victim, Waiting};
 pub use schema::{SCHEMA_ID, json_schema};
 pub use syscalls::{NetWait, SyscallCost, SyscallRow, Syscalls};
 pub use target::{
     Host, Netpoll, Observer, RunDelay, Runtime, Scheduler, Slots, Target, TaskCounts, Window,
 };
-
 pub use transitions::{Birth, Delay, DelayAfter, Detached, StateTime, Transitions};
+pub use workers::{Worker, Workers};
 
 use super::report::verdict;
 use super::timestamp::rfc3339;
@@ -59,6 +64,18 @@ pub struct Report {
     pub targets: Vec<Target>,
     /// What tasks were blocked on, most total time first. Idle runtime threads are not here.
     pub blocking: Vec<Blocking>,
+    /// Who was on a CPU. Absent when nothing was sampled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Cpu>,
+    /// The workers of tokio runtimes.
+    pub workers: Vec<Workers>,
+    /// Polls that were seen one by one. Empty without the tier `runtime`.
+    pub polls: Vec<Polls>,
+    /// Tasks that waited a millisecond or more from their wake-up to their poll, most time first;
+    /// bounded, see `victims_total`. Empty without the tier `runtime`.
+    pub victims: Vec<Victim>,
+    /// How many there were; one that waited behind several tasks counts for each.
+    pub victims_total: u64,
     /// Groups of tasks as the runtime itself lists them. Empty when there was no census.
     pub census: Vec<Census>,
     /// Channels, locks... at which tasks wait, most waiting tasks first. Empty without a census.
@@ -96,6 +113,11 @@ impl From<&View> for Report {
             verdict: String::new(),
             targets: view.targets.iter().map(Target::from).collect(),
             blocking,
+            workers: view.workers.iter().map(Workers::from).collect(),
+            polls: view.followed.iter().map(Polls::from).collect(),
+            victims: view.victims.iter().map(Victim::from).collect(),
+            victims_total: view.victims_total,
+            cpu: view.cpu.as_ref().map(Cpu::from),
             census: census::by_target(&view.census),
             meeting_points: view.meetings.iter().map(MeetingPoint::from).collect(),
             causes: blocking::causes(view, &position),

@@ -1,9 +1,11 @@
 //! Words for the parts of a blocking entry, shared by the verdict and the sections.
 
 use super::types;
-use crate::export::dto::{Blocking, CCall, Frame, Report, Resource, Site, TaskShare};
+use crate::export::dto::{
+    Blocking, CCall, Frame, LongPoll, Report, Resource, Site, TaskShare, Victim,
+};
 use crate::export::text::clean::{clean, fit};
-use crate::export::text::units::{NBSP, counted};
+use crate::export::text::units::{NBSP, counted, duration};
 
 /// The kind of tasks of an entry: all its tasks are of one kind.
 pub fn kind(entry: &Blocking) -> &str {
@@ -45,6 +47,23 @@ pub fn one_task(task: &TaskShare, max: usize) -> String {
     }
 }
 
+/// `3 polls`: what an entry counts.
+pub fn counted_waits(entry: &Blocking, n: u64) -> String {
+    match entry.cause.as_str() {
+        "long_poll" => counted(n, "poll", "polls"),
+        _ => counted(n, "wait", "waits"),
+    }
+}
+
+/// `at least 41.2 ms, at most 60.1 ms`: the longest poll of an entry.
+pub fn longest_poll(poll: &LongPoll) -> String {
+    let least = format!("at least {}", duration(poll.longest_at_least_ns));
+    match poll.longest_at_most_ns {
+        Some(most) => format!("{least}, at most {}", duration(most)),
+        None => least,
+    }
+}
+
 /// A task's id; with the number of its runtime's copy, when there are several.
 pub fn task_id(task: &TaskShare) -> String {
     match task.copy {
@@ -65,6 +84,9 @@ pub fn task_name(task: &TaskShare, max: usize) -> Option<String> {
 
 /// What the wait is in: the system call, else the runtime's reason, else the cause.
 pub fn what(entry: &Blocking) -> String {
+    if entry.cause == "long_poll" {
+        return "computing in a poll".to_owned();
+    }
     let name = entry
         .syscall
         .as_ref()
@@ -78,6 +100,7 @@ pub fn verb(entry: &Blocking, one: bool) -> String {
     let s = if one { "s" } else { "" };
     match entry.cause.as_str() {
         "run_queue" => format!("wait{s} for a CPU"),
+        "long_poll" => format!("compute{s} in polls that hold the worker,"),
         "page_fault" => format!("wait{s} for a memory page to be read in"),
         "sleep" => format!("sleep{s} in {}", what(entry)),
         _ if entry.syscall.is_none() => format!("wait{s} in {}", what(entry)),
@@ -225,4 +248,34 @@ pub fn target(report: &Report, index: usize) -> String {
         Some(target) => format!("{} (pid{NBSP}{})", fit(&target.comm, 30), target.pid),
         None => "an unlisted process".to_owned(),
     }
+}
+
+/// Tasks that waited for their turn behind polls of an entry's tasks.
+pub fn victims(report: &Report, entry: &Blocking) -> Option<String> {
+    let behind = |victim: &&Victim| {
+        let by = victim.culprit.as_ref();
+        victim.target == entry.target
+            && by.is_some_and(|by| {
+                by.id != victim.task.id && entry.tasks.iter().any(|task| task.id == by.id)
+            })
+    };
+    let mut tasks: Vec<u64> = Vec::new();
+    let (mut times, mut total, mut worst) = (0, 0, 0);
+    for victim in report.victims.iter().filter(behind) {
+        tasks.push(victim.task.id);
+        times += victim.delays.count;
+        total += victim.delays.total_ns;
+        worst = worst.max(victim.delays.max_ns);
+    }
+    tasks.sort_unstable();
+    tasks.dedup();
+    (times > 0).then(|| {
+        format!(
+            "{} waited for their turn meanwhile: {}, up to {}, {} in all.",
+            counted(tasks.len() as u64, "other task", "other tasks"),
+            counted(times, "time", "times"),
+            duration(worst),
+            duration(total)
+        )
+    })
 }

@@ -170,6 +170,7 @@ fn about(report: &Report, entry: &Blocking, rank: Rank) -> Vec<String> {
         ));
     }
     out.extend(meaning(entry, rank));
+    out.extend(phrase::victims(report, entry));
     out.extend(unplaced(entry, total, peers()));
     out.extend(next(entry, total, peers()));
     out.extend(still_waiting(report, entry));
@@ -206,9 +207,16 @@ fn run_queue(entry: &Blocking) -> u64 {
     }
 }
 
+fn has_long_polls(report: &Report) -> bool {
+    report
+        .blocking
+        .iter()
+        .any(|entry| entry.long_poll.is_some())
+}
+
 /// What the shares are shares of.
 fn whose(report: &Report, rank: Rank) -> &'static str {
-    if report.blocking.iter().all(|e| Rank::of(e) == rank) {
+    if report.blocking.iter().all(|e| Rank::of(e) == rank) && !has_long_polls(report) {
         return "blocked time";
     }
     let all_goroutines = || {
@@ -219,6 +227,9 @@ fn whose(report: &Report, rank: Rank) -> &'static str {
             .all(|e| phrase::kind(e) == "goroutine")
     };
     match rank {
+        Rank::InPoll if has_long_polls(report) => {
+            "the time for which async polls held their worker"
+        }
         Rank::InPoll => "the time blocked inside async polls",
         Rank::Task if all_goroutines() => "the blocked time of goroutines",
         Rank::Task => "the blocked time of tasks",
@@ -254,9 +265,19 @@ fn worst_sentence(report: &Report, entry: &Blocking, rank: Rank, total: u64) -> 
     } else {
         ""
     };
+    if let Some(poll) = &entry.long_poll {
+        text += &format!(
+            ", {}, at least {}{together} on a CPU in {}, the longest {}.",
+            phrase::counted_waits(entry, entry.count),
+            duration(entry.total_ns),
+            duration(window),
+            phrase::longest_poll(poll),
+        );
+        return text;
+    }
     text += &format!(
         ", {}, {}{together} in {}",
-        counted(entry.count, "wait", "waits"),
+        phrase::counted_waits(entry, entry.count),
         duration(entry.total_ns),
         duration(window)
     );
@@ -306,6 +327,10 @@ fn meaning(entry: &Blocking, rank: Rank) -> Option<String> {
         return None;
     }
     let text = match (rank, phrase::kind(entry), entry.legality.as_str()) {
+        (Rank::InPoll, ..) if entry.long_poll.is_some() => {
+            "Until such a poll ends, its thread runs no other task: compute in spawn_blocking, or \
+             yield in between."
+        }
         (Rank::InPoll, ..) => {
             "This is inside an async poll: until such a wait ends, its thread runs no other task."
         }

@@ -364,7 +364,9 @@ fn live_the_probe_has_a_place_in_every_build_and_the_states_before_it_are_those_
         let Known::Known(found) = transitions::code_probes(&process) else {
             panic!("{variant}: no probes");
         };
-        let CodeReader::Go(config) = found.reader;
+        let CodeReader::Go(config) = found.reader else {
+            panic!("probes of another runtime");
+        };
         let site = found.probes[0].site.known().unwrap().clone();
         assert_eq!(site.bytes, [0x55], "{variant}: a push, which is cheap");
         let name = process.symbols.function_name(site.address);

@@ -185,6 +185,11 @@ impl TaskFinder for TokioFinder {
     }
 }
 
+/// What one type says.
+pub(super) fn facts_of(of: &TaskType) -> TaskFacts {
+    facts(&[of], true, false)
+}
+
 /// What the possible types say.
 fn facts(types: &[&TaskType], any_stack: bool, full: bool) -> TaskFacts {
     let scheduler = types

@@ -1,6 +1,7 @@
 //! The tokio runtime, read from outside: which tokio, where a thread keeps the id of the task that it
 //! polls, and which task types there are. Facts and figures: docs/tokio.md.
 
+mod cheap;
 mod context;
 mod detect;
 mod disasm;
@@ -14,7 +15,9 @@ mod locals;
 mod names;
 mod pointers;
 mod polled;
+mod polls;
 mod program;
+mod scheduler;
 mod shared;
 mod targets;
 mod task;
@@ -31,6 +34,7 @@ pub use example::{example_library, example_program};
 pub use live::{TaskNow, read_task};
 pub use locals::locals_of;
 pub use names::{SchedulerKind, TaskType};
+pub use scheduler::{RuntimeOf, runtimes_of};
 pub use shared::{SharedTokio, shared_objects};
 pub use targets::{PollTarget, PollTargets};
 pub use task::{SpawnLocation, TaskAt, id_of, spawn_location, vtable_of};

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::model::memory::Memory;
 use crate::model::{Known, Reason};
 use crate::runtimes::{
-    MAX_TOKIO_COPIES, RuntimeImage, TaskFinder, TaskReader, TokioReader, TokioReaders,
+    CodeProbes, MAX_TOKIO_COPIES, RuntimeImage, TaskFinder, TaskReader, TokioReader, TokioReaders,
 };
 use crate::sys::debug_files::{DebugDirs, has_debug_info};
 use crate::sys::elf::{ElfImage, mapped_code};
@@ -209,6 +209,22 @@ impl RuntimeImage for TokioProgram {
         match reasons.into_iter().next() {
             Some((_, reason)) if !read => Known::Unknown(reason),
             _ => Known::Known(TaskReader::Tokio(readers)),
+        }
+    }
+
+    fn code_probes(&self, _process: &Process, _memory: &dyn Memory) -> Known<CodeProbes> {
+        let own = self.copies.iter().find(|copy| copy.library.is_none());
+        let Some(copy) = own else {
+            return Known::unknown(
+                "its tokio is in a library, and probes are put into executables only",
+            );
+        };
+        let Some(bias) = copy.bias else {
+            return Known::unknown("the executable was not found in the process's mappings");
+        };
+        match super::polls::code_probes(&copy.image, &copy.elf, bias) {
+            Ok(probes) => Known::Known(probes),
+            Err(reason) => Known::Unknown(reason),
         }
     }
 

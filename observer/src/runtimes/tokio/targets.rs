@@ -54,7 +54,11 @@ pub(super) fn poll_targets(elf: &Elf<'_>, vtables: &[Vtable]) -> PollTargets {
 }
 
 /// The file offset of a function's first instruction.
-fn verify(elf: &Elf<'_>, functions: Option<Functions<'_>>, address: u64) -> Result<u64, Reason> {
+pub(super) fn verify(
+    elf: &Elf<'_>,
+    functions: Option<Functions<'_>>,
+    address: u64,
+) -> Result<u64, Reason> {
     let by_table = functions.is_some_and(|f| f.starts_at(address));
     if !by_table && !is_function_symbol(elf, address) {
         return Err(Reason::new(

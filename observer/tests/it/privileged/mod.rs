@@ -16,5 +16,6 @@ mod tokio_blocking;
 mod tokio_debug_files;
 mod tokio_libraries;
 mod tokio_matrix;
+mod tokio_polls;
 mod tokio_service;
 mod unfinished;

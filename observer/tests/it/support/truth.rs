@@ -219,7 +219,7 @@ pub fn window(report: &Value) -> (u64, u64) {
 }
 
 /// A time of the report, `2026-11-21T09:54:16.123Z`, in Unix time.
-fn unix_ns(time: &Value) -> u64 {
+pub fn unix_ns(time: &Value) -> u64 {
     let parts: Vec<i64> = time
         .as_str()
         .unwrap_or_default()

@@ -55,6 +55,47 @@ const REASONS: &[(&str, &str)] = &[
         "the runtime's structures did not check out, so no task was named",
     ),
     (
+        "cpu_sample_buffer_full",
+        "samples of running threads did not fit the buffer",
+    ),
+    (
+        "cpu_stack_sampled",
+        "running threads whose stack was not copied: placed by their instruction alone",
+    ),
+    (
+        "long_poll_buffer_full",
+        "long polls that did not fit the buffer",
+    ),
+    (
+        "poll_not_understood",
+        "polls and wake-ups of tasks whose type is not known",
+    ),
+    (
+        "poll_too_deep",
+        "polls inside of more polls than are followed",
+    ),
+    (
+        "poll_thread_map_full",
+        "polls on threads for which there was no room",
+    ),
+    ("poll_buffer_full", "long polls that did not fit the buffer"),
+    (
+        "delay_buffer_full",
+        "long delays that did not fit the buffer",
+    ),
+    (
+        "woken_map_full",
+        "wake-ups for which there was no room: their delays are not known",
+    ),
+    (
+        "held_stretches_full",
+        "stretches inside polls for which there was no room: workers were held longer",
+    ),
+    (
+        "poll_rows_full",
+        "long polls and delays of more tasks than are told apart",
+    ),
+    (
         "process_record_buffer_full",
         "records of starting or ending processes did not fit the buffer",
     ),

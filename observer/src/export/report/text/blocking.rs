@@ -1,7 +1,7 @@
 //! The sites where most time was blocked, with their stacks.
 
 use super::{limited, numbered, stack};
-use crate::export::dto::{Blocking, Report};
+use crate::export::dto::{Blocking, LongPoll, Report};
 use crate::export::report::{TextOptions, phrase};
 use crate::export::text::clean::fit;
 use crate::export::text::units::{counted, duration, percent, ratio};
@@ -89,10 +89,13 @@ fn figures(entry: &Blocking, total: u64) -> String {
     let mut text = format!(
         "{} of blocked time: {} by {}, {} in all",
         percent(ratio(entry.total_ns, total)),
-        counted(entry.count, "wait", "waits"),
+        phrase::counted_waits(entry, entry.count),
         phrase::who(entry),
         duration(entry.total_ns),
     );
+    if let Some(poll) = &entry.long_poll {
+        return text + &held(poll);
+    }
     // Of waits that have not ended there is no distribution, only an age; of one wait neither.
     if entry.count > entry.unfinished.count && entry.count > 1 {
         text += &format!(
@@ -114,6 +117,25 @@ fn figures(entry: &Blocking, total: u64) -> String {
     text
 }
 
+/// What sampling tells of polls: bounds.
+fn held(poll: &LongPoll) -> String {
+    let mut text = format!(
+        " on a CPU at least ({} of a worker by {}); the longest {}",
+        percent(poll.worker_share),
+        counted(poll.samples, "sample", "samples"),
+        phrase::longest_poll(poll)
+    );
+    for (ns, what) in [
+        (poll.blocked_ns, "blocked in the same polls"),
+        (poll.run_queue_ns, "waiting for a CPU in them"),
+    ] {
+        if ns > 0 {
+            text += &format!("; {} {what}", duration(ns));
+        }
+    }
+    text
+}
+
 fn rule(entry: &Blocking, options: TextOptions) -> Option<String> {
     let evidence = entry
         .legality_evidence
@@ -122,6 +144,7 @@ fn rule(entry: &Blocking, options: TextOptions) -> Option<String> {
     let text = match (entry.legality.as_str(), entry.cause.as_str()) {
         // Nobody calls for being without a CPU: there is no rule about it.
         (_, "run_queue") => return None,
+        ("in_poll", "long_poll") => "NOT good here: its thread runs no other task meanwhile",
         ("in_poll", _) => {
             "NOT allowed here: inside an async poll, its thread runs no other task meanwhile"
         }

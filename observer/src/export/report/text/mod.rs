@@ -4,14 +4,17 @@ mod account;
 mod blocking;
 mod causes;
 mod census;
+mod cpu;
 mod graph;
 mod head;
+mod polls;
 mod scheduler;
 mod stack;
 mod syscalls;
 mod tasks;
 mod transitions;
 mod waits;
+mod workers;
 
 use super::{TextOptions, verdict};
 use crate::export::dto::{Blocking, Report};
@@ -37,6 +40,22 @@ pub fn render(report: &Report, options: TextOptions) -> String {
         &mut out,
         &tasks::heading(report, options),
         &tasks::table(report, options),
+    );
+    section(
+        &mut out,
+        &cpu::heading(report, options),
+        &cpu::table(report, options),
+    );
+    section(&mut out, "WORKERS", &workers::workers(report, options));
+    section(
+        &mut out,
+        "POLLS, ONE BY ONE",
+        &polls::polls(report, options),
+    );
+    section(
+        &mut out,
+        &polls::victims_heading(report, options),
+        &polls::victims(report, options),
     );
     section(
         &mut out,

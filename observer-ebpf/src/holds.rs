@@ -1,0 +1,156 @@
+//! Polls that keep their worker: the same task inside a poll at every look at a thread. Looks are
+//! free where something happens anyway (switches) or come with the sampling clock; between two of
+//! them nothing is known, so bounds are kept, not durations.
+
+use aya_ebpf::EbpfContext;
+use observer_common::config::{READER_TOKIO, TargetConfig};
+use observer_common::counters::Counter;
+use observer_common::events::hold::Hold;
+use observer_common::events::inflight::InFlight;
+use observer_common::events::wait::WAIT_SEEDED;
+use observer_common::kind::Kind;
+use observer_common::task::{
+    TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_IN_POLL, TASK_TOKIO, Task,
+};
+
+use crate::current::NOT_ENTERED;
+use crate::emit::{self, count};
+use crate::{kernel, waits};
+
+/// Polls that were on a CPU for at least this long are sent.
+const LONG_NS: u64 = 1_000_000;
+
+/// Whether the polls of a target can be followed.
+#[inline(always)]
+pub fn followed(target: &TargetConfig) -> bool {
+    target.reader == READER_TOKIO
+}
+
+/// Whether a thread is inside a runtime.
+#[inline(always)]
+fn entered(task: &Task) -> bool {
+    task.flags & TASK_HAS_ENTERED != 0 && task.detail != NOT_ENTERED
+}
+
+/// Whether a task is inside a poll that must not block.
+#[inline(always)]
+fn in_poll(task: &Task) -> bool {
+    task.flags & TASK_IN_POLL != 0
+        && (task.flags & TASK_HAS_ENTERED == 0 || task.detail != NOT_ENTERED)
+}
+
+/// The running thread leaves its CPU, with the task that was just read into its entry.
+#[inline(always)]
+pub fn leave<C: EbpfContext>(
+    ctx: &C,
+    ids: (u32, u32),
+    target: &TargetConfig,
+    entry: &mut InFlight,
+    now: u64,
+) {
+    let thread = &mut entry.thread;
+    if thread.since != 0 {
+        thread.on_cpu_ns += now.saturating_sub(thread.since);
+        thread.since = 0;
+    }
+    if followed(target) {
+        look(ctx, ids, &mut thread.hold, &entry.key.task, now);
+        let task = &entry.key.task;
+        if entered(task) {
+            if thread.fsbase == 0 {
+                thread.fsbase = kernel::fsbase_of(kernel::current()).unwrap_or(0);
+            }
+            let outside = task.flags & (TASK_HAS_BUDGET | TASK_IN_POLL) == TASK_HAS_BUDGET;
+            if outside && task.kind == TASK_TOKIO {
+                thread.launcher = task.id;
+            }
+        }
+    }
+}
+
+/// A thread gets a CPU after a wait.
+#[inline(always)]
+pub fn arrive(entry: &mut InFlight, now: u64, duration: u64, run_queue: u64) {
+    let thread = &mut entry.thread;
+    let blocked = duration.saturating_sub(run_queue);
+    thread.since = now;
+    thread.run_queue_ns += run_queue;
+    if entry.key.task.flags & TASK_IDLE != 0 {
+        thread.idle_ns += blocked;
+    } else if in_poll(&entry.key.task) {
+        thread.held_ns += blocked;
+    } else {
+        thread.other_ns += blocked;
+    }
+    let hold = &mut thread.hold;
+    if hold.first != 0 {
+        hold.blocked_ns += blocked;
+        hold.run_queue_ns += run_queue;
+        hold.last = now;
+    } else if entry.flags & WAIT_SEEDED as u32 == 0 {
+        // It left outside of a poll, and has not run since.
+        hold.last = now;
+    }
+}
+
+/// A switch was not seen: what was known of the thread may be wrong.
+#[inline(always)]
+pub fn lost(entry: &mut InFlight) {
+    entry.thread.since = 0;
+    entry.thread.hold = Hold::default();
+}
+
+/// A tick of the sampling clock hit the running thread.
+#[inline(always)]
+pub fn sample<C: EbpfContext>(ctx: &C, ids: (u32, u32), task: &Task, now: u64) {
+    let Some(entry) = waits::entry_of(ids.1) else {
+        return;
+    };
+    entry.key.tgid = ids.0;
+    let hold = &mut entry.thread.hold;
+    look(ctx, ids, hold, task, now);
+    if hold.first != 0 {
+        hold.samples += 1;
+    }
+}
+
+#[inline(always)]
+fn look<C: EbpfContext>(ctx: &C, ids: (u32, u32), hold: &mut Hold, task: &Task, now: u64) {
+    let inside = in_poll(task);
+    if hold.first != 0 {
+        if inside
+            && hold.task.id == task.id
+            && hold.task.kind == task.kind
+            && hold.task.reason == task.reason
+        {
+            hold.last = now;
+            return;
+        }
+        close(ctx, ids, hold, now);
+    }
+    hold.before = hold.last;
+    hold.last = now;
+    hold.first = 0;
+    if inside {
+        hold.task = *task;
+        hold.first = now;
+        hold.blocked_ns = 0;
+        hold.run_queue_ns = 0;
+        hold.samples = 0;
+    }
+}
+
+#[inline(always)]
+fn close<C: EbpfContext>(ctx: &C, (tgid, tid): (u32, u32), hold: &Hold, now: u64) {
+    let on_cpu = hold
+        .last
+        .saturating_sub(hold.first)
+        .saturating_sub(hold.blocked_ns)
+        .saturating_sub(hold.run_queue_ns);
+    if hold.samples == 0 || on_cpu < LONG_NS {
+        return;
+    }
+    if !emit::send_body(ctx, Kind::Hold, (tgid, tid), now, hold) {
+        count(Counter::LostHold);
+    }
+}

@@ -1,0 +1,86 @@
+//! Which runtime a worker belongs to: the handle of its scheduler, in the thread-local `CONTEXT`.
+//!
+//! `Context::current` holds `RefCell<Option<scheduler::Handle>>`, an enum of two `Arc`s (tokio
+//! `runtime/context.rs`, `runtime/scheduler/mod.rs`): a word that tells which, then the pointer. rustc
+//! chooses where that lies, so it is looked for around the task id, in the live threads: the one
+//! place where every worker has 0 or 1 and a pointer to an `Arc`'s counts, the same in some of them.
+
+use std::collections::BTreeMap;
+
+use crate::model::memory::Memory;
+use crate::model::{Known, Reason, Tid};
+use crate::runtimes::{ThreadLocals, TokioReader};
+
+use super::threads::ThreadBase;
+
+/// How far around the id the handle is looked for, in bytes (`Context` has 80 in tokio 1.54).
+const REACH: i64 = 96;
+/// More references than this are no count.
+const MAX_COUNT: u64 = 1 << 32;
+/// `scheduler::Handle::CurrentThread`: the first variant.
+const CURRENT_THREAD: u64 = 0;
+
+/// The runtime of a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuntimeOf {
+    /// Address of its handle: the same for all threads of one runtime.
+    pub handle: u64,
+    /// It has one worker only, the thread that calls `block_on`.
+    pub current_thread: bool,
+}
+
+/// The runtimes of threads that were seen inside one.
+pub fn runtimes_of(
+    reader: &TokioReader,
+    threads: &[ThreadBase],
+    memory: &dyn Memory,
+) -> Known<BTreeMap<Tid, RuntimeOf>> {
+    if reader.locals != ThreadLocals::Static {
+        return Known::unknown("the thread-locals of its tokio are those of a library");
+    }
+    if threads.is_empty() {
+        return Known::Known(BTreeMap::new());
+    }
+    let mut found: Option<BTreeMap<Tid, RuntimeOf>> = None;
+    for place in (-REACH..REACH).step_by(8) {
+        let offset = reader.id_offset.wrapping_add(place);
+        let all: Option<BTreeMap<Tid, RuntimeOf>> = threads
+            .iter()
+            .map(|thread| Some((thread.tid, handle(thread.base, offset, memory)?)))
+            .collect();
+        let Some(all) = all else { continue };
+        if found.is_some() {
+            return Known::Unknown(Reason::new(
+                "several words of the thread-local context look like the scheduler's handle",
+            ));
+        }
+        found = Some(all);
+    }
+    match found {
+        Some(found) => Known::Known(found),
+        None => Known::unknown("the scheduler's handle was not found in the thread-local context"),
+    }
+}
+
+/// The handle at an offset from a thread's TLS base, if that is what lies there.
+fn handle(base: u64, offset: i64, memory: &dyn Memory) -> Option<RuntimeOf> {
+    let at = base.wrapping_add_signed(offset);
+    let (tag, pointer) = (
+        memory.read_u64(at).ok()?,
+        memory.read_u64(at.wrapping_add(8)).ok()?,
+    );
+    // An `Arc` is allocated, aligned at least as malloc does.
+    if tag > 1 || pointer % 16 != 0 || !(0x1_0000..1 << 47).contains(&pointer) {
+        return None;
+    }
+    let counts = [pointer, pointer.wrapping_add(8)];
+    for count in counts {
+        if !(1..MAX_COUNT).contains(&memory.read_u64(count).ok()?) {
+            return None;
+        }
+    }
+    Some(RuntimeOf {
+        handle: pointer,
+        current_thread: tag == CURRENT_THREAD,
+    })
+}

@@ -7,6 +7,7 @@ pub mod go_transitions;
 pub mod launch;
 pub mod lifecycle;
 pub mod naming;
+pub mod observed;
 pub mod open_waits;
 pub mod poll_view;
 pub mod polls;

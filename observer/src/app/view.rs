@@ -7,8 +7,8 @@ use observer_common::counters::Counter;
 
 use super::census_names::TargetNames;
 use super::naming::SessionNames;
+use super::observed::{Ended, Observed};
 use super::poll_view::PollView;
-use super::session::{Ended, Observed};
 use crate::aggregate::cpu::CpuStack;
 use crate::aggregate::{census, cpu_rollup, rollup, transitions};
 use crate::correlate::{doings, wait_graph};

@@ -3,6 +3,7 @@
 pub mod calls;
 pub mod cause;
 pub mod census;
+pub mod cpu;
 pub mod doctor;
 pub mod event;
 pub mod hashing;

@@ -5,6 +5,7 @@
 
 pub mod attach;
 pub mod go_maps;
+pub mod maps;
 pub mod object;
 pub mod outcome;
 pub mod plan;

@@ -182,9 +182,24 @@ pub struct Blocking {
     pub unfinished: Unfinished,
     /// Who ended the waits, most often first; bounded.
     pub wakers: Vec<Waker>,
+    /// Who probably held what was waited for.
+    pub holder: Option<Holder>,
     /// For polls that kept their worker: what is known of their length. Then the times above are
     /// lower bounds of their time on a CPU.
     pub long_poll: Option<LongPoll>,
+}
+
+/// Who probably held a lock, by wake-ups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// A short description, as in [`Waker`].
+    pub task: String,
+    /// Where it woke the waiters.
+    pub site: Option<String>,
+    /// Waits that it ended.
+    pub wake_ups: u64,
+    /// Of so many whose waker was seen.
+    pub of: u64,
 }
 
 /// Bounds of polls that kept their worker.

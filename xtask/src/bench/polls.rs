@@ -27,7 +27,14 @@ pub fn run(project: &Project, args: &Args) -> Result<Vec<Row>> {
         .arg(&fixture);
     project::run(&mut cargo, "building the program that yields")?;
     let mut command = Command::new(fixture.join("release/stalls"));
-    command.args(["--scenario", "flood", "--victims", "0", "--duration", "36000"]);
+    command.args([
+        "--scenario",
+        "flood",
+        "--victims",
+        "0",
+        "--duration",
+        "36000",
+    ]);
     let target = Process::start(&mut command, Stream::Stdout, "the program that yields")?;
     target.line("ready", LIMIT)?;
     let conditions = conditions(&["no-cpu", "sched", "runtime"], args.alternatives);

@@ -14,7 +14,7 @@ use crate::process::{Process, Stream};
 use crate::project::{self, Project};
 use crate::ui::{self, Step};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Measures CPU time per poll under every condition, in turn.
 pub fn run(project: &Project, args: &Args) -> Result<Vec<Row>> {

@@ -1,5 +1,6 @@
 //! Goroutines as followed by the probe in `runtime.casgstatus`: states, sums, places, wakers.
 
+use crate::events::wait::BUCKETS;
 use crate::pod;
 
 /// States as the runtime numbers them (Go `src/runtime/runtime2.go`, `_Gidle` and following; the
@@ -100,7 +101,7 @@ pub struct GoState {
 const _: () = assert!(size_of::<GoState>() == 32);
 pod!(GoState);
 
-/// What the time of goroutines is grouped by. The value is a [`crate::events::wait::WaitSum`].
+/// What the time of goroutines is grouped by.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct GoSumKey {
@@ -120,6 +121,25 @@ pub struct GoSumKey {
 
 const _: () = assert!(size_of::<GoSumKey>() == 16);
 pod!(GoSumKey);
+
+/// Sums over the stretches of one key.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct GoSum {
+    /// Stretches.
+    pub count: u64,
+    /// Their total, in nanoseconds.
+    pub total_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+    /// The goroutine whose it was; 0: not read.
+    pub max_goid: u64,
+    /// Counts by duration; see [`crate::events::wait::bucket_of`].
+    pub buckets: [u32; BUCKETS],
+}
+
+const _: () = assert!(size_of::<GoSum>() == 32 + 4 * BUCKETS);
+pod!(GoSum);
 
 /// Woken by a goroutine.
 pub const WOKEN_BY_GOROUTINE: u8 = 1;

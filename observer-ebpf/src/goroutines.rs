@@ -1,19 +1,21 @@
 //! The life of a goroutine, told by each call of `runtime.casgstatus`: how long it was in each state,
 //! where and why it waited, who woke it, where it was made.
 
+use core::intrinsics::{AtomicOrdering::Relaxed, atomic_xadd};
+
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST, pt_regs};
 use aya_ebpf::helpers::bpf_probe_read_user;
+use observer_common::events::wait::{BUCKETS, bucket_of};
 use observer_common::goroutines::{
-    FOLDED_PLACE, GO_BEFORE, GoKey, GoLosses, GoProbeConfig, GoStack, GoState, GoSumKey, GoWake,
-    GoWakeKey, KIND_CREATED, KIND_ENDED, KIND_UNSEEN, NO_PLACE, PLACE_FRAMES, STATE_DEAD,
+    FOLDED_PLACE, GO_BEFORE, GoKey, GoLosses, GoProbeConfig, GoStack, GoState, GoSum, GoSumKey,
+    GoWake, GoWakeKey, KIND_CREATED, KIND_ENDED, KIND_UNSEEN, NO_PLACE, PLACE_FRAMES, STATE_DEAD,
     STATE_DEAD_EXTRA, STATE_IDLE, STATE_RUNNABLE, STATE_RUNNING, STATE_SYSCALL, STATE_WAITING,
     WOKEN_BY_GOROUTINE, WOKEN_BY_SCHEDULER, walk,
 };
 
 use crate::emit;
-use crate::maps::{GO_LOSSES, GO_STACKS, GO_SUMS, GO_WAKES, GOROUTINES, ZERO_SUM};
+use crate::maps::{GO_LOSSES, GO_STACKS, GO_SUMS, GO_WAKES, GOROUTINES, ZERO_GO_SUM};
 use crate::user_probes::add_one;
-use crate::waits;
 
 /// A change of state of the goroutine `g`.
 pub struct Change<'a> {
@@ -91,10 +93,11 @@ pub fn change(change: &Change<'_>) {
         None if !is_none(old) => lost!(slot, unlisted),
         None => {}
     }
+    let goid = g + config.g_goid as u64;
     let begins = is_none(old) && (new == STATE_RUNNABLE || new == STATE_WAITING);
     if begins {
         born = now;
-        sum(&mut key_of(slot, KIND_CREATED, site(config, g)), 0);
+        sum(&mut key_of(slot, KIND_CREATED, site(config, g)), 0, goid);
     } else if new == STATE_DEAD && old == STATE_RUNNING {
         // A life that began before the probe was in has no length, but it has ended.
         let (flags, life) = match born {
@@ -103,7 +106,7 @@ pub fn change(change: &Change<'_>) {
         };
         let mut ended = key_of(slot, KIND_ENDED, site(config, g));
         ended.flags = flags;
-        sum(&mut ended, life);
+        sum(&mut ended, life, goid);
     }
     let mut state = GoState {
         since: now,
@@ -140,7 +143,13 @@ pub fn change(change: &Change<'_>) {
 /// The state that a goroutine leaves: its time is summed, its waker noted.
 #[inline(always)]
 fn close(change: &Change<'_>, entry: &GoState, now: u64) {
-    let Change { slot, old, new, .. } = *change;
+    let Change {
+        slot,
+        config,
+        old,
+        new,
+        ..
+    } = *change;
     if is_none(entry.state) {
         if !is_none(old) {
             lost!(slot, unseen);
@@ -155,7 +164,8 @@ fn close(change: &Change<'_>, entry: &GoState, now: u64) {
     let mut key = key_of(slot, kind, entry.place);
     key.reason = entry.reason;
     key.flags = entry.flags;
-    sum(&mut key, now.saturating_sub(entry.since));
+    let goid = change.g + config.g_goid as u64;
+    sum(&mut key, now.saturating_sub(entry.since), goid);
     if kind == STATE_WAITING && new == STATE_RUNNABLE {
         woken(change, entry);
     }
@@ -265,36 +275,51 @@ fn key_of(slot: u32, kind: u8, place: u64) -> GoSumKey {
     }
 }
 
-/// Adds a stretch of time to the row of its key. A function of its own, called from several places.
+/// Adds a stretch of time to the row of its key; `goid`: address of the goroutine's id. A function of
+/// its own, called from several places.
 #[inline(never)]
-fn sum(key: &mut GoSumKey, ns: u64) {
-    if add(key, ns) {
+fn sum(key: &mut GoSumKey, ns: u64, goid: u64) {
+    if let Some(row) = row(key) {
+        add(row, ns, goid);
         return;
     }
     key.place = FOLDED_PLACE;
-    if add(key, ns) {
-        lost!(key.slot, folded);
-    } else {
-        lost!(key.slot, sums);
+    match row(key) {
+        Some(row) => {
+            add(row, ns, goid);
+            lost!(key.slot, folded);
+        }
+        None => lost!(key.slot, sums),
     }
 }
 
 #[inline(always)]
-fn add(key: &GoSumKey, ns: u64) -> bool {
-    let mut row = GO_SUMS.get_ptr_mut(key);
-    if row.is_none() {
-        let Some(zero) = ZERO_SUM.get(0) else {
-            return false;
-        };
-        // Another CPU may insert the same key first: then that row is found.
-        let _ = GO_SUMS.insert(key, zero, BPF_NOEXIST as u64);
-        row = GO_SUMS.get_ptr_mut(key);
+fn row(key: &GoSumKey) -> Option<*mut GoSum> {
+    if let Some(row) = GO_SUMS.get_ptr_mut(key) {
+        return Some(row);
     }
-    match row {
-        Some(row) => {
-            waits::add(row, ns, 0);
-            true
+    let zero = ZERO_GO_SUM.get(0)?;
+    // Another CPU may insert the same key first: then that row is found.
+    let _ = GO_SUMS.insert(key, zero, BPF_NOEXIST as u64);
+    GO_SUMS.get_ptr_mut(key)
+}
+
+#[inline(always)]
+fn add(row: *mut GoSum, ns: u64, goid: u64) {
+    // SAFETY: `row` points into a map value, which stays while the program runs; others only change
+    // it by the same additions.
+    unsafe {
+        atomic_xadd::<u64, u64, { Relaxed }>(&raw mut (*row).count, 1);
+        atomic_xadd::<u64, u64, { Relaxed }>(&raw mut (*row).total_ns, ns);
+        let bucket = bucket_of(ns);
+        if bucket < BUCKETS {
+            let bucket = (&raw mut (*row).buckets).cast::<u32>().add(bucket);
+            atomic_xadd::<u32, u32, { Relaxed }>(bucket, 1);
         }
-        None => false,
+        // Two CPUs that end stretches of one row at once can lose the larger maximum.
+        if (*row).max_ns < ns {
+            (*row).max_ns = ns;
+            (*row).max_goid = user::<u64>(goid).unwrap_or(0);
+        }
     }
 }

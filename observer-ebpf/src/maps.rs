@@ -11,7 +11,7 @@ use observer_common::events::seed::Seed;
 use observer_common::events::syscall::{NetKey, NetOpen, NetOpenKey, SyscallKey, SyscallOpen};
 use observer_common::events::wait::{WaitKey, WaitSum};
 use observer_common::goroutines::{
-    GoKey, GoLosses, GoProbeConfig, GoStack, GoState, GoSumKey, GoWake, GoWakeKey,
+    GoKey, GoLosses, GoProbeConfig, GoStack, GoState, GoSum, GoSumKey, GoWake, GoWakeKey,
 };
 use observer_common::user_probes::{USER_SLOTS as USER_SLOT_COUNT, UserSlot};
 
@@ -139,7 +139,11 @@ pub static GOROUTINES: HashMap<GoKey, GoState> = HashMap::with_max_entries(1, BP
 /// Time by state, reason and place. Written by the probes, read at the end. Full:
 /// `GoLosses::folded`, then `GoLosses::sums`. Sized at load.
 #[map]
-pub static GO_SUMS: HashMap<GoSumKey, WaitSum> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+pub static GO_SUMS: HashMap<GoSumKey, GoSum> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// A sum of zeros, to insert from. Never written.
+#[map]
+pub static ZERO_GO_SUM: Array<GoSum> = Array::with_max_entries(1, 0);
 
 /// Who ended waits. Written by the probes, read at the end. Full: `GoLosses::wakers`. Sized at load.
 #[map]

@@ -3,6 +3,7 @@
 pub mod census;
 pub mod census_names;
 pub mod doctor;
+pub mod finish;
 pub mod go_transitions;
 pub mod launch;
 pub mod lifecycle;

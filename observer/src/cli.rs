@@ -147,7 +147,7 @@ pub struct ReportArgs {
     pub tier: Vec<Tier>,
     /// Tier runtime: take a target's probes out when they are hit more often than this, in hits per
     /// second; the report says when.
-    #[arg(long, value_name = "HITS", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    #[arg(long, value_name = "HITS", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub max_hits: Option<u64>,
     /// Show every site, frame and task instead of the largest ones.
     #[arg(long)]

@@ -8,8 +8,12 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
+use crate::project::Project;
+
 /// tokio minor versions where something changed, and the newest; the first can not be read.
 const VERSIONS: [&str; 7] = ["1.20", "1.23", "1.32", "1.40", "1.45", "1.49", "1.54"];
+/// The first one that can be read.
+const OLDEST: &str = "1.23";
 /// The one that must degrade: one profile of it is enough.
 const UNREADABLE: &str = "1.20";
 /// Profiles of the fixture's manifest; `frame-pointers` is `release` with frame pointers forced.
@@ -146,6 +150,13 @@ fn write_manifest(root: &Path, target: &Path, version: &str) -> anyhow::Result<P
     );
     std::fs::write(&path, text + &bin)?;
     Ok(path)
+}
+
+/// The oldest version that can be read, as people ship it: part of every test run. Gives the program.
+pub fn build_oldest(project: &Project, out: &Path) -> anyhow::Result<PathBuf> {
+    let target = out.join("tokio-versions");
+    let manifest = write_manifest(&project.root, &target, OLDEST)?;
+    build(&manifest, &target, OLDEST, "stripped")
 }
 
 fn build(manifest: &Path, target: &Path, version: &str, profile: &str) -> anyhow::Result<PathBuf> {

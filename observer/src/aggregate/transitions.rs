@@ -32,6 +32,8 @@ enum Spot {
 #[derive(Default)]
 struct Row {
     tally: Tally,
+    /// The longest, and whose it was.
+    longest: (u64, Option<u64>),
     /// Of stretches that began before the window: they have a time, but no length.
     before: (u64, u64),
     unfinished: Unfinished,
@@ -104,6 +106,7 @@ pub fn roll_up(followed: &Followed, target: usize, began: Mono, names: &dyn Name
             row.before.1 += sum.tally.total_ns;
         } else {
             row.tally.merge(&sum.tally);
+            row.longest = row.longest.max((sum.tally.max_ns, sum.longest));
         }
     }
     for open in &followed.open {
@@ -145,6 +148,7 @@ pub fn roll_up(followed: &Followed, target: usize, began: Mono, names: &dyn Name
         to_ns: followed.to.since(began),
         detached: followed.detached.clone(),
         hits: followed.hits,
+        program_ns: followed.program_ns,
         budget: followed.budget,
         lost: followed.lost.clone(),
         syscalls_apart: followed.syscalls_apart,
@@ -260,6 +264,7 @@ fn states(rows: BTreeMap<Key, Row>, followed: &Followed, names: &dyn Names) -> V
                 p50_ns: row.tally.quantile(0.5),
                 p99_ns: row.tally.quantile(0.99),
                 max_ns: row.tally.max_ns,
+                max_task: row.longest.1,
                 began_before: row.before.0,
                 unfinished: row.unfinished,
                 unfinished_ids: row.ids,
@@ -383,6 +388,7 @@ mod tests {
             what,
             place,
             before,
+            longest: Some(tally.max_ns),
             tally,
         }
     }
@@ -394,6 +400,7 @@ mod tests {
             to: Mono(9_000),
             detached: None,
             hits: 4,
+            program_ns: None,
             budget: 20_000,
             lost: BTreeMap::new(),
             syscalls_apart: true,
@@ -474,6 +481,7 @@ mod tests {
             ),
             (3, 8_000, true)
         );
+        assert_eq!(row.max_task, Some(9_000), "the one of the longest");
         assert_eq!(row.unfinished_ids, [1, 5, 6]);
         // The place that was lost, and the one without a name: each has its reason.
         let reasons: Vec<_> = view

@@ -133,16 +133,17 @@ fn sample(shared: &Shared, mut census: Box<dyn TaskCensus>, memory: ProcessMemor
                 return;
             }
         }
-        if last {
-            return;
-        }
-        number += 1;
         // CPU time, because on a busy machine the clock says more than the sample costs.
         let cost = usage::thread_cpu()
             .zip(cpu)
             .map_or(started.elapsed(), |(now, before)| {
                 now.saturating_sub(before)
             });
+        lock(&shared.found).ledger.add_cpu(cost.as_nanos() as u64);
+        if last {
+            return;
+        }
+        number += 1;
         let mut pause = FASTEST.max(cost.saturating_mul(BUDGET));
         if number == 1 {
             pause = pause.min(FIRST);

@@ -395,7 +395,14 @@ fn runtime_checks(facts: &KernelFacts, target: &Target) -> Vec<Check> {
                 ..row
             },
             (Ok(_), Some(note)) => bad(row, Status::Degraded, Reason::with(note), ""),
-            (Err(reason), _) => bad(row, Status::Missing, reason, ""),
+            (Err(reason), _) => {
+                let cure = if reason.0.contains("CAP_SYS_ADMIN") {
+                    "run as root, or add cap_sys_admin to observer's capabilities"
+                } else {
+                    ""
+                };
+                bad(row, Status::Missing, reason, cure)
+            }
         });
     }
     user.end_all(&mut kernel);

@@ -10,7 +10,7 @@ use observer_common::goroutines::{
 
 use super::stacks::Stacks;
 use super::user_probes::{ExactWindow, WhyEnded};
-use crate::decode::{goroutine, wait};
+use crate::decode::goroutine;
 use crate::model::memory::Memory;
 use crate::model::transitions::{Followed, Meaning, Open, Place, Sum, Wake, What};
 use crate::model::{Mono, Pid, Reason};
@@ -97,7 +97,8 @@ pub fn collect(
         .sums(slot)
         .collect::<Vec<_>>()
         .into_iter()
-        .map(|(key, sum)| Sum {
+        .map(|(key, sum)| (key, goroutine::sum(&sum)))
+        .map(|(key, (tally, longest))| Sum {
             what: goroutine::what(&key),
             place: match key.kind {
                 STATE_WAITING => places.stack(key.place),
@@ -105,7 +106,8 @@ pub fn collect(
                 _ => Place::None,
             },
             before: key.flags & GO_BEFORE != 0,
-            tally: wait::tally(&sum),
+            tally,
+            longest,
         })
         .collect();
     let wakes = places
@@ -141,6 +143,7 @@ pub fn collect(
         to: window.to,
         detached: detached(window.why),
         hits: window.hits,
+        program_ns: None,
         budget,
         lost: losses,
         syscalls_apart: go.syscalls,

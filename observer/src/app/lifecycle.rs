@@ -5,6 +5,43 @@ use super::user_probes::WhyEnded;
 use crate::model::Pid;
 
 impl Session {
+    /// Takes closed generations out of the kernel and opens a new one; looks at the targets anew.
+    pub(super) fn sweep(&mut self) -> anyhow::Result<()> {
+        self.state.epoch += 1;
+        self.state.looked_up = 0;
+        self.set_control(true)?;
+        self.collect(false);
+        self.collect_workers(None);
+        let mut found = Vec::new();
+        for (index, target) in self.targets.iter_mut().enumerate() {
+            if target.ended.is_some() {
+                continue;
+            }
+            target.count_threads();
+            if self.state.launched != Some(target.process.id.pid) && target.look_again() {
+                found.push(index);
+            }
+        }
+        for index in found {
+            self.late_runtime(index)?;
+        }
+        Ok(())
+    }
+
+    /// A library with a runtime was loaded into a target that had none.
+    fn late_runtime(&mut self, index: usize) -> anyhow::Result<()> {
+        let target = &self.targets[index];
+        let pid = target.process.id.pid;
+        self.maps.set_target(pid.0, target.config())?;
+        self.state.finders.start(target);
+        self.state.notes.push(format!(
+            "pid {pid} loaded a library with {} during the observation: its tasks are told apart from then on",
+            target.runtime.as_str()
+        ));
+        self.start_census(index);
+        Ok(())
+    }
+
     /// What can not be done while records are drained: exec, new threads' names, late runtimes.
     pub(super) fn refresh_targets(&mut self) -> anyhow::Result<()> {
         for (pid, tid) in std::mem::take(&mut self.state.threads_seen) {

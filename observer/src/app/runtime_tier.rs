@@ -23,6 +23,8 @@ pub struct RuntimeTier {
     readers: HashMap<u32, GoTransitions>,
     followed: Vec<Followed>,
     polls: PollTier,
+    /// Mean run time of the program at a hit, when it was counted.
+    program_ns: Option<u64>,
 }
 
 impl RuntimeTier {
@@ -37,6 +39,7 @@ impl RuntimeTier {
             readers: HashMap::new(),
             followed: Vec::new(),
             polls: PollTier::new(kernel)?,
+            program_ns: None,
         })
     }
 }
@@ -116,6 +119,15 @@ impl Session {
             )),
         }
         Ok(())
+    }
+
+    /// What a hit takes in the kernel's program, as counted so far.
+    pub(super) fn count_probe_runs(&mut self) {
+        if let Some(tier) = &mut self.runtime_tier
+            && let Some((ns, runs)) = self.kernel.runs_of("go_casgstatus")
+        {
+            tier.program_ns = Some(ns / runs);
+        }
     }
 
     /// Takes out what is hit too often.
@@ -205,10 +217,13 @@ impl Session {
     /// What was found of all targets.
     pub(super) fn take_followed(&mut self) -> Vec<Followed> {
         self.collect_code_probes();
-        self.runtime_tier
-            .as_mut()
-            .map(|tier| std::mem::take(&mut tier.followed))
-            .unwrap_or_default()
+        let Some(tier) = &mut self.runtime_tier else {
+            return Vec::new();
+        };
+        for followed in &mut tier.followed {
+            followed.program_ns = tier.program_ns;
+        }
+        std::mem::take(&mut tier.followed)
     }
 
     /// What was found of polls.

@@ -14,6 +14,7 @@ use crate::runtimes::{
 };
 use crate::sys::elf::ElfImage;
 use crate::sys::memory::ProcessMemory;
+use crate::sys::modules::code_mappings;
 use crate::sys::process::Process;
 use crate::sys::usage;
 
@@ -62,6 +63,8 @@ pub struct Target {
     pub thread_names: HashMap<Tid, String>,
     /// The runtime was found but its structures were not ready: try again.
     pub retry: bool,
+    /// Executable mappings when the runtime was looked for.
+    mapped: usize,
     /// CPU time when observation began.
     pub cpu_at_start: Option<std::time::Duration>,
     /// Threads when last counted.
@@ -94,6 +97,7 @@ impl Target {
             ended: None,
             thread_names: HashMap::new(),
             retry: false,
+            mapped: 0,
             cpu_at_start: usage::cpu_of(pid),
             threads: 0,
             threads_at_start: 0,
@@ -109,6 +113,7 @@ impl Target {
         self.copy_stacks = false;
         self.no_frame_pointers = false;
         self.retry = false;
+        self.mapped = code_mappings(self.process.id.pid).map_or(0, |all| all.len());
         let elf = match ElfImage::open(&self.process.exe_handle()) {
             Ok(elf) => Arc::new(elf),
             Err(error) => {
@@ -128,6 +133,20 @@ impl Target {
             self.copy_stacks = true;
             self.no_frame_pointers = has_frame_pointers(&elf).known().is_some_and(|fp| !fp);
         }
+    }
+
+    /// Detects the runtime anew when code was mapped since the last look and there was none: Python
+    /// and Node load extensions when they are used first. True when there is one now.
+    pub fn look_again(&mut self) -> bool {
+        if self.image.is_some() {
+            return false;
+        }
+        let mapped = code_mappings(self.process.id.pid).map_or(0, |all| all.len());
+        if mapped <= self.mapped {
+            return false;
+        }
+        self.detect();
+        self.image.is_some()
     }
 
     /// Reads the runtime's structures in the live process.

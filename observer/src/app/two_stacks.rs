@@ -117,23 +117,23 @@ mod tests {
         }
     }
 
-    fn task() -> Option<TaskStack> {
-        Some(TaskStack {
+    fn task() -> TaskStack {
+        TaskStack {
             addresses: vec![1600, 1700],
             cut: None,
-        })
+        }
     }
 
     #[test]
     fn stacks_that_meet_are_whole() {
-        let joined = join(unwound(&[1, 2, 1500]), task(), &Go);
+        let joined = join(unwound(&[1, 2, 1500]), Some(task()), &Go);
         assert_eq!(joined.addresses, [1, 2, 1500, 1600, 1700]);
         assert_eq!((joined.cut, joined.gap), (None, None));
     }
 
     #[test]
     fn what_is_missing_is_said_where_it_is_missing() {
-        let joined = join(unwound(&[1, 2]), task(), &Go);
+        let joined = join(unwound(&[1, 2]), Some(task()), &Go);
         assert_eq!(joined.addresses, [1, 2, 1600, 1700]);
         assert_eq!((joined.cut, joined.gap), (None, Some((2, WHY))));
         let joined = join(unwound(&[1, 2]), None, &Go);

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use observer_common::counters::Counter;
 
 use super::census_names::TargetNames;
+use super::finish::{Ended, Observed};
 use super::naming::SessionNames;
 use super::poll_view::PollView;
-use super::session::{Ended, Observed};
 use crate::aggregate::cpu::CpuStack;
 use crate::aggregate::{census, cpu_rollup, rollup, transitions};
 use crate::correlate::{doings, wait_graph};
@@ -225,6 +225,7 @@ fn census_cost(observed: &Observed) -> Option<CensusCost> {
         bytes_read: ledgers().map(|l| l.cost().bytes_read).sum(),
         torn: ledgers().map(|l| l.cost().torn).sum(),
         max_ns: ledgers().map(|l| l.cost().max_ns).max().unwrap_or(0),
+        cpu_ns: ledgers().map(|l| l.cost().cpu_ns).sum(),
     })
 }
 

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use observer_common::goroutines::{
-    GO_BEFORE, GoLosses, GoState, GoSumKey, KIND_CREATED, KIND_ENDED, KIND_UNSEEN, STATE_COPYSTACK,
-    STATE_DEAD, STATE_DEAD_EXTRA, STATE_IDLE, STATE_PREEMPTED, STATE_RUNNABLE, STATE_RUNNING,
-    STATE_SYSCALL, STATE_WAITING,
+    GO_BEFORE, GoLosses, GoState, GoSum, GoSumKey, KIND_CREATED, KIND_ENDED, KIND_UNSEEN,
+    STATE_COPYSTACK, STATE_DEAD, STATE_DEAD_EXTRA, STATE_IDLE, STATE_PREEMPTED, STATE_RUNNABLE,
+    STATE_RUNNING, STATE_SYSCALL, STATE_WAITING,
 };
 
+use crate::model::event::Tally;
 use crate::model::transitions::{After, What};
 
 /// What a sum is of.
@@ -45,6 +46,18 @@ fn in_state(state: u8, reason: u8, flags: u8) -> What {
         STATE_PREEMPTED => What::State("stopped by the collector"),
         _ => What::State("another state"),
     }
+}
+
+/// A sum, and the goroutine whose the longest stretch was.
+pub fn sum(sum: &GoSum) -> (Tally, Option<u64>) {
+    let tally = Tally {
+        count: sum.count,
+        total_ns: sum.total_ns,
+        run_queue_ns: 0,
+        max_ns: sum.max_ns,
+        buckets: sum.buckets.map(u64::from),
+    };
+    (tally, (sum.max_goid != 0).then_some(sum.max_goid))
 }
 
 /// What could not be followed, without what did not happen.

@@ -1,9 +1,9 @@
 //! A census: every task that a runtime lists, what it waits on, and since when. Runtime-neutral.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use super::cause::Cause;
+use super::hashing::QuickMap;
 use super::ids::Tid;
 use super::known::Known;
 pub use super::mention::{Mention, Reference, Uses};
@@ -268,7 +268,7 @@ impl Census {
 pub struct Stacks {
     frames: Vec<u64>,
     ends: Vec<u32>,
-    by_hash: HashMap<u64, u32>,
+    by_hash: QuickMap<u64, u32>,
 }
 
 impl Stacks {
@@ -330,7 +330,7 @@ pub fn fingerprint(words: impl Iterator<Item = u64>) -> u64 {
 /// Follows tasks from census to census and says how long each has waited.
 #[derive(Debug, Clone, Default)]
 pub struct CensusTracker {
-    seen: HashMap<u64, Seen>,
+    seen: QuickMap<u64, Seen>,
     samples: u64,
     last: Option<Mono>,
 }

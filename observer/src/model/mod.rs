@@ -3,8 +3,10 @@
 pub mod calls;
 pub mod cause;
 pub mod census;
+pub mod cpu;
 pub mod doctor;
 pub mod event;
+pub mod hashing;
 pub mod ids;
 pub mod known;
 pub mod meeting;

@@ -23,6 +23,8 @@ pub struct Transitions {
     pub detached: Option<Reason>,
     /// Hits of the probe.
     pub hits: u64,
+    /// Mean run time of the program at a hit.
+    pub program_ns: Option<u64>,
     /// Hits per second that were allowed.
     pub budget: u64,
     /// What could not be followed, by reason.
@@ -64,6 +66,8 @@ pub struct StateTime {
     pub p99_ns: u64,
     /// Longest.
     pub max_ns: u64,
+    /// The task whose that was.
+    pub max_task: Option<u64>,
     /// Stretches that began before the window and ended in it.
     pub began_before: u64,
     /// Stretches that had not ended.
@@ -169,6 +173,8 @@ pub struct Sum {
     pub before: bool,
     /// The sum.
     pub tally: Tally,
+    /// The task whose the longest stretch was.
+    pub longest: Option<u64>,
 }
 
 /// Stretches that had not ended.
@@ -229,6 +235,8 @@ pub struct Followed {
     pub detached: Option<Reason>,
     /// Hits.
     pub hits: u64,
+    /// Mean run time of the program at a hit.
+    pub program_ns: Option<u64>,
     /// Hits per second that were allowed.
     pub budget: u64,
     /// What could not be followed.

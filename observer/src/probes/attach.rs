@@ -3,10 +3,7 @@
 use std::io::Read as _;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, StackTraceMap};
-use aya::programs::perf_event::{
-    PerfEvent, PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent,
-};
-use aya::programs::{BtfTracePoint, Iter, ProgramError, RawTracePoint, TracePoint};
+use aya::programs::{BtfTracePoint, Iter, PerfEvent, ProgramError, RawTracePoint, TracePoint};
 use aya::{Btf, Ebpf, EbpfLoader};
 use observer_common::config::{Control, KernelConfig, TargetConfig};
 use observer_common::counters::COUNTERS;
@@ -55,7 +52,7 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text.lines().take(2).collect::<Vec<_>>().join(" ")
 }
 
-fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(super) fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(io) = error.downcast_ref::<std::io::Error>()
@@ -221,15 +218,7 @@ impl Kernel {
             Hook::CpuClock { .. } => {
                 let program: &mut PerfEvent = program.try_into()?;
                 program.load()?;
-                let cpus = aya::util::online_cpus().map_err(|(_, e)| ProgramError::IOError(e))?;
-                for cpu in cpus {
-                    program.attach(
-                        PerfEventConfig::Software(SoftwareEvent::CpuClock),
-                        PerfEventScope::AllProcessesOneCpu { cpu },
-                        SamplePolicy::Frequency(u64::from(self.cpu_hz)),
-                        false,
-                    )?;
-                }
+                super::cpu_clock::attach(program, self.cpu_hz)?;
             }
             Hook::Iterator {
                 program: name,
@@ -263,6 +252,11 @@ impl Kernel {
         let mut file = link.into_file().map_err(|e| failed(&e))?;
         file.read_to_end(&mut bytes).map_err(|e| failed(&e))?;
         Ok(Some(bytes))
+    }
+
+    /// The loaded object.
+    pub(super) fn ebpf(&self) -> &Ebpf {
+        &self.ebpf
     }
 
     /// The loaded object, for the other ways to attach.

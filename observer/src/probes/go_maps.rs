@@ -2,9 +2,8 @@
 
 use aya::EbpfLoader;
 use aya::maps::{Array, HashMap, MapData};
-use observer_common::events::wait::WaitSum;
 use observer_common::goroutines::{
-    GoKey, GoLosses, GoProbeConfig, GoStack, GoState, GoSumKey, GoWake, GoWakeKey,
+    GoKey, GoLosses, GoProbeConfig, GoStack, GoState, GoSum, GoSumKey, GoWake, GoWakeKey,
 };
 
 use super::attach::{AttachError, Kernel, chain};
@@ -33,7 +32,7 @@ pub struct GoMaps {
     probes: Array<MapData, GoProbeConfig>,
     losses: Array<MapData, GoLosses>,
     goroutines: HashMap<MapData, GoKey, GoState>,
-    sums: HashMap<MapData, GoSumKey, WaitSum>,
+    sums: HashMap<MapData, GoSumKey, GoSum>,
     wakes: HashMap<MapData, GoWakeKey, GoWake>,
     stacks: HashMap<MapData, u64, GoStack>,
 }
@@ -94,7 +93,7 @@ impl GoMaps {
     }
 
     /// Sums of an attachment.
-    pub fn sums(&self, slot: u32) -> impl Iterator<Item = (GoSumKey, WaitSum)> {
+    pub fn sums(&self, slot: u32) -> impl Iterator<Item = (GoSumKey, GoSum)> {
         self.sums
             .iter()
             .filter_map(Result::ok)

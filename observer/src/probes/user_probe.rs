@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope};
 use aya::programs::{ProgramError, UProbe};
 
-use super::attach::{Kernel, chain};
+use super::attach::{Kernel, chain, is_permission};
 use crate::model::{Pid, Reason};
 use crate::sys::code::{CodeSite, unchanged};
 
@@ -57,11 +57,24 @@ impl Kernel {
         };
         let id = program
             .attach(point, &probe.file, UProbeScope::OneProcess(pid))
-            .map_err(failed)?;
+            .map_err(|e| match is_permission(&e) {
+                true => Reason::with(format!(
+                    "the kernel refuses it without CAP_SYS_ADMIN: {}",
+                    chain(&e)
+                )),
+                false => failed(e),
+            })?;
         Ok(UserLink {
             program: probe.program,
             id,
         })
+    }
+
+    /// Time in and runs of one program, when the kernel counts them.
+    pub fn runs_of(&self, program: &str) -> Option<(u64, u64)> {
+        let info = self.ebpf().program(program)?.info().ok()?;
+        let ns = u64::try_from(info.run_time().as_nanos()).ok()?;
+        (info.run_count() > 0).then(|| (ns, info.run_count()))
     }
 
     /// Takes a probe out again.

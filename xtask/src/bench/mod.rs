@@ -5,6 +5,7 @@
 
 mod attach;
 mod bystander;
+mod census;
 mod observers;
 mod polls;
 mod stats;
@@ -53,6 +54,8 @@ enum Name {
     Polls,
     /// Time from exec to observing, and peak memory.
     Attach,
+    /// Cost of reading the list of goroutines, for observer and for the program that is read.
+    Census,
 }
 
 impl Name {
@@ -77,6 +80,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         Name::TargetTokio => target::run(project, args, Language::Rust)?,
         Name::Polls => polls::run(project, args)?,
         Name::Attach => attach::run(project, args)?,
+        Name::Census => census::run(project, args)?,
     };
     let outcome = Outcome::new(args.name.text(), args.rounds, rows);
     ui::print(if args.json {

@@ -60,7 +60,7 @@ const FEW_LIVE: &[&str] = &["live_census_agrees", "live_scheduler", "live_table"
 const PROGRAMS: &[&str] = &["crowd", "known_waits", "locks"];
 
 /// Tests that need no privileges and build their programs themselves, in every form.
-const LIVE: &str = "runtimes::go::live_tests";
+const LIVE: &str = "runtimes::go::live_";
 
 /// Runs the Go tests of `observer` with each toolchain. Arguments are versions (`1.21.13`) or minor
 /// versions (`1.21`); none means all of them.
@@ -183,6 +183,17 @@ pub fn parts(
             arguments,
             variables: vec![("OBSERVER_FIXTURES", out.clone())],
         });
+        if !few {
+            build(project, toolchain, "transitions", *form, &out)?;
+            let mut arguments: Vec<String> = text(&it);
+            let test = "privileged::go_transitions::every_wait_creation_and_end_is_counted";
+            arguments.extend(text(&["--exact", test]));
+            parts.push(Part {
+                name: format!("Go {version}, {}: goroutines followed exactly", form.name),
+                arguments,
+                variables: vec![("OBSERVER_FIXTURES", out.clone())],
+            });
+        }
         if !few && form.cgo {
             build(project, toolchain, "cgo_blocking", *form, &out)?;
             let mut arguments: Vec<String> = text(&it);
@@ -212,6 +223,8 @@ fn build(project: &Project, toolchain: &Path, name: &str, form: Form, out: &Path
         .args(["build", "-o"])
         .arg(out.join("go").join(name))
         .args(form.arguments)
+        // C in programs that are built with and without.
+        .args(form.cgo.then_some("-tags=withc"))
         .arg(".")
         .env("GOROOT", toolchain)
         .env("GOTOOLCHAIN", "local")

@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::project::{self, Project};
+use crate::tokio_matrix;
 use crate::ui::{self, Step};
 
 const SOURCES: &str = "observer/tests/fixtures";
@@ -28,7 +29,8 @@ const GO_FORMS: &[(&str, &[&str])] = &[
 
 /// Builds what can be built and gives the directory that holds it:
 /// `go/NAME[-stripped|-pie]`, `tokio/PROFILE/tokio-fixture` and beside it the same as a library
-/// (the profile dev's directory is called debug), `tokio-unstable/stripped/tokio-fixture`, `native/NAME`.
+/// (the profile dev's directory is called debug), `tokio-unstable/stripped/tokio-fixture`,
+/// `tokio-versions/1.23/stripped/tokio-fixture`, `native/NAME`.
 pub fn prepare(project: &Project) -> Result<PathBuf> {
     let out = project.target.join("fixtures");
     for dir in ["go", "native"] {
@@ -107,7 +109,9 @@ fn tokio(project: &Project, out: &Path) -> Result<()> {
         .args(["build", "--quiet", "--locked", "--profile", profile])
         .env("RUSTFLAGS", flags);
     cargo.arg("--target-dir").arg(out.join(name));
-    project::run(&mut cargo, &format!("building the tokio fixture, {flags}"))
+    project::run(&mut cargo, &format!("building the tokio fixture, {flags}"))?;
+    tokio_matrix::build_oldest(project, out)?;
+    Ok(())
 }
 
 fn native(project: &Project, out: &Path) -> Result<()> {

@@ -1,12 +1,11 @@
 //! Meeting points over a session: who waits on each channel or lock from which side, who else uses it,
 //! and what those do.
 
-use std::collections::{HashMap, HashSet};
-
 use super::Spread;
 use crate::model::census::{
     Census, CensusTask, Direction, Mention, Reference, Uses, WaitKind, WaitsOn,
 };
+use crate::model::hashing::{QuickMap, QuickSet};
 
 /// Meeting points that are followed.
 const MAX_MEETINGS: usize = 16 << 10;
@@ -47,7 +46,7 @@ pub struct SideTally {
     /// Waiting tasks per sample.
     pub count: Spread,
     /// Tasks summed over samples, by group.
-    pub groups: HashMap<u32, u64>,
+    pub groups: QuickMap<u32, u64>,
     /// A few ids, of the last sample in which there were any.
     pub sample_ids: Vec<u64>,
     /// The longest wait (ns).
@@ -80,7 +79,7 @@ pub struct Referrer {
     /// Samples in which it did, without waiting there.
     pub samples: u64,
     /// What it did in these.
-    pub doings: HashMap<Doing, u64>,
+    pub doings: QuickMap<Doing, u64>,
     /// The last of these.
     last: u64,
 }
@@ -95,11 +94,11 @@ pub struct Tally {
     /// See `len`.
     pub capacity: Option<u64>,
     /// Tasks that waited there; bounded.
-    pub waiters: HashMap<u64, Waiter>,
+    pub waiters: QuickMap<u64, Waiter>,
     /// Tasks that refer to it; bounded.
-    pub referrers: HashMap<u64, Referrer>,
+    pub referrers: QuickMap<u64, Referrer>,
     /// Tasks that may have to do with a lock although they do not refer to it; bounded.
-    pub doubts: HashSet<u64>,
+    pub doubts: QuickSet<u64>,
     /// Users found no room.
     pub cut: bool,
     /// More than one task waited there at once.
@@ -143,7 +142,7 @@ pub struct Tracked {
     /// Samples in which it was listed, since it was followed.
     pub samples: u64,
     /// What it did, in samples.
-    pub doings: HashMap<Doing, u64>,
+    pub doings: QuickMap<Doing, u64>,
     /// Samples in which it did something for which there was no room.
     pub other: u64,
 }
@@ -158,15 +157,15 @@ impl Tracked {
 /// All meeting points of a process.
 #[derive(Debug, Default)]
 pub struct Meetings {
-    tallies: HashMap<Key, Tally>,
-    tracked: HashMap<u64, Tracked>,
+    tallies: QuickMap<Key, Tally>,
+    tracked: QuickMap<u64, Tracked>,
     sample: u64,
     beyond: u64,
     untracked: u64,
     /// Meeting points of this sample.
     touched: Vec<Key>,
     /// Tasks that refer to something in this sample, and what they do in it.
-    referring: HashMap<u64, Option<Doing>>,
+    referring: QuickMap<u64, Option<Doing>>,
 }
 
 impl Meetings {
@@ -319,7 +318,7 @@ impl Meetings {
                 side.count.last = if now { side.now as f64 } else { 0.0 };
             }
         }
-        let waiting: HashSet<(u64, Option<u64>)> = census
+        let waiting: QuickSet<(u64, Option<u64>)> = census
             .tasks
             .iter()
             .filter(|task| self.referring.contains_key(&task.id))
@@ -372,7 +371,7 @@ impl Meetings {
                 pc: mention.pc,
                 how: mention.how,
                 samples: 0,
-                doings: HashMap::new(),
+                doings: QuickMap::default(),
                 last: 0,
             };
             let referrer = tally.referrers.entry(mention.task).or_insert(fresh);

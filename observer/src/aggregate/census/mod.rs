@@ -10,7 +10,6 @@ pub mod rollup;
 pub mod scheduling;
 mod users;
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use self::meetings::{Meetings, Tracked};
@@ -18,6 +17,7 @@ use self::scheduling::Scheduling;
 use crate::model::census::{
     Census, CensusTask, CensusTracker, Direction, StackId, Stacks, TaskState, WaitKind, WaitsOn,
 };
+use crate::model::hashing::QuickMap;
 use crate::model::{Cause, Mono};
 
 /// Groups that are kept; tasks of further ones are counted as others.
@@ -146,6 +146,8 @@ pub struct Cost {
     pub max_ns: u64,
     /// Tasks left out because the list was longer than the bound, in the sample with most.
     pub beyond_bound: u64,
+    /// CPU time, as far as it was told (ns).
+    pub cpu_ns: u64,
 }
 
 /// The censuses of one process.
@@ -156,7 +158,7 @@ pub struct CensusLedger {
     last: Option<Mono>,
     stacks: Stacks,
     stacks_beyond: u64,
-    index: HashMap<GroupKey, u32>,
+    index: QuickMap<GroupKey, u32>,
     groups: Vec<Group>,
     groups_beyond: u64,
     meetings: Meetings,
@@ -356,6 +358,11 @@ impl CensusLedger {
         self.cost.unreadable += figures.unreadable;
         self.cost.max_ns = self.cost.max_ns.max(figures.duration_ns);
         self.cost.beyond_bound = self.cost.beyond_bound.max(figures.beyond_bound);
+    }
+
+    /// Adds the CPU time of a census and of what was made of it.
+    pub fn add_cpu(&mut self, ns: u64) {
+        self.cost.cpu_ns += ns;
     }
 
     /// Addresses whose users should be looked for in the next census: where many wait, first.

@@ -68,6 +68,8 @@ pub struct CensusCost {
     pub torn: u64,
     /// Time of the longest one.
     pub max_ns: u64,
+    /// CPU time of all, what was made of them included.
+    pub cpu_ns: u64,
 }
 
 /// What observing cost.
@@ -112,6 +114,7 @@ impl From<&view::Completeness> for Completeness {
                 bytes_read: cost.bytes_read,
                 torn: cost.torn,
                 max_ns: cost.max_ns,
+                cpu_ns: cost.cpu_ns,
             }),
         }
     }

@@ -25,6 +25,10 @@ pub struct Transitions {
     pub hits: u64,
     /// Hits per second, mean over the time.
     pub hits_per_s: f64,
+    /// Mean run time of the kernel program at a hit, as counted in the first second of the session.
+    /// The breakpoint itself is not in it. Absent when it was not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program_ns_per_hit: Option<u64>,
     /// Hits per second above which the probes are taken out.
     pub max_hits_per_s: u64,
     /// What could not be followed, by reason. Empty: everything was.
@@ -83,6 +87,9 @@ pub struct StateTime {
     pub p99_ns: u64,
     /// The longest of them.
     pub max_ns: u64,
+    /// Id of the task whose that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_task: Option<u64>,
     /// Stretches that began before the probes were in, and ended while they were.
     pub began_before: u64,
     /// Stretches that had not ended when the probes were taken out.
@@ -147,6 +154,7 @@ impl From<&model::Transitions> for Transitions {
             } else {
                 0.0
             },
+            program_ns_per_hit: followed.program_ns,
             max_hits_per_s: followed.budget,
             lost: followed
                 .lost
@@ -183,6 +191,7 @@ impl From<&model::StateTime> for StateTime {
             p50_ns: row.p50_ns,
             p99_ns: row.p99_ns,
             max_ns: row.max_ns,
+            max_task: row.max_task,
             began_before: row.began_before,
             unfinished: Unfinished {
                 count: row.unfinished.count,

@@ -157,13 +157,15 @@ pub fn function(frame: &Frame, max: usize) -> String {
     fit(&format!("{}{module} ({reason})", frame.address), max)
 }
 
-/// `in the C function usleep of libc.so.6, called by main.wait (main.go:12)`.
-pub fn c_call(call: &CCall) -> String {
+/// `in the C function usleep of libc.so.6, called by main.wait (main.go:12)`; who called is left out
+/// when that is the site.
+pub fn c_call(call: &CCall, site: &Site) -> String {
     let mut text = format!("in the C function {}", fit(&call.function, 60));
     if let Some(library) = &call.library {
         text += &format!(" of {}", fit(library, 40));
     }
-    if let Some(by) = &call.called_by {
+    let is_site = |by: &&Frame| Some(&by.address) == site.address.as_ref();
+    if let Some(by) = call.called_by.as_ref().filter(|by| !is_site(by)) {
         text += &format!(", called by {}", function(by, 60));
         if let Some(source) = source(by.file.as_deref(), by.line, 50) {
             text += &format!(" ({source})");

@@ -258,7 +258,7 @@ fn worst_sentence(report: &Report, entry: &Blocking, rank: Rank, total: u64) -> 
     }
     text += &phrase::on(entry, 60);
     if let Some(call) = &entry.c_call {
-        text += &format!(", {}", phrase::c_call(call));
+        text += &format!(", {}", phrase::c_call(call, &entry.site));
     }
     let window = report.window.duration_ns;
     let together = if entry.total_ns > window && !one {

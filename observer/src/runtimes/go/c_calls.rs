@@ -93,7 +93,7 @@ impl TaskStacks for GoStacks {
         let mut left = [0; 16];
         memory.read(at(self.reader.g_syscallsp), &mut left).ok()?;
         let (sp, pc) = (u64_at(&left, 0)?, u64_at(&left, 8)?);
-        let end = memory.read_u64(at(self.reader.g_stack) + 8).ok()?;
+        let end = memory.read_u64(at(self.reader.g_stack + 8)).ok()?;
         if sp == 0 || pc == 0 || sp >= end {
             return None;
         }

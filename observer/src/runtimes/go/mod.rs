@@ -31,4 +31,6 @@ mod fixture;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
+mod live_attach_tests;
+#[cfg(test)]
 mod live_tests;

@@ -217,7 +217,10 @@ impl SchedReader {
         let mut ps = [0; 16];
         memory.read(self.sched, &mut head).map_err(unreadable)?;
         memory
-            .read(self.sched + u64::from(o.time_to_run), &mut histogram)
+            .read(
+                self.sched.wrapping_add(u64::from(o.time_to_run)),
+                &mut histogram,
+            )
             .map_err(unreadable)?;
         memory.read(self.allp, &mut ps).map_err(unreadable)?;
         let word = |at: u32| u64_at(&head, at as usize).unwrap_or(0);
@@ -339,17 +342,17 @@ mod tests {
         ])
     }
 
-    fn anchors() -> Option<SchedAnchors> {
-        Some(SchedAnchors {
+    fn anchors() -> SchedAnchors {
+        SchedAnchors {
             sched: Sched::Lock(SCHED + 32),
             allp: ALLP,
-        })
+        }
     }
 
     #[test]
     fn a_scheduler_is_read() {
         let memory = process(|_, _| {});
-        let reader = SchedReader::new(anchors(), V26, 0, &memory).unwrap();
+        let reader = SchedReader::new(Some(anchors()), V26, 0, &memory).unwrap();
         let (sample, delays) = reader.read(&memory).unwrap();
         let expected = SchedulerSample {
             slots: 2,
@@ -372,7 +375,7 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let refused = |change: &dyn Fn(&mut Vec<u8>, &mut Vec<u8>)| {
             let memory = process(change);
-            SchedReader::new(anchors(), V26, 0, &memory)
+            SchedReader::new(Some(anchors()), V26, 0, &memory)
                 .map(|_| ())
                 .unwrap_err()
                 .to_string()
@@ -385,7 +388,7 @@ mod tests {
         assert!(text.contains("not where it was expected"), "{text}");
         let memory = process(|_, _| {});
         assert!(SchedReader::new(None, V26, 0, &memory).is_err());
-        assert!(SchedReader::new(anchors(), V26, 1 << 40, &memory).is_err());
+        assert!(SchedReader::new(Some(anchors()), V26, 1 << 40, &memory).is_err());
         assert!(by_minor(20).is_none() && by_minor(28).is_none());
     }
 }

@@ -7,6 +7,8 @@
 //! stack of the waker's thread, whose `m.curg` is the waking goroutine; nobody when the scheduler
 //! itself does it). Source: `src/runtime/proc.go` of Go 1.21 to 1.27.
 
+use std::time::{Duration, Instant};
+
 use object::{Object as _, ObjectSymbol as _};
 
 use super::live::{DEAD, STATUS_MASK, read_allgs, u32_at, u64_at};
@@ -34,8 +36,8 @@ pub(super) const PROLOGUE: [u8; 4] = [0x55, 0x48, 0x89, 0xe5];
 const MAX_SEEDS: u64 = 1 << 18;
 /// Goroutines that are read at a time.
 const CHUNK: u64 = 4096;
-/// Stacks of waiting goroutines that are read at the beginning, at most: some 10 µs each.
-const MAX_STACKS: usize = 8192;
+/// For how long stacks of waiting goroutines are read at the beginning: some 10 µs each.
+const STACKS: Duration = Duration::from_millis(250);
 /// `_Grunning`, `_Gsyscall`, `_Gwaiting`.
 const RUNNING: u32 = 2;
 const SYSCALL: u32 = 3;
@@ -142,7 +144,7 @@ pub fn seeds(memory: &dyn Memory, go: &GoTransitions, frames: usize) -> Result<V
     ];
     let size = last.into_iter().max().unwrap_or(0) as usize;
     let mut seeds = Vec::new();
-    let mut stacks = 0;
+    let started = Instant::now();
     let mut at = 0;
     while at < len.min(MAX_SEEDS) {
         let count = CHUNK.min(len.min(MAX_SEEDS) - at) as usize;
@@ -160,10 +162,12 @@ pub fn seeds(memory: &dyn Memory, go: &GoTransitions, frames: usize) -> Result<V
             .collect();
         memory.read_batch(&mut reads).map_err(failed)?;
         for read in reads.iter().filter(|read| read.ok) {
-            let limit = if stacks < MAX_STACKS { frames } else { 0 };
-            let seed = seed(memory, go, read.addr, read.buf, limit);
-            stacks += usize::from(seed.as_ref().is_some_and(|seed| !seed.frames.is_empty()));
-            seeds.extend(seed);
+            let limit = if started.elapsed() < STACKS {
+                frames
+            } else {
+                0
+            };
+            seeds.extend(seed(memory, go, read.addr, read.buf, limit));
         }
         at += count as u64;
     }

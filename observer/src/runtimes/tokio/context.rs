@@ -266,17 +266,24 @@ fn from_layout(block: TlsBlock, layout: &ContextLayout) -> TokioReader {
     }
 }
 
-/// The id's offset in `Context`, its form, and where EnterRuntime and the budget may be.
-type Layouts = (u64, TokioIdForm, &'static [(u64, u64)]);
+/// A layout of `Context`. Offsets in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    id: u64,
+    id_form: TokioIdForm,
+    /// Where EnterRuntime and the budget may be.
+    small: &'static [(u64, u64)],
+}
 
 /// Layouts measured with rustc 1.95 (see docs/tokio.md).
-fn layouts(minor: u16) -> Option<Layouts> {
-    Some(match minor {
+fn layout_of(minor: u16) -> Option<Layout> {
+    let (id, id_form, small): (_, _, &[_]) = match minor {
         22 => (0, TokioIdForm::Tagged, &[]),
         23..=39 => (32, TokioIdForm::Tagged, &[(82, 80), (78, 76)]),
         40..=54 => (48, TokioIdForm::NonZero, &[(70, 68)]),
         _ => return None,
-    })
+    };
+    Some(Layout { id, id_form, small })
 }
 
 /// What the table of layouts says of a program with this symbol. The small fields are only taken
@@ -287,7 +294,7 @@ fn table(
     symbol: ContextSymbol,
     version: TokioVersion,
 ) -> Option<TokioReader> {
-    let (id, id_form, small) = layouts(version.minor)?;
+    let Layout { id, id_form, small } = layout_of(version.minor)?;
     let initial = initial_value(elf, symbol).unwrap_or_default();
     let starts_as = |at: u64, value: u8| {
         usize::try_from(at).ok().and_then(|at| initial.get(at)) == Some(&value)

@@ -10,19 +10,32 @@ const TLS_SIZE: u64 = 0x100;
 /// More code than this is cut.
 const MAX_CODE: usize = 0x10_000;
 
+/// Where the pair of words lies by which a library's code reaches its thread-locals.
+const PAIR: u64 = DATA + 0x200;
+
 /// An ELF file (fixed address, no sections) with `code` as the poll of one task type.
 pub fn example_program(code: &[u8]) -> Vec<u8> {
+    build(code, false)
+}
+
+/// The same as a shared object: its vtable is relocated, and its thread-locals are reached by a pair
+/// of words at 0x40200 (the code lies at 0x1000).
+pub fn example_library(code: &[u8]) -> Vec<u8> {
+    build(code, true)
+}
+
+fn build(code: &[u8], library: bool) -> Vec<u8> {
     let code = &code[..code.len().min(MAX_CODE)];
     let mut file = vec![0_u8; CODE as usize];
     // File header: 64-bit, little-endian, ET_EXEC, x86-64, program headers at 64.
     file[..16].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    put16(&mut file, 16, 2);
+    put16(&mut file, 16, if library { 3 } else { 2 });
     put16(&mut file, 18, 62);
     put16(&mut file, 20, 1);
     put64(&mut file, 32, 64);
     put16(&mut file, 52, 64);
     put16(&mut file, 54, 56);
-    put16(&mut file, 56, 4);
+    put16(&mut file, 56, if library { 5 } else { 4 });
     file.extend_from_slice(code);
     // One byte more, so that there is a function even without code.
     file.push(0xc3);
@@ -47,14 +60,17 @@ pub fn example_program(code: &[u8]) -> Vec<u8> {
         file.extend_from_slice(&word.to_le_bytes());
     }
     file.extend_from_slice(b"/tokio-1.54.1/src/runtime/");
+    let dynamic = library.then(|| add_relocations(&mut file));
     let end = file.len() as u64;
     let headers = [
         (1, 5, CODE, code_size, 16),
         (1, 6, DATA, end - DATA, 16),
         (7, 4, DATA, TLS_SIZE, 8),
         (0x6474_e550, 4, header, 20, 4),
-    ];
-    for (i, (kind, flags, address, size, align)) in headers.into_iter().enumerate() {
+    ]
+    .into_iter()
+    .chain(dynamic.map(|at| (2, 6, at, end - at, 8)));
+    for (i, (kind, flags, address, size, align)) in headers.enumerate() {
         let at = 64 + i * 56;
         put32(&mut file, at, kind);
         put32(&mut file, at + 4, flags);
@@ -65,6 +81,27 @@ pub fn example_program(code: &[u8]) -> Vec<u8> {
         put64(&mut file, at + 48, align);
     }
     file
+}
+
+/// Relocations of the vtable's functions and of the pair, and the dynamic table, whose address is
+/// given.
+fn add_relocations(file: &mut Vec<u8>) -> u64 {
+    let size = usize::try_from(PAIR).unwrap_or(usize::MAX) + 16;
+    file.resize(file.len().max(size).next_multiple_of(8), 0);
+    let table = file.len() as u64;
+    // R_X86_64_RELATIVE is 8, R_X86_64_DTPMOD64 16; the pair's second word (offset 0) is in place.
+    let functions = (0..7).map(|i| (DATA + i * 8, 8, CODE));
+    for (at, kind, addend) in functions.chain([(PAIR, 16, 0)]) {
+        for word in [at, kind, addend] {
+            file.extend_from_slice(&word.to_le_bytes());
+        }
+    }
+    let dynamic = file.len() as u64;
+    // DT_RELA is 7, DT_RELASZ 8, the end 0.
+    for word in [7, table, 8, dynamic - table, 0, 0] {
+        file.extend_from_slice(&word.to_le_bytes());
+    }
+    dynamic
 }
 
 fn put16(file: &mut [u8], at: usize, value: u16) {
@@ -144,11 +181,26 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_object_is_recognised_and_its_thread_locals_are_not_guessed() {
-        let mut program = example_program(&[]);
-        put16(&mut program, 16, 3); // ET_DYN, no interpreter, no DF_1_PIE
-        let image = TokioImage::from_bytes(&program).unwrap();
-        let reason = image.reader().reason().unwrap().to_string();
-        assert!(reason.contains("shared object"), "{reason}");
+    fn a_librarys_thread_locals_are_followed_through_the_loaders_pair() {
+        let read = |code: &[u8]| TokioImage::from_bytes(&example_library(code)).unwrap();
+        // lea rdi, [rip+X]: the pair seen from the end of the instruction.
+        let lea = |pair: u64| {
+            let distance = pair.wrapping_sub(CODE + 7) as u32;
+            [&[0x48, 0x8d, 0x3d][..], &distance.to_le_bytes()].concat()
+        };
+        let rest = [
+            0xe8, 0xf0, 0xff, 0x00, 0x00, // call __tls_get_addr
+            0x48, 0x8b, 0x48, 0x30, // mov rcx, [rax+0x30]
+            0x48, 0x89, 0x58, 0x30, // mov [rax+0x30], rbx
+        ];
+        let image = read(&[&lea(PAIR), &rest[..]].concat());
+        let reader = image.reader().known().unwrap();
+        assert_eq!(
+            (reader.id_offset, reader.id_form),
+            (0x30, TokioIdForm::NonZero)
+        );
+        // Another address is no pair: what the call gives is not known.
+        let image = read(&[&lea(PAIR + 0x40), &rest[..]].concat());
+        assert!(image.reader().known().is_none(), "{:?}", image.reader());
     }
 }

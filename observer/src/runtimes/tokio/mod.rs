@@ -30,7 +30,7 @@ mod damage;
 pub(crate) mod live_tests;
 
 pub use detect::{Presence, TokioVersion, presence};
-pub use example::example_program;
+pub use example::{example_library, example_program};
 pub use live::{TaskNow, read_task};
 pub use locals::locals_of;
 pub use names::{SchedulerKind, TaskType};

@@ -16,7 +16,7 @@ use crate::sys::modules::{CodeMapping, ModuleId, code_mappings};
 use crate::sys::process::Process;
 
 use super::finder::{FinderCopy, TokioFinder};
-use super::shared::{SharedTokio, is_of, shared_objects};
+use super::shared::{SharedTokio, mapping_of_exe, shared_objects};
 use super::{TokioImage, live, thread_bases};
 
 /// One copy.
@@ -56,10 +56,7 @@ impl TokioProgram {
             })
         };
         if let Some(image) = read(elf, &process.exe) {
-            let exe = ModuleId::of_exe(pid);
-            let bias = mappings
-                .iter()
-                .find(|mapping| exe.is_some_and(|id| is_of(mapping, id, &process.exe)))
+            let bias = mapping_of_exe(&mappings, ModuleId::of_exe(pid), &process.exe)
                 .and_then(|mapping| bias(elf, mapping));
             copies.push(TokioCopy {
                 image,

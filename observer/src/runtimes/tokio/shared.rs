@@ -29,21 +29,23 @@ pub struct SharedTokio {
     pub mapping: CodeMapping,
 }
 
-/// Whether a mapping is of a file, told by inode and path.
-pub(super) fn is_of(mapping: &CodeMapping, id: ModuleId, path: &Path) -> bool {
-    match &mapping.backing {
-        Backing::File {
-            path: mapped,
-            inode,
-            ..
-        } => {
-            *inode == id.inode
-                || path
-                    .to_str()
-                    .is_some_and(|p| p.strip_suffix(" (deleted)").unwrap_or(p) == mapped)
-        }
-        Backing::Vdso | Backing::Anonymous => false,
-    }
+/// The first code mapping of the executable at `path`: told by its name, else by its inode number
+/// (either may differ from the kernel's text on stacked file systems).
+pub(super) fn mapping_of_exe<'a>(
+    mappings: &'a [CodeMapping],
+    id: Option<ModuleId>,
+    path: &Path,
+) -> Option<&'a CodeMapping> {
+    let path = path.to_str().unwrap_or_default();
+    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+    let is = |check: &dyn Fn(&str, u64) -> bool| {
+        mappings.iter().find(|mapping| match &mapping.backing {
+            Backing::File { path, inode, .. } => check(path, *inode),
+            Backing::Vdso | Backing::Anonymous => false,
+        })
+    };
+    is(&|mapped, _| mapped == path)
+        .or_else(|| is(&|_, inode| id.is_some_and(|id| id.inode == inode)))
 }
 
 /// Libraries of a process that hold tokio's runtime. Reads every mapped file once (milliseconds); a

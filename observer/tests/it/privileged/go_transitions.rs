@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::child::Running;
-use crate::support::observer::{observing, run};
+use crate::support::observer::{command, finish, observing, run};
 use crate::support::report::{check_completeness, list, number, remarks};
 use crate::support::require::{Need, fixture, require};
 
@@ -491,6 +492,36 @@ fn a_program_with_c_code_goes_on_under_the_probe() {
         .unwrap_or_else(|| panic!("{followed:#}"));
     assert_eq!(slept["site"]["function"], "main.main", "{slept:#}");
     assert_eq!(number(slept, "began_before"), 1, "{slept:#}");
+}
+
+#[test]
+fn without_the_capability_it_says_which() {
+    require!(Need::Privilege, Need::Root, Need::Fixture("go/transitions"));
+    let program = fixture("go/transitions");
+    let target = start(&program, &["truth"]);
+    let pid = target.pid().to_string();
+    let limited = |args: &[&str]| {
+        let mut command = command(args);
+        // SAFETY: between fork and exec only prctl is called, which is async-signal-safe.
+        unsafe {
+            command.pre_exec(|| {
+                const CAP_SYS_ADMIN: libc::c_ulong = 21;
+                libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_ADMIN, 0, 0, 0);
+                Ok(())
+            });
+        }
+        finish(&mut command, Duration::from_secs(1))
+    };
+    let args = ["report", "-p", &pid, "-d", "1", "-f", "json"];
+    let report = limited(&[&args[..], &["--tier", "runtime"]].concat()).report();
+    let remarks = remarks(&report);
+    // A kernel may be content with CAP_PERFMON: then the probe is in.
+    if list(&report, "transitions").is_empty() {
+        assert!(remarks.contains("CAP_SYS_ADMIN"), "{remarks}");
+        let doctor = limited(&["doctor", "-p", &pid]).stdout;
+        assert!(doctor.contains("cap_sys_admin"), "{doctor}");
+    }
+    assert!(!list(&report, "targets").is_empty(), "the rest works");
 }
 
 #[test]

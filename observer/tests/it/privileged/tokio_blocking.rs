@@ -188,6 +188,14 @@ fn stripped() {
     check("tokio/stripped/tokio-fixture", Names::Stripped);
 }
 
+/// The oldest version whose tasks are read: another form of the id, other offsets.
+#[test]
+fn oldest_version_stripped() {
+    const FIXTURE: &str = "tokio-versions/1.23/stripped/tokio-fixture";
+    require!(Need::Privilege, Need::Fixture(FIXTURE));
+    check(FIXTURE, Names::Stripped);
+}
+
 #[test]
 fn spawn_locations_are_those_of_the_program() {
     const FIXTURE: &str = "tokio-unstable/stripped/tokio-fixture";

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::observer;
-use crate::support::report::{check_completeness, list, shares};
+use crate::support::report::{Share, check_completeness, list, remarks, shares};
 use crate::support::require::{Need, fixture, require};
 use crate::support::truth::{Program, Truth, WATCHED, check_time};
 
@@ -107,6 +107,39 @@ fn in_python() {
         python.args(["-c", code]).arg(fixture(LIBRARY)).arg(life),
         &[true],
     );
+}
+
+/// An extension that is loaded while the observation goes on is noticed at the next sweep.
+#[test]
+fn loaded_during_the_observation() {
+    require!(Need::Privilege, Need::Python, Need::Fixture(LIBRARY));
+    let code = "import ctypes, sys, time; print('{\"event\":\"begun\"}', flush=True); time.sleep(1); ctypes.CDLL(sys.argv[1]).tokio_fixture(sys.argv[2].encode())";
+    let mut command = Command::new("python3");
+    command
+        .args(["-c", code])
+        .arg(fixture(LIBRARY))
+        .arg(Program::life());
+    let program = Program::run_to(&mut command, "begun");
+    let report = observer::report(program.process.pid(), WATCHED, &[]);
+    let truths = program.finish();
+    let target = &report["targets"][0];
+    assert_eq!(target["runtime"]["kind"], "tokio", "{target:#}");
+    assert!(
+        remarks(&report).contains("loaded a library with tokio"),
+        "{report:#}"
+    );
+    let blocker = truths.iter().find(|truth| truth.function == "pipe_task");
+    let blocker = blocker.expect("the fixture's task");
+    let mine = shares(&report, "tokio_task", blocker.id);
+    let read: u64 = mine
+        .iter()
+        .filter(|s| s.syscall() == "read")
+        .map(Share::total_ns)
+        .sum();
+    // It reads for most of the time; the first second is Python's own, the next may pass unseen.
+    assert!(read > 1_000_000_000, "{mine:#?}");
+    check_type(&report, blocker, true);
+    check_completeness(&report);
 }
 
 #[test]

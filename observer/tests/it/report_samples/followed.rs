@@ -35,6 +35,7 @@ pub fn transitions(name: impl Fn(&str) -> String) -> Transitions {
         p50_ns: each,
         p99_ns: 2 * each,
         max_ns: 3 * each,
+        max_task: (count > 0).then_some(71),
         began_before: 0,
         unfinished: Unfinished::default(),
         unfinished_ids: Vec::new(),
@@ -94,6 +95,7 @@ pub fn transitions(name: impl Fn(&str) -> String) -> Transitions {
         total_ns,
         max_ns,
         p99_ns: max_ns / 2,
+        max_task: Some(9),
         wakers: Vec::new(),
         ..waiting("", Cause::Other, at("", 0), count, 0)
     };
@@ -121,6 +123,7 @@ pub fn transitions(name: impl Fn(&str) -> String) -> Transitions {
             "24512 hits per second, and 20000 were allowed (--max-hits)",
         ))),
         hits: 31_204,
+        program_ns: Some(356),
         budget: 20_000,
         lost: BTreeMap::from([("change_not_seen", 3)]),
         syscalls_apart: false,

@@ -392,6 +392,7 @@ pub fn pile_up() -> View {
         bytes_read: 48_123_456,
         torn: 17,
         max_ns: 9 * MS,
+        cpu_ns: 812 * MS,
     });
     view
 }

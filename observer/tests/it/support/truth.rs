@@ -101,8 +101,13 @@ impl Program {
 
     /// Starts a prepared command that runs for as long as [`Program::life`] says.
     pub fn run(command: &mut Command) -> Self {
+        Self::run_to(command, "ready")
+    }
+
+    /// The same, up to another event.
+    pub fn run_to(command: &mut Command, event: &str) -> Self {
         let process = Running::start(command);
-        process.event("ready", START);
+        process.event(event, START);
         Self { process }
     }
 

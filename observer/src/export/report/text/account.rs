@@ -176,11 +176,12 @@ pub(super) fn completeness(report: &Report) -> String {
     }
     if let Some(cost) = &account.census {
         lines.push(format!(
-            "task lists: read {}, {}, {} changed while read and left out, slowest {}",
+            "task lists: read {}, {}, {} changed while read and left out, slowest {}, {} of CPU time",
             counted(cost.samples, "time", "times"),
             bytes(cost.bytes_read),
             counted(cost.torn, "task", "tasks"),
-            duration(cost.max_ns)
+            duration(cost.max_ns),
+            duration(cost.cpu_ns)
         ));
     }
     lines.push(overhead(report));

@@ -69,7 +69,7 @@ fn site(
         out += &paragraph(&on, INDENT, INDENT);
     }
     if let Some(call) = &entry.c_call {
-        out += &paragraph(&phrase::c_call(call), INDENT, INDENT);
+        out += &paragraph(&phrase::c_call(call, &entry.site), INDENT, INDENT);
     }
     out += &paragraph(&figures(entry, total), INDENT, INDENT);
     if let Some(reason) = entry.site.unknown_reason.as_ref().filter(|_| placed) {

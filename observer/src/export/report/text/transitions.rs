@@ -39,7 +39,7 @@ fn block(report: &Report, followed: &Transitions, options: TextOptions) -> Strin
     let one = noun(report, followed);
     let mut out = paragraph(&window(report, followed, one), "  ", "    ");
     out += &paragraph(&delay(followed), "  ", "    ");
-    out += &states(followed, options);
+    out += &states(followed, one, options);
     out += &created(followed, options);
     out
 }
@@ -62,6 +62,12 @@ fn window(report: &Report, followed: &Transitions, one: &str) -> String {
         counted(followed.hits, "hit", "hits"),
         count(followed.hits_per_s as u64),
     );
+    if let Some(ns) = followed.program_ns_per_hit {
+        text += &format!(
+            "; {} each in the kernel's program, the breakpoint not counted",
+            duration(ns)
+        );
+    }
     if followed.lost.is_empty() {
         text += "; nothing was lost";
     }
@@ -145,7 +151,7 @@ fn place(site: &Site) -> String {
     }
 }
 
-fn states(followed: &Transitions, options: TextOptions) -> String {
+fn states(followed: &Transitions, one: &str, options: TextOptions) -> String {
     let mut table = Table::new(&[
         ("", Column::Text),
         ("state", Column::Text),
@@ -204,7 +210,7 @@ fn states(followed: &Transitions, options: TextOptions) -> String {
         );
     }
     for (number, row) in (1..).zip(rows.iter().take(limit)) {
-        if let Some(line) = details(row, options) {
+        if let Some(line) = details(row, one, options) {
             out += &paragraph(&format!("{} {line}", letter(number)), "  ", "    ");
         }
     }
@@ -217,7 +223,7 @@ fn letter(number: usize) -> String {
 }
 
 /// Where exactly, and who ended the waits.
-fn details(row: &StateTime, options: TextOptions) -> Option<String> {
+fn details(row: &StateTime, one: &str, options: TextOptions) -> Option<String> {
     let limit = if options.full { usize::MAX } else { 2 };
     let mut text = place(row.site.as_ref()?);
     let by: Vec<String> = row
@@ -229,9 +235,12 @@ fn details(row: &StateTime, options: TextOptions) -> Option<String> {
                 Some(site) => format!("at {}", fit(site, 60)),
                 None => format!("by {}", fit(&waker.task, 40)),
             };
-            format!("{} times {who}", count(waker.count))
+            format!("{} {who}", counted(waker.count, "time", "times"))
         })
         .collect();
+    if let Some(task) = row.max_task {
+        text += &format!("; longest by {one} {task}");
+    }
     if !by.is_empty() {
         text += &format!("; ended {}", by.join(", "));
     }

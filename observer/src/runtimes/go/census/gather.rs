@@ -3,7 +3,7 @@
 use crate::model::memory::{Memory, ReadError, ReadRequest};
 
 /// Reads closer than this are joined: copying the gap is cheaper than another range.
-const GAP: u64 = 512;
+const GAP: u64 = 1024;
 /// A joined range is no longer than this.
 const MAX_RANGE: u64 = 64 << 10;
 /// All reads of one batch together.

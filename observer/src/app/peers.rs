@@ -12,8 +12,12 @@ use crate::resolve::resources::FdTable;
 
 /// Between two looks for other ends at least.
 const PAUSE: Duration = Duration::from_secs(1);
-/// A look may cost one in so many of the time until the next.
-const BUDGET: u32 = 100;
+/// Between the first looks: those of whom many wait become known one after the other.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// So many.
+const FIRST_LOOKS: u32 = 4;
+/// A later look may cost one in so many of the time until the next.
+const BUDGET: u32 = 50;
 /// A connection that nobody was seen waiting on for so long is not looked for any more: searching anew
 /// each time that one comes or goes would be dear.
 const FOLLOWED: Duration = Duration::from_secs(5);
@@ -30,6 +34,7 @@ pub struct Peers {
     found: HashMap<Pair, Instant>,
     left_out: u64,
     next: Option<Instant>,
+    looks: u32,
 }
 
 impl Peers {
@@ -108,7 +113,12 @@ impl Session {
         for (pid, sampler) in &self.samplers {
             sampler.watch_connections(self.peers.followed(*pid));
         }
-        self.peers.next = Some(started + PAUSE.max(started.elapsed() * BUDGET));
+        self.peers.looks += 1;
+        let pause = match self.peers.looks {
+            ..=FIRST_LOOKS => FIRST_PAUSE,
+            _ => PAUSE.max(started.elapsed() * BUDGET),
+        };
+        self.peers.next = Some(started + pause);
     }
 }
 

@@ -13,6 +13,8 @@ use crate::model::{Reason, TaskKind};
 pub(super) struct Served {
     /// Tasks that do the same are one; best known first.
     pub users: Vec<User>,
+    /// Those who only wait on their end, for this side to say something.
+    pub waiting: Vec<User>,
     /// Why it is not known of some.
     pub unknown: Option<Reason>,
     /// Of how many, and how many there are.
@@ -49,19 +51,26 @@ pub(super) fn of(connections: &[Connection], which: &[usize]) -> Served {
             let same = |known: &&mut User| {
                 known.evidence == user.evidence && place_name(&known.function) == name
             };
-            match served.users.iter_mut().find(same) {
+            let list = if connection.only_waits(user) {
+                &mut served.waiting
+            } else {
+                &mut served.users
+            };
+            match list.iter_mut().find(same) {
                 Some(known) => merge(known, user),
-                None => served.users.push(user.clone()),
+                None => list.push(user.clone()),
             }
         }
     }
-    served.users.sort_by_key(|user| {
-        (
-            user.evidence,
-            Reverse(user.count),
-            user.ids.first().copied(),
-        )
-    });
+    for list in [&mut served.users, &mut served.waiting] {
+        list.sort_by_key(|user| {
+            (
+                user.evidence,
+                Reverse(user.count),
+                user.ids.first().copied(),
+            )
+        });
+    }
     served
 }
 

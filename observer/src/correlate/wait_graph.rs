@@ -309,7 +309,18 @@ impl Builder<'_> {
                 }
             }
         }
-        if served.users.is_empty() {
+        for user in served.waiting.iter().take(MAX_SERVERS) {
+            let from = self.tasks(index, user, &format!(" of {name}"));
+            self.edge(GraphEdge {
+                from,
+                to: socket.to_owned(),
+                kind: "awaits",
+                weight: user.count,
+                share: None,
+                evidence: format!("{}: for this side", servers::evidence(user)),
+            });
+        }
+        if served.users.is_empty() && served.waiting.is_empty() {
             self.may_serve(index, &process);
         }
     }

@@ -246,7 +246,11 @@ fn socket(local: &str, peer: &str) -> Resource {
 
 /// Handlers wait for a consumer, which waits for the other process.
 fn asks(peer_target: Option<usize>) -> Meeting {
-    let ask = doing("IO wait", socket("127.0.0.1:4000", "127.0.0.1:5432"), peer_target);
+    let ask = doing(
+        "IO wait",
+        socket("127.0.0.1:4000", "127.0.0.1:5432"),
+        peer_target,
+    );
     meeting(
         WaitKind::Channel,
         0xc1,
@@ -290,13 +294,24 @@ fn across(
     let edges = graph
         .edges
         .iter()
-        .map(|e| format!("{} {} {} [{}]", label(&e.from), e.kind, label(&e.to), e.evidence))
+        .map(|e| {
+            format!(
+                "{} {} {} [{}]",
+                label(&e.from),
+                e.kind,
+                label(&e.to),
+                e.evidence
+            )
+        })
         .collect();
     (graph, edges)
 }
 
 fn has(edges: &[String], text: &str) {
-    assert!(edges.iter().any(|e| e.contains(text)), "{text} not in {edges:#?}");
+    assert!(
+        edges.iter().any(|e| e.contains(text)),
+        "{text} not in {edges:#?}"
+    );
 }
 
 #[test]
@@ -331,8 +346,14 @@ fn a_chain_goes_on_into_the_other_process_to_where_its_task_waits() {
             "goroutine 40 of db (pid 2) (main.uses main.go:7) serves {to_socket} [a frame of its stack holds its other end in 9 of 9 samples]"
         ),
     );
-    has(&edges, "goroutine 40 of db (pid 2) (main.uses main.go:7) waits mutex 0xd1");
-    has(&edges, "goroutine 41 (main.uses main.go:7) holds mutex 0xd1");
+    has(
+        &edges,
+        "goroutine 40 of db (pid 2) (main.uses main.go:7) waits mutex 0xd1",
+    );
+    has(
+        &edges,
+        "goroutine 41 (main.uses main.go:7) holds mutex 0xd1",
+    );
     assert!(!edges.iter().any(|e| e.contains("not known")), "{edges:#?}");
     assert!(graph.deadlock_candidates.is_empty());
 }
@@ -349,7 +370,10 @@ fn other_connections_and_descriptors_lead_nowhere() {
         let mut connection = connection(vec![server()], None);
         change(&mut connection);
         let (_, edges) = across(&mut [asks(None)], &mut [connection], &[]);
-        assert!(!edges.iter().any(|e| e.contains("serves")), "{edges:#?}");
+        assert!(
+            !edges.iter().any(|e| e.contains(") serves socket")),
+            "{edges:#?}"
+        );
     }
 }
 
@@ -389,34 +413,63 @@ fn who_may_serve_is_told_apart_from_who_does() {
         &mut [connection(vec![], Some(nobody))],
         &groups,
     );
-    has(&edges, &format!("connects db (pid 2) [the process holds the other end of the connection; who serves it there is not known: {nobody}]"));
+    has(
+        &edges,
+        &format!(
+            "connects db (pid 2) [the process holds the other end of the connection; who serves it there is not known: {nobody}]"
+        ),
+    );
     let may: Vec<&String> = edges.iter().filter(|e| e.contains(" has ")).collect();
     assert_eq!(may.len(), 2, "{edges:#?}");
     assert!(may[0].contains("db (pid 2) has 9 goroutines in sleep at main.slow9"));
-    assert!(may.iter().all(|e| e.contains("whether they have to do with the connection is not known")));
+    assert!(
+        may.iter()
+            .all(|e| e.contains("whether they have to do with the connection is not known"))
+    );
     // Known by its address only.
     let (_, edges) = across(&mut [asks(Some(1))], &mut [], &groups);
     has(&edges, "its descriptor there was not found");
-    assert!(!edges.iter().any(|e| e.contains("serves")), "{edges:#?}");
+    assert!(
+        !edges.iter().any(|e| e.contains(") serves socket")),
+        "{edges:#?}"
+    );
 }
 
 #[test]
 fn two_processes_that_wait_for_each_other_end_and_are_no_deadlock() {
     let back = doing("IO wait", socket("127.0.0.1:5432", "127.0.0.1:4000"), None);
+    let back = Doing {
+        fds: vec![9],
+        ..back
+    };
     let there = connection(vec![user(None, &[40], vec![back])], None);
     let here = Connection {
         target: 1,
+        fd: 9,
         peer_target: 0,
+        peer_fd: 5,
         local: there.peer.clone(),
         peer: there.local.clone(),
         users: vec![user(
             None,
             &[7],
-            vec![doing("IO wait", socket("127.0.0.1:4000", "127.0.0.1:5432"), None)],
+            vec![doing(
+                "IO wait",
+                socket("127.0.0.1:4000", "127.0.0.1:5432"),
+                None,
+            )],
         )],
         ..there.clone()
     };
     let (graph, edges) = across(&mut [asks(None)], &mut [there, here], &[]);
-    has(&edges, "goroutine 7 of app (pid 1) (main.uses main.go:7) serves socket 127.0.0.1:5432 -> 127.0.0.1:4000");
+    // Neither is said to do anything for the other.
+    has(
+        &edges,
+        "goroutine 40 of db (pid 2) (main.uses main.go:7) awaits socket 127.0.0.1:4000 -> 127.0.0.1:5432",
+    );
+    assert!(
+        !edges.iter().any(|e| e.contains(") serves socket")),
+        "{edges:#?}"
+    );
     assert!(graph.deadlock_candidates.is_empty());
 }

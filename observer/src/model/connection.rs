@@ -49,3 +49,17 @@ pub struct Connection {
     /// Why none of them is known.
     pub unknown: Option<Reason>,
 }
+
+impl Connection {
+    /// Whether a task of the other target does nothing but wait on its end: then it waits for this one,
+    /// or watches whether the connection is closed.
+    pub fn only_waits(&self, user: &User) -> bool {
+        let share = |own: bool| {
+            let doings = user.doing.iter();
+            let on_it = |fds: &[i32]| fds == [self.peer_fd];
+            let part = doings.filter(|doing| on_it(&doing.fds) == own);
+            part.map(|doing| doing.share).sum::<f64>()
+        };
+        share(true) > 9.0 * share(false)
+    }
+}

@@ -147,15 +147,18 @@ impl Connections {
             let user = tally.users.entry(task.id).or_default();
             user.listed += 1;
             let mut busy = task.state == TaskState::Running;
+            let here = refers.iter().find(|(s, ..)| *s == socket);
+            if let Some((_, how, pc)) = here
+                && user.refers.is_none_or(|(known, _)| *how < known)
+            {
+                user.refers = Some((*how, *pc));
+            }
             if waited == Some(socket) {
                 user.waited += 1;
                 busy = true;
-            } else if let Some((_, how, pc)) = refers.iter().find(|(s, ..)| *s == socket) {
+            } else if here.is_some() {
                 user.referred += 1;
                 busy = true;
-                if user.refers.is_none_or(|(known, _)| *how < known) {
-                    user.refers = Some((*how, *pc));
-                }
             }
             if let Some(doing) = doing.filter(|_| busy)
                 && (user.doings.len() < MAX_DOINGS || user.doings.contains_key(&doing))
@@ -310,3 +313,7 @@ fn users_of(
     });
     out
 }
+
+#[cfg(test)]
+#[path = "connections_tests.rs"]
+mod tests;

@@ -140,6 +140,8 @@ pub struct Connection {
     pub peer: Option<String>,
     /// Samples of the other target's tasks in which those who serve it were looked for.
     pub samples: u64,
+    /// Tasks of the other target that only wait on their end: for this side, or for its end.
+    pub waiting: Vec<MeetingUser>,
     /// Tasks of the other target that wait on their end (`seen_waiting`) or have it on their stack; what
     /// they did is over the samples in which they did or had. Empty: see `users_unknown_reason`.
     pub users: Vec<MeetingUser>,
@@ -152,6 +154,13 @@ pub struct Connection {
 
 impl From<&model::Connection> for Connection {
     fn from(from: &model::Connection) -> Self {
+        let users = |waiting: bool| {
+            let users = from
+                .users
+                .iter()
+                .filter(|user| from.only_waits(user) == waiting);
+            users.map(MeetingUser::from).collect()
+        };
         Self {
             target: from.target,
             fd: from.fd,
@@ -160,7 +169,8 @@ impl From<&model::Connection> for Connection {
             local: from.local.clone(),
             peer: from.peer.clone(),
             samples: from.samples,
-            users: from.users.iter().map(MeetingUser::from).collect(),
+            waiting: users(true),
+            users: users(false),
             users_cut: from.users_cut,
             users_unknown_reason: from.unknown.as_ref().map(ToString::to_string),
         }

@@ -27,6 +27,21 @@ pub(super) fn sentences(report: &Report, doing: &MeetingDoing, out: &mut Vec<Str
         ids.dedup();
         ids
     };
+    let waiting = || connections.iter().flat_map(|c| &c.waiting);
+    if users().next().is_none()
+        && let Some(user) = waiting().next()
+    {
+        let function = user
+            .function
+            .function
+            .as_deref()
+            .unwrap_or("an unknown place");
+        out.push(format!(
+            "There, as far as is known, a task only waits on it ({}), for this side to go on.",
+            fit(function, 70)
+        ));
+        return;
+    }
     let Some(most) = users().max_by_key(|user| tasks(user.function.function.as_ref()).len()) else {
         let reasons = || connections.iter().map(|c| c.users_unknown_reason.as_ref());
         out.push(match reasons().flatten().next() {

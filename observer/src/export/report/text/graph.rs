@@ -52,7 +52,7 @@ fn line(edge: &GraphEdge, labels: &HashMap<&str, &str>, options: TextOptions) ->
         label(&edge.to)
     );
     // How it is known who is meant in another process is never left out.
-    let across = matches!(edge.kind.as_str(), "connects" | "serves" | "has");
+    let across = matches!(edge.kind.as_str(), "connects" | "serves" | "awaits" | "has");
     if options.verbose || edge.share.is_some() || across {
         text += &format!("  [{}]", fit(&edge.evidence, 160));
     }
@@ -110,10 +110,10 @@ impl Walk<'_, '_> {
             let below = match (is_wait, other.kind.as_str()) {
                 // Who else waits for the same thing, and who uses it; where a socket leads to.
                 (true, "connects") => other.from == edge.to,
-                (true, "serves" | "has") => false,
+                (true, "serves" | "awaits" | "has") => false,
                 (true, _) => other.to == edge.to,
                 // Who serves the connection in that process; else who may.
-                (false, "serves") => edge.kind == "connects" && other.to == edge.from,
+                (false, "serves" | "awaits") => edge.kind == "connects" && other.to == edge.from,
                 (false, "has") => edge.kind == "connects" && other.from == edge.to,
                 (false, "waits") => other.from == edge.from,
                 (false, _) => false,

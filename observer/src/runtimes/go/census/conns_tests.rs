@@ -151,11 +151,7 @@ fn what_was_found_on_a_parked_stack_is_kept_and_a_cut_search_is_done_again() {
     conns.begin();
     conns.clear();
     conns.words_left = 0;
-    conns.visit(
-        0,
-        &records[0],
-        &view(&words(&[CONN]), 0x10, Role::Plain),
-    );
+    conns.visit(0, &records[0], &view(&words(&[CONN]), 0x10, Role::Plain));
     assert_eq!(conns.searched(0), None);
     conns.watch(&[FD, FD + 1]);
     assert_ne!(conns.watch_number(), number);

@@ -135,9 +135,9 @@ fn sample(shared: &Shared, mut census: Box<dyn TaskCensus>, memory: ProcessMemor
                 let fds: Vec<i32> = found.ledger.descriptors().take(room).collect();
                 found.wanted.extend(fds);
                 census.watch(&found.ledger.to_watch());
-                let mut sockets = lock(&shared.connections).clone();
-                sockets.truncate(census.connections_at_most());
-                found.ledger.watch_connections(&sockets);
+                let sockets = lock(&shared.connections).clone();
+                let at_most = census.connections_at_most();
+                found.ledger.watch_connections(&sockets, at_most);
                 let fds: Vec<i32> = sockets.iter().map(|socket| socket.fd).collect();
                 census.watch_connections(&fds);
             }

@@ -124,7 +124,7 @@ impl Session {
 
 /// The connections, with those of the peer who have to do with them; `users` by process, where its tasks
 /// are listed.
-pub fn connections(
+pub(super) fn connections(
     pairs: &[Pair],
     pids: &[Pid],
     users: &HashMap<Pid, Vec<Users>>,

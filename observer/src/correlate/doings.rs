@@ -86,9 +86,12 @@ pub fn join_servers(connections: &mut [Connection], blocking: &[Blocking], windo
     }
 }
 
+/// A connection's index, the address of its other end, and whose that is.
+type Lead = (usize, Option<String>, usize);
+
 /// Fills in which connections to other targets what tasks do leads over.
 pub fn lead_on(meetings: &mut [Meeting], connections: &mut [Connection]) {
-    let mut by_fd: HashMap<(usize, i32), Vec<(usize, Option<String>, usize)>> = HashMap::new();
+    let mut by_fd: HashMap<(usize, i32), Vec<Lead>> = HashMap::new();
     for (index, connection) in connections.iter().enumerate() {
         let found = (index, connection.peer.clone(), connection.peer_target);
         let key = (connection.target, connection.fd);

@@ -277,10 +277,8 @@ impl Builder<'_> {
         let served = servers::of(self.facts.connections, &doing.connections);
         let mut evidence = "the process holds the other end of the connection".to_owned();
         if let Some(reason) = &served.unknown {
-            evidence += &format!(
-                "; who serves {} there is not known: {reason}",
-                served.which()
-            );
+            let which = served.which();
+            evidence = format!("{evidence}; who serves {which} there is not known: {reason}");
         }
         self.edge(GraphEdge {
             from: socket.to_owned(),

@@ -215,6 +215,8 @@ pub struct Census {
     pub mentions: Vec<Mention>,
     /// Who refers to the connections that are looked for; see [`Holder`].
     pub holders: Vec<Holder>,
+    /// Not every stack was looked at for these.
+    pub holders_cut: bool,
     /// All stacks were looked at for references, from end to end: who is not in `mentions` has none.
     pub searched: bool,
     /// Variables of the program lie here: they are used without a reference on any stack.
@@ -239,6 +241,7 @@ impl Census {
             stacks: Stacks::default(),
             mentions: Vec::new(),
             holders: Vec::new(),
+            holders_cut: false,
             searched: false,
             variables: 0..0,
             slots: None,

@@ -41,10 +41,12 @@ impl FdTable {
             let socket = Socket { fd: *fd, inode };
             let table = self.sockets(*pid, SOCKETS_FRESH);
             match table.get(&inode).map(|facts| (facts.protocol, &facts.ends)) {
-                Some((_, Ends::Unix { peer, .. })) => {
-                    let peer = peer.map(|peer| by_inode.entry(peer).or_default());
-                    peer.into_iter().for_each(|who| who.push((*pid, socket)));
-                }
+                Some((
+                    _,
+                    Ends::Unix {
+                        peer: Some(peer), ..
+                    },
+                )) => by_inode.entry(*peer).or_default().push((*pid, socket)),
                 Some((
                     Protocol::Tcp,
                     Ends::Inet {

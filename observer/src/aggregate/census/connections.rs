@@ -53,6 +53,8 @@ pub struct Connections {
     watched: QuickMap<i32, u64>,
     tallies: QuickMap<Socket, Tally>,
     beyond: u64,
+    /// Samples in which not every stack was looked at.
+    cut: u64,
     /// References of this sample, by task.
     refers: QuickMap<u64, Vec<(Socket, Reference, u64)>>,
     /// Connections that a task has had to do with.
@@ -61,8 +63,10 @@ pub struct Connections {
 
 impl Connections {
     /// Sets what is looked for in the next sample.
-    pub(super) fn watch(&mut self, sockets: &[Socket]) {
+    pub(super) fn watch(&mut self, sockets: &[Socket], at_most: usize) {
         self.watched.clear();
+        self.beyond += sockets.len().saturating_sub(at_most) as u64;
+        let sockets = sockets.get(..at_most).unwrap_or(sockets);
         for socket in sockets {
             let full = self.tallies.len() >= MAX_CONNECTIONS;
             if full && !self.tallies.contains_key(socket) {
@@ -82,6 +86,7 @@ impl Connections {
     /// Starts a sample.
     pub(super) fn begin(&mut self, census: &Census) {
         self.refers.clear();
+        self.cut += u64::from(census.holders_cut);
         for (fd, inode) in &self.watched {
             let socket = Socket {
                 fd: *fd,
@@ -175,12 +180,21 @@ impl Connections {
     }
 
     /// What a bound left out.
-    pub(super) fn left_out(&self) -> Option<String> {
-        (self.beyond > 0).then(|| {
-            format!(
-                "who serves some connections was not looked for: there were more than {MAX_CONNECTIONS} of these"
-            )
-        })
+    pub(super) fn left_out(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        if self.beyond > 0 {
+            out.push(
+                "who serves some connections to other targets was not looked for: there were too many of these"
+                    .to_owned(),
+            );
+        }
+        if self.cut > 0 {
+            out.push(format!(
+                "in {} samples not every stack was searched for connections to other targets",
+                self.cut
+            ));
+        }
+        out
     }
 }
 

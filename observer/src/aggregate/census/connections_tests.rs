@@ -56,7 +56,7 @@ fn holds(sample: &mut Sample, task: u64, pc: u64, how: Reference) {
 /// Ten samples after the connection was asked for.
 fn users(fill: impl Fn(u64, &mut Sample)) -> Vec<User> {
     let mut ledger = CensusLedger::default();
-    ledger.watch_connections(&[SOCKET]);
+    ledger.watch_connections(&[SOCKET], 8);
     for number in 0..10 {
         let mut sample = Sample::at(number * S);
         fill(number, &mut sample);
@@ -124,14 +124,17 @@ fn whoever_accepts_and_what_lies_beside_an_object_are_left_out() {
 fn another_connection_under_the_same_descriptor_is_another_one() {
     let mut ledger = CensusLedger::default();
     for inode in [70, 71] {
-        ledger.watch_connections(&[Socket { inode, ..SOCKET }]);
+        ledger.watch_connections(&[Socket { inode, ..SOCKET }], 8);
         let mut sample = Sample::at(inode * S);
         sample.task(inode, TaskState::Waiting, &[FSYNC_AT], &[on(SOCKET.fd)]);
         ledger.add(&mut sample.0);
     }
+    assert!(ledger.left_out().is_empty());
     let found: Vec<_> = roll_up(&ledger, &Names)
         .iter()
         .map(|one| (one.socket.inode, one.samples, one.users[0].ids.clone()))
         .collect();
     assert_eq!(found, [(70, 1, vec![70]), (71, 1, vec![71])]);
+    ledger.watch_connections(&[SOCKET, SOCKET], 1);
+    assert_eq!(ledger.left_out().len(), 1);
 }

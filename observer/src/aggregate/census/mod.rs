@@ -376,9 +376,9 @@ impl CensusLedger {
         self.meetings.to_watch()
     }
 
-    /// Sets the connections whose users are looked for in the next census.
-    pub fn watch_connections(&mut self, sockets: &[Socket]) {
-        self.connections.watch(sockets);
+    /// Sets the connections whose users are looked for in the next census: the first so many.
+    pub fn watch_connections(&mut self, sockets: &[Socket], at_most: usize) {
+        self.connections.watch(sockets, at_most);
     }
 
     /// Descriptors that tasks of interest wait on, to be looked up while they are open.

@@ -68,6 +68,7 @@ fn order(edges: &[GraphEdge]) -> Vec<(usize, &GraphEdge)> {
         let leads = edge.kind == "waits" && edge.share.is_none();
         (
             !leads,
+            edge.kind == "awaits",
             Reverse(edge.weight),
             Reverse(edge.share.map_or(0, |share| (share * 1e6) as u64)),
             &edge.from,

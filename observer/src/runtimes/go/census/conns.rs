@@ -67,6 +67,8 @@ pub struct Conns {
     holders_left: usize,
     /// Tasks of the chunk whose search a bound ended.
     cut: HashSet<u32>,
+    /// The same for any task of the census.
+    missed: bool,
     /// What parked goroutines referred to in the last census, by `g`, and in this one.
     kept: AddressMap<Vec<Holder>>,
     next_kept: AddressMap<Vec<Holder>>,
@@ -108,8 +110,20 @@ impl Conns {
         (!self.cut.contains(&task)).then_some(self.number)
     }
 
+    /// A bound ends the search for a task.
+    fn miss(&mut self, task: u32) {
+        self.cut.insert(task);
+        self.missed = true;
+    }
+
+    /// Whether a bound ended the search for any task of this census.
+    pub fn cut(&self) -> bool {
+        self.missed
+    }
+
     /// Starts a census.
     pub fn begin(&mut self) {
+        self.missed = false;
         std::mem::swap(&mut self.kept, &mut self.next_kept);
         self.next_kept.clear();
         (self.words_left, self.inner_left) = (MAX_OBJECTS, MAX_INNER);
@@ -127,7 +141,7 @@ impl Conns {
     pub fn known(&mut self, task: u32, g: u64) {
         for holder in self.kept.get(&g).into_iter().flatten() {
             if self.holders_left == 0 {
-                self.cut.insert(task);
+                self.miss(task);
                 return;
             }
             self.holders_left -= 1;
@@ -158,7 +172,7 @@ impl Conns {
                 continue;
             }
             if self.words_left == 0 {
-                self.cut.insert(task);
+                self.miss(task);
                 return;
             }
             self.words_left -= 1;
@@ -204,7 +218,7 @@ impl Conns {
                     continue;
                 }
                 if self.inner_left == 0 {
-                    self.cut.insert(self.words[index].task);
+                    self.miss(self.words[index].task);
                     break;
                 }
                 self.inner_left -= 1;
@@ -295,6 +309,7 @@ impl Conns {
             }
             if self.holders_left == 0 {
                 self.cut.insert(task);
+                self.missed = true;
                 continue;
             }
             self.holders_left -= 1;

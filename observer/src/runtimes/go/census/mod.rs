@@ -196,6 +196,7 @@ impl GoCensus {
         }
         census.figures.torn = torn.len() as u64;
         let missed = census.figures.torn + census.figures.unreadable + census.figures.beyond_bound;
+        census.holders_cut = self.conns.cut();
         census.searched = missed == 0 && self.refs.whole();
         Ok(())
     }

@@ -20,6 +20,8 @@ const FASTEST: Duration = Duration::from_millis(100);
 const BUDGET: u32 = 100;
 /// Between the first and the second sample at most: two are needed to know what lasts.
 const FIRST: Duration = Duration::from_secs(1);
+/// Samples that are taken at once because of new connections; later ones wait until a sample is due.
+const PROMPT: u32 = 4;
 /// Descriptors that wait to be looked up.
 const MAX_WANTED: usize = 256;
 
@@ -32,11 +34,21 @@ pub struct Sampler {
 
 #[derive(Debug, Default)]
 struct Shared {
-    stop: Mutex<bool>,
-    stopped: Condvar,
+    signal: Mutex<Signal>,
+    signalled: Condvar,
     found: Mutex<Found>,
     /// Connections whose users are to be looked for.
     connections: Mutex<Vec<Socket>>,
+}
+
+/// What the thread is told.
+#[derive(Debug, Default)]
+struct Signal {
+    stop: bool,
+    /// Not to wait until the next sample is due.
+    now: bool,
+    /// How often it was told so.
+    times: u32,
 }
 
 #[derive(Debug, Default)]
@@ -89,13 +101,19 @@ impl Sampler {
 
     /// Sets the connections whose users the next samples look for.
     pub fn watch_connections(&self, sockets: Vec<Socket>) {
-        *lock(&self.shared.connections) = sockets;
+        let before = std::mem::replace(&mut *lock(&self.shared.connections), sockets.clone());
+        let mut signal = lock(&self.shared.signal);
+        if sockets.iter().any(|socket| !before.contains(socket)) && signal.times < PROMPT {
+            signal.times += 1;
+            signal.now = true;
+            self.shared.signalled.notify_all();
+        }
     }
 
     /// Tells it to take its last sample; does not wait.
     pub fn stop(&self) {
-        *lock(&self.shared.stop) = true;
-        self.shared.stopped.notify_all();
+        lock(&self.shared.signal).stop = true;
+        self.shared.signalled.notify_all();
     }
 
     /// Waits for the last sample and hands over what was found.
@@ -125,7 +143,8 @@ fn sample(shared: &Shared, mut census: Box<dyn TaskCensus>, memory: ProcessMemor
     let mut number = 0_u32;
     loop {
         // One last sample after the stop, so that what is told last is how things ended.
-        let last = *lock(&shared.stop);
+        let last = lock(&shared.signal).stop;
+        look_for_connections(shared, census.as_mut());
         let (started, cpu) = (Instant::now(), usage::thread_cpu());
         match census.take(&memory, Mono(usage::monotonic_ns())) {
             Ok(mut taken) => {
@@ -135,11 +154,6 @@ fn sample(shared: &Shared, mut census: Box<dyn TaskCensus>, memory: ProcessMemor
                 let fds: Vec<i32> = found.ledger.descriptors().take(room).collect();
                 found.wanted.extend(fds);
                 census.watch(&found.ledger.to_watch());
-                let sockets = lock(&shared.connections).clone();
-                let at_most = census.connections_at_most();
-                found.ledger.watch_connections(&sockets, at_most);
-                let fds: Vec<i32> = sockets.iter().map(|socket| socket.fd).collect();
-                census.watch_connections(&fds);
             }
             Err(reason) => {
                 lock(&shared.found).ended = Some(reason);
@@ -165,17 +179,27 @@ fn sample(shared: &Shared, mut census: Box<dyn TaskCensus>, memory: ProcessMemor
     }
 }
 
-/// Waits until then, or until it is told to stop.
+/// Sets the connections that the next sample looks for.
+fn look_for_connections(shared: &Shared, census: &mut dyn TaskCensus) {
+    let sockets = lock(&shared.connections).clone();
+    let at_most = census.connections_at_most();
+    let fds: Vec<i32> = sockets.iter().map(|s| s.fd).take(at_most).collect();
+    census.watch_connections(&fds);
+    let mut found = lock(&shared.found);
+    found.ledger.watch_connections(&sockets, at_most);
+}
+
+/// Waits until then, or until it is told to go on.
 fn wait(shared: &Shared, until: Instant) {
-    let mut stop = lock(&shared.stop);
-    while !*stop {
+    let mut signal = lock(&shared.signal);
+    while !signal.stop && !std::mem::take(&mut signal.now) {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return;
         }
-        stop = shared
-            .stopped
-            .wait_timeout(stop, left)
+        signal = shared
+            .signalled
+            .wait_timeout(signal, left)
             .unwrap_or_else(PoisonError::into_inner)
             .0;
     }

@@ -6,7 +6,7 @@ use super::wait_graph::{Facts, place_name, resource_name};
 use crate::model::connection::Connection;
 use crate::model::meeting::{Doing, User, UserEvidence};
 use crate::model::view::Nature;
-use crate::model::{Reason, TaskKind};
+use crate::model::{Cause, Reason, TaskKind};
 
 /// Those who serve some connections.
 #[derive(Debug, Default)]
@@ -184,7 +184,7 @@ pub(super) fn largest(
     let mut waits: Vec<_> = facts
         .blocking
         .iter()
-        .filter(|b| b.target == target)
+        .filter(|b| b.target == target && b.cause != Cause::RunQueue)
         .collect();
     waits.sort_by_key(|b| Reverse(b.total_ns));
     waits

@@ -193,9 +193,12 @@ fn the_chain_goes_on_into_the_server_when_it_is_a_target_too() {
 
 /// Each consumer's connection, with the one goroutine that the server started for it.
 fn check_connections(report: &Value, pile: &Pile) {
+    let program = list(report, "targets")
+        .iter()
+        .position(|target| target["pid"] == pile.program.pid());
     let connections: Vec<&Value> = list(report, "connections")
         .iter()
-        .filter(|connection| connection["target"] == 0)
+        .filter(|connection| connection["target"].as_u64() == program.map(|at| at as u64))
         .collect();
     assert_eq!(connections.len(), 4, "{:#}", report["connections"]);
     let mut truth: Vec<(u64, String)> = (0..4)

@@ -48,9 +48,7 @@ pub(super) fn of(connections: &[Connection], which: &[usize]) -> Served {
         }
         for user in &connection.users {
             let name = place_name(&user.function);
-            let same = |known: &&mut User| {
-                known.evidence == user.evidence && place_name(&known.function) == name
-            };
+            let same = |known: &&mut User| place_name(&known.function) == name;
             let list = if connection.only_waits(user) {
                 &mut served.waiting
             } else {
@@ -125,6 +123,8 @@ fn merge(into: &mut User, other: &User) {
             into.count += 1;
         }
     }
+    // The weakest that holds for all: who waits on it has it on the stack, too.
+    into.evidence = into.evidence.max(other.evidence);
     into.seen.0 += other.seen.0;
     into.seen.1 += other.seen.1;
 }

@@ -473,3 +473,24 @@ fn two_processes_that_wait_for_each_other_end_and_are_no_deadlock() {
     );
     assert!(graph.deadlock_candidates.is_empty());
 }
+
+#[test]
+fn tasks_of_one_function_are_one_with_the_weakest_evidence() {
+    let sleeps = |id: u64, evidence| User {
+        evidence,
+        ..user(None, &[id], vec![doing("sleep", Resource::default(), None)])
+    };
+    let first = connection(vec![sleeps(40, UserEvidence::SeenWaiting)], None);
+    let second = Connection {
+        fd: 6,
+        peer_fd: 10,
+        ..connection(vec![sleeps(41, UserEvidence::StackRefers)], None)
+    };
+    let mut asks = asks(None);
+    asks.users[0].doing[0].fds = vec![5, 6];
+    let (_, edges) = across(&mut [asks], &mut [first, second], &[]);
+    has(
+        &edges,
+        "2 goroutines of db (pid 2) (main.uses main.go:7) serves socket 127.0.0.1:4000 -> 127.0.0.1:5432 [a frame of its stack holds its other end in 18 of 18 samples]",
+    );
+}

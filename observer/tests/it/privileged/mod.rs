@@ -5,6 +5,7 @@ mod accounting;
 mod bad_input;
 mod cgo_blocking;
 mod go_blocking;
+mod go_probe;
 mod go_transitions;
 mod lifecycle;
 mod locks;

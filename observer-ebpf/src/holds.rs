@@ -7,7 +7,7 @@ use observer_common::config::{READER_TOKIO, TargetConfig};
 use observer_common::counters::Counter;
 use observer_common::events::hold::Hold;
 use observer_common::events::inflight::InFlight;
-use observer_common::events::wait::WAIT_SEEDED;
+use observer_common::events::wait::{CLASS_RUN_QUEUE, WAIT_SEEDED};
 use observer_common::kind::Kind;
 use observer_common::task::{
     TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_IN_POLL, TASK_TOKIO, Task,
@@ -93,11 +93,17 @@ pub fn arrive(entry: &mut InFlight, now: u64, duration: u64, run_queue: u64) {
     }
 }
 
-/// A switch was not seen: what was known of the thread may be wrong.
+/// The switch-in after the thread's last switch-out was not seen: all time since counts as off the CPU.
 #[inline(always)]
 pub fn lost(entry: &mut InFlight) {
-    entry.thread.since = 0;
-    entry.thread.hold = Hold::default();
+    let thread = &mut entry.thread;
+    thread.since = 0;
+    let off = emit::now().saturating_sub(entry.start);
+    if entry.key.class == CLASS_RUN_QUEUE {
+        thread.hold.run_queue_ns += off;
+    } else {
+        thread.hold.blocked_ns += off;
+    }
 }
 
 /// A tick of the sampling clock hit the running thread.

@@ -3,11 +3,11 @@
 pub mod census;
 pub mod census_names;
 pub mod doctor;
+pub mod finish;
 pub mod go_transitions;
 pub mod launch;
 pub mod lifecycle;
 pub mod naming;
-pub mod observed;
 pub mod open_waits;
 pub mod poll_view;
 pub mod polls;

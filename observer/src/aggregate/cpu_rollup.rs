@@ -230,6 +230,7 @@ fn finish_held(target: usize, held: Held, names: &dyn CpuNames, clock: Clock) ->
             lower_bound: row.open_lower_bound,
         },
         wakers: Vec::new(),
+        holder: None,
         long_poll: Some(LongPoll {
             at_least_ns: row.at_least_ns,
             at_most_ns: row.at_most_ns,

@@ -7,6 +7,7 @@ pub mod cpu;
 pub mod cpu_rollup;
 pub mod describe;
 pub mod histogram;
+mod holders;
 pub mod ledger;
 pub mod polls;
 pub mod rollup;

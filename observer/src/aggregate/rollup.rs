@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::holders::Holders;
 use super::ledger::{Ledger, Row};
 use super::task_shares::{self, TaskPart};
 use super::{c_call, describe};
@@ -58,6 +59,7 @@ struct Entry {
     open: Unfinished,
     tasks: HashMap<TaskRef, TaskPart>,
     wakers: HashMap<(String, Option<String>), u64>,
+    holders: Holders,
     resource: Option<Resource>,
     site: Known<Frame>,
     /// The stack with the most time, and that time.
@@ -283,6 +285,7 @@ fn add_row(
             open: Unfinished::default(),
             tasks: HashMap::new(),
             wakers: HashMap::new(),
+            holders: Holders::default(),
             resource: resource.clone(),
             site,
             stack: None,
@@ -332,6 +335,7 @@ fn add_shared(entry: &mut Entry, row: &Row, cause: Cause, names: &dyn Names) {
     }
     for (waker, count) in &row.wakers {
         let described = describe::waker(waker, cause, names);
+        entry.holders.add(waker, &described, *count);
         *entry.wakers.entry(described).or_default() += count;
     }
     if row.other_wakers > 0 {
@@ -460,6 +464,7 @@ fn finish(place: &Place, entry: Entry, names: &dyn Names) -> Blocking {
         run_queue_ns: entry.tally.run_queue_ns,
         unfinished: entry.open,
         wakers,
+        holder: entry.holders.probable(place.cause),
         long_poll: None,
     }
 }

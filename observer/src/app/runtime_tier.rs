@@ -22,9 +22,9 @@ pub struct RuntimeTier {
     /// How to read what the attachments find that have not been collected, by slot.
     readers: HashMap<u32, GoTransitions>,
     followed: Vec<Followed>,
+    polls: PollTier,
     /// Mean run time of the program at a hit, when it was counted.
     program_ns: Option<u64>,
-    polls: PollTier,
 }
 
 impl RuntimeTier {
@@ -38,8 +38,8 @@ impl RuntimeTier {
             go: GoMaps::take(kernel)?,
             readers: HashMap::new(),
             followed: Vec::new(),
-            program_ns: None,
             polls: PollTier::new(kernel)?,
+            program_ns: None,
         })
     }
 }

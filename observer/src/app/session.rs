@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use observer_common::config::{CONTROL_NO_KERNEL_STACKS, CONTROL_POLLS, Control};
 
 use super::census::Sampler;
-use super::observed::{Ended, Observed};
+use super::finish::{Ended, Observed};
 use super::runtime_tier::RuntimeTier;
 use super::stacks::Stacks;
 use super::state::State;
@@ -51,9 +51,6 @@ const BATCHES: usize = 4;
 /// For how long the run time of kernel programs is counted; the rest is extrapolated.
 const COUNTED: Duration = Duration::from_secs(1);
 
-/// Waits that have not ended at the end and whose stacks are read then, at most.
-const OPEN_STACKS: usize = 4096;
-
 /// What a session is asked to do.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -85,7 +82,7 @@ pub struct Session {
     pub(super) options: Options,
     pub(super) kernel: Kernel,
     pub(super) maps: Maps,
-    source: Source,
+    pub(super) source: Source,
     pub(super) targets: Vec<Target>,
     pub(super) samplers: HashMap<Pid, Sampler>,
     pub(super) syscalls: Option<SyscallTier>,
@@ -96,11 +93,11 @@ pub struct Session {
     pub(super) workers: Workers,
     /// While it is held the kernel counts the run time of programs, which itself costs some ten
     /// nanoseconds per run: so only for the first part of a session.
-    stats: Option<std::os::fd::OwnedFd>,
+    pub(super) stats: Option<std::os::fd::OwnedFd>,
     /// Time in and runs of programs, and the time over which they were counted.
-    counted: Option<((u64, u64), Duration)>,
+    pub(super) counted: Option<((u64, u64), Duration)>,
     /// When waits began to count.
-    started: (Instant, SystemTime),
+    pub(super) started: (Instant, SystemTime),
 }
 
 impl Session {
@@ -352,7 +349,7 @@ impl Session {
         }
     }
 
-    fn drain(&mut self) -> usize {
+    pub(super) fn drain(&mut self) -> usize {
         let Self { source, state, .. } = self;
         source.drain(|bytes| match decode(bytes) {
             Ok(event) => state.on_event(&event),
@@ -376,7 +373,7 @@ impl Session {
     }
 
     /// Ends the counting of run time, if it is still going on.
-    fn count_runs(&mut self, since_start: Duration) {
+    pub(super) fn count_runs(&mut self, since_start: Duration) {
         if self.stats.is_some() {
             self.counted = Some((self.kernel.run_stats(), since_start));
             self.count_probe_runs();
@@ -416,71 +413,5 @@ impl Session {
         for (pid, fd) in std::mem::take(&mut state.wanted) {
             state.fds.resolve_now(pid, fd);
         }
-    }
-
-    fn finish(mut self, ended: Ended) -> anyhow::Result<Observed> {
-        for sampler in self.samplers.values() {
-            sampler.stop();
-        }
-        let (started, wall) = self.started;
-        self.count_runs(started.elapsed());
-        // What was counted over the first part stands for the whole.
-        let bpf = self.counted.map(|((ns, runs), over)| {
-            let factor = started.elapsed().as_secs_f64() / over.as_secs_f64().max(0.001);
-            ((ns as f64 * factor) as u64, (runs as f64 * factor) as u64)
-        });
-        self.read_open_waits(0, OPEN_STACKS);
-        self.set_control(false)?;
-        let now = usage::monotonic_ns();
-        let window = (wall, SystemTime::now(), started.elapsed());
-        self.state.ended = Some(Mono(now));
-        self.end_code_probes();
-        // Programs that were running have ended within this time: they run with preemption off.
-        std::thread::sleep(Duration::from_millis(2));
-        while self.drain() == BATCH {}
-        self.close_holds(Mono(now));
-        self.collect_workers(Some(Mono(now)));
-        let unfinished = self.close_open(Mono(now));
-        self.collect(true);
-        let syscalls = self
-            .syscalls
-            .take()
-            .map(|tier| tier.finish(Mono(now), &mut self.state, &self.maps));
-        for stack in self.state.ledger.waker_stacks() {
-            self.state.stacks.fetch(Some(stack.0), stack.1, &self.maps);
-        }
-        self.note_unready();
-        let mut notes = std::mem::take(&mut self.state.notes);
-        let censuses = self.finish_censuses(&mut notes);
-        let followed = self.take_followed();
-        let followed_polls = self.take_followed_polls();
-        self.state.stacks.forget_unwinders();
-        usage::release_freed_memory();
-        Ok(Observed {
-            syscalls,
-            followed,
-            followed_polls,
-            cpu_hz: self.kernel.samples_cpu().then_some(self.options.cpu_hz),
-            cpu: self.state.cpu,
-            polls: self.state.polls,
-            workers: (self.workers, self.state.held),
-            began: Mono(now.saturating_sub(window.2.as_nanos() as u64)),
-            censuses,
-            counters: self.maps.counters(),
-            lost_records: self.source.lost(),
-            undecoded: self.state.undecoded,
-            unfinished,
-            summed: self.state.summed,
-            window,
-            ended,
-            bpf,
-            notes,
-            object_sha256: crate::probes::object::sha256(self.options.transport),
-            targets: self.targets,
-            ledger: self.state.ledger,
-            stacks: self.state.stacks,
-            fds: self.state.fds,
-            finders: self.state.finders,
-        })
     }
 }

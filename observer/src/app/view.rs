@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use observer_common::counters::Counter;
 
 use super::census_names::TargetNames;
+use super::finish::{Ended, Observed};
 use super::naming::SessionNames;
-use super::observed::{Ended, Observed};
 use super::poll_view::PollView;
 use crate::aggregate::cpu::CpuStack;
 use crate::aggregate::{census, cpu_rollup, rollup, transitions};

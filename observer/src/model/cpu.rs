@@ -1,8 +1,21 @@
-//! Who was on a CPU, by a sampling clock, and the polls that kept their worker: a part of the view.
+//! Who computes, who holds: parts of a view that do not come from sums of waits. Times in nanoseconds.
 
 use super::known::Known;
 use super::stack::Frame;
 use super::task::TaskRef;
+
+/// Who probably held a lock, by wake-ups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// A short description, as in [`Waker`].
+    pub task: String,
+    /// Where it woke the waiters.
+    pub site: Option<String>,
+    /// Waits that it ended.
+    pub wake_ups: u64,
+    /// Of so many whose waker was seen.
+    pub of: u64,
+}
 
 /// Bounds of polls that kept their worker.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,7 +56,7 @@ pub struct CpuUse {
 /// A place at which tasks compute.
 #[derive(Debug, Clone)]
 pub struct CpuSite {
-    /// Index into `view::View::targets`.
+    /// Index into `View::targets`.
     pub target: usize,
     /// Nearest user frame that is not runtime or standard library.
     pub site: Known<Frame>,

@@ -2,6 +2,7 @@
 //! Times in nanoseconds. Every list is sorted the way it is shown.
 
 use super::cause::Cause;
+pub use super::cpu::{CpuSite, CpuUse, Holder, LongPoll, TaskSamples};
 use super::known::{Known, Reason};
 use super::meeting::Meeting;
 use super::polls::{Followed, Victim};
@@ -31,7 +32,7 @@ pub struct View {
     /// The same by cause, most time first.
     pub causes: Vec<CauseShare>,
     /// Who was on a CPU; `None`: nothing was sampled.
-    pub cpu: Option<super::cpu::CpuUse>,
+    pub cpu: Option<CpuUse>,
     /// Times for which every poll of a target was seen.
     pub followed: Vec<Followed>,
     /// The workers of tokio runtimes.
@@ -182,9 +183,11 @@ pub struct Blocking {
     pub unfinished: Unfinished,
     /// Who ended the waits, most often first; bounded.
     pub wakers: Vec<Waker>,
+    /// Who probably held what was waited for.
+    pub holder: Option<Holder>,
     /// For polls that kept their worker: what is known of their length. Then the times above are
     /// lower bounds of their time on a CPU.
-    pub long_poll: Option<super::cpu::LongPoll>,
+    pub long_poll: Option<LongPoll>,
 }
 
 /// A call from Go to C.

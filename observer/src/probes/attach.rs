@@ -3,10 +3,7 @@
 use std::io::Read as _;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
-use aya::programs::perf_event::{
-    PerfEvent, PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent,
-};
-use aya::programs::{BtfTracePoint, Iter, ProgramError, RawTracePoint, TracePoint};
+use aya::programs::{BtfTracePoint, Iter, PerfEvent, ProgramError, RawTracePoint, TracePoint};
 use aya::{Btf, Ebpf, EbpfLoader};
 use observer_common::config::KernelConfig;
 
@@ -218,15 +215,7 @@ impl Kernel {
             Hook::CpuClock { .. } => {
                 let program: &mut PerfEvent = program.try_into()?;
                 program.load()?;
-                let cpus = aya::util::online_cpus().map_err(|(_, e)| ProgramError::IOError(e))?;
-                for cpu in cpus {
-                    program.attach(
-                        PerfEventConfig::Software(SoftwareEvent::CpuClock),
-                        PerfEventScope::AllProcessesOneCpu { cpu },
-                        SamplePolicy::Frequency(u64::from(self.cpu_hz)),
-                        false,
-                    )?;
-                }
+                super::cpu_clock::attach(program, self.cpu_hz)?;
             }
             Hook::Iterator {
                 program: name,

@@ -4,6 +4,7 @@
 //! plain loop carries it out and records what became of each probe (`outcome`).
 
 pub mod attach;
+mod cpu_clock;
 pub mod go_maps;
 pub mod maps;
 pub mod object;

@@ -209,6 +209,7 @@ fn entry(
         run_queue_ns: 0,
         unfinished: Unfinished::default(),
         wakers: Vec::new(),
+        holder: None,
         long_poll: None,
     }
 }

@@ -62,6 +62,9 @@ pub struct Blocking {
     pub unfinished: Unfinished,
     /// Who ended the waits, most often first; bounded.
     pub wakers: Vec<Waker>,
+    /// Cause `futex`: who ended at least half of the waits, and so probably held what was waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probable_holder: Option<Holder>,
     /// Cause `long_poll`: what is known of the polls' length. The times above are then lower bounds
     /// of their time on a CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,6 +93,21 @@ impl From<&view::CCall> for CCall {
             called_by: call.called_by.as_ref().map(Frame::from),
         }
     }
+}
+
+/// Who probably held a lock: a futex does not say. Only wake-ups are evidence, so it may as well be who
+/// sent a message or signalled a condition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Holder {
+    /// A short description: `tokio task 7`, `thread 812`.
+    pub task: String,
+    /// Where it woke the waiters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
+    /// Waits that it ended.
+    pub wake_ups: u64,
+    /// Of so many whose waker was seen.
+    pub of: u64,
 }
 
 /// Waits that had not ended when the window did.
@@ -248,6 +266,12 @@ fn convert(entry: &view::Blocking) -> Blocking {
             lower_bound: entry.unfinished.lower_bound,
         },
         wakers,
+        probable_holder: entry.holder.as_ref().map(|holder| Holder {
+            task: holder.task.clone(),
+            site: holder.site.clone(),
+            wake_ups: holder.wake_ups,
+            of: holder.of,
+        }),
         long_poll: entry.long_poll.as_ref().map(LongPoll::from),
     }
 }

@@ -23,7 +23,7 @@ mod transitions;
 mod workers;
 
 pub use account::{CensusCost, Completeness, Overhead};
-pub use blocking::{Blocking, CCall, CauseShare, TaskShare, Unfinished, Waker};
+pub use blocking::{Blocking, CCall, CauseShare, Holder, TaskShare, Unfinished, Waker};
 pub use census::{Census, CensusGroup, GraphEdge, GraphNode, WaitGraph};
 pub use cpu::{Cpu, CpuSite, LongPoll, TaskSamples};
 pub use finding::{Evidence, Finding};

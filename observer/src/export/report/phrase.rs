@@ -279,3 +279,19 @@ pub fn victims(report: &Report, entry: &Blocking) -> Option<String> {
         )
     })
 }
+
+/// Who probably held the lock that was waited for.
+pub fn holder(entry: &Blocking) -> Option<String> {
+    let holder = entry.probable_holder.as_ref()?;
+    let at = holder
+        .site
+        .as_deref()
+        .map(|site| format!(" at {}", fit(site, 50)));
+    Some(format!(
+        "Probably held by {}{} (it ended {} of the {}).",
+        fit(&holder.task, 50),
+        at.unwrap_or_default(),
+        holder.wake_ups,
+        counted(holder.of, "wait", "waits")
+    ))
+}

@@ -170,6 +170,7 @@ fn about(report: &Report, entry: &Blocking, rank: Rank) -> Vec<String> {
         ));
     }
     out.extend(meaning(entry, rank));
+    out.extend(phrase::holder(entry));
     out.extend(phrase::victims(report, entry));
     out.extend(unplaced(entry, total, peers()));
     out.extend(next(entry, total, peers()));

@@ -127,9 +127,12 @@ fn check_bounds<'a>(report: &'a Value, truth: &Truth) -> &'a Value {
     println!("{covered} ns of polls, {least} to {most}");
     // Times of day are milliseconds in the report.
     assert!(least <= covered + 5 * MS, "{least} is more than {covered}");
+    // A poll that two ticks did not see, for want of a CPU, is not among them.
+    let polls = window.began(&truth.polls).count().max(1) as u64;
+    let count = number(entry, "count");
     assert!(
-        most + 5 * MS >= covered / 20 * 19,
-        "{most} is less than {covered}"
+        (most + 5 * MS) / count >= covered / polls / 20 * 19,
+        "{count} polls of at most {most} ns in all, {polls} of {covered} ns"
     );
     let long = number(bounds, "longest_at_least_ns");
     let upper = bounds["longest_at_most_ns"]
@@ -154,7 +157,7 @@ fn check_sampled(profile: &str, flavor: &str) {
         let entry = check_bounds(&report, truth);
         let window = Stretch::of(&report, 0, number(&report["window"], "duration_ns"));
         let polls = window.began(&truth.polls).count() as u64;
-        near(number(entry, "count"), polls, 2, "long polls");
+        near(number(entry, "count"), polls, 4, "long polls");
         if profile != "stripped" {
             assert!(
                 functions(entry).iter().any(|name| name.contains("burn")),
@@ -213,7 +216,7 @@ fn a_poll_that_computes_and_blocks_is_one() {
         let polls = number(entry, "count");
         // 20 ms of each are a sleep; of one at an end of the window perhaps none.
         let blocked = number(&entry["long_poll"], "blocked_ns");
-        assert!(polls > 10 && blocked >= (polls - 2) * 20 * MS, "{entry:#}");
+        assert!(polls > 5 && blocked >= (polls - 2) * 20 * MS, "{entry:#}");
     }
     check_completeness(&report);
 }
@@ -293,8 +296,10 @@ fn check_exact(profile: &str, flavor: &str) {
         counts.sum()
     };
     near(sum("polls", "count"), all(|t| &t.polls), 10, "polls");
+    // Those that reach over the end of the window were not seen to end.
     let delays: Vec<[u64; 2]> = of_kind(&truths, "victim")
         .flat_map(|t| window.began(&t.delays).copied())
+        .filter(|[at, ns]| at + ns <= window.to)
         .collect();
     let delayed: u64 = delays.iter().map(|[_, ns]| ns).sum();
     near(

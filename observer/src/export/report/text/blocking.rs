@@ -79,6 +79,9 @@ fn site(
             INDENT,
         );
     }
+    if let Some(holder) = phrase::holder(entry) {
+        out += &paragraph(&holder, INDENT, INDENT);
+    }
     if let Some(rule) = rule(entry, options) {
         out += &paragraph(&rule, INDENT, INDENT);
     }

@@ -124,7 +124,7 @@ fn check_bounds<'a>(report: &'a Value, truth: &Truth) -> &'a Value {
     let bounds = &entry["long_poll"];
     let covered = window.covered(&truth.polls);
     let (least, most) = (number(bounds, "at_least_ns"), number(bounds, "at_most_ns"));
-    println!("{covered} ns of polls, {} to {}", least, most);
+    println!("{covered} ns of polls, {least} to {most}");
     // Times of day are milliseconds in the report.
     assert!(least <= covered + 5 * MS, "{least} is more than {covered}");
     // A poll that two ticks did not see, for want of a CPU, is not among them.

@@ -149,7 +149,7 @@ pub fn sampled() -> View {
 /// What probes tell besides.
 pub fn followed() -> View {
     let mut view = sampled();
-    view.observer.tier = "sched+runtime".to_owned();
+    "sched+runtime".clone_into(&mut view.observer.tier);
     let connection = "axum::serve::handle_connection<tokio::net::TcpListener>::{closure}";
     view.followed = vec![Followed {
         target: 0,

@@ -80,7 +80,7 @@ pub fn change(change: &Change<'_>) {
     }
     let now = emit::now();
     let key = GoKey { g, slot, pad: 0 };
-    let known = GOROUTINES.get_ptr_mut(&key);
+    let known = GOROUTINES.get_ptr_mut(key);
     let mut born = 0;
     match known {
         Some(entry) => {
@@ -133,7 +133,7 @@ pub fn change(change: &Change<'_>) {
             unsafe { *entry = state };
         }
         None => {
-            if GOROUTINES.insert(&key, &state, BPF_ANY as u64).is_err() {
+            if GOROUTINES.insert(key, state, BPF_ANY as u64).is_err() {
                 lost!(slot, untracked);
             }
         }
@@ -212,11 +212,11 @@ fn woken(change: &Change<'_>, entry: &GoState) {
             };
         }
     }
-    let mut slot_of = GO_WAKES.get_ptr_mut(&key);
+    let mut slot_of = GO_WAKES.get_ptr_mut(key);
     if slot_of.is_none() {
         // Another CPU may insert the same key first: then that row is found.
-        let _ = GO_WAKES.insert(&key, &GoWake::default(), BPF_NOEXIST as u64);
-        slot_of = GO_WAKES.get_ptr_mut(&key);
+        let _ = GO_WAKES.insert(key, GoWake::default(), BPF_NOEXIST as u64);
+        slot_of = GO_WAKES.get_ptr_mut(key);
     }
     match slot_of {
         Some(wake) => {
@@ -255,7 +255,9 @@ fn place(slot: u32, pc: u64, bp: u64) -> u64 {
     if GO_STACKS.get_ptr(id).is_some() {
         return id;
     }
-    match GO_STACKS.insert(id, &stack, BPF_NOEXIST as u64) {
+    // By reference: there is no room for a copy.
+    let stack: &GoStack = &stack;
+    match GO_STACKS.insert(id, stack, BPF_NOEXIST as u64) {
         // It is there by now.
         Ok(()) | Err(-17) => id,
         Err(_) => {

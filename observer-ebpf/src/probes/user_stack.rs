@@ -29,10 +29,7 @@ pub fn copy_user_stack<C: StackIdContext>(
     if control.flags & CONTROL_NO_USER_STACKS != 0 || entry.user_sp == 0 {
         return false;
     }
-    let (task_sp, task_pc) = match current::left_stack(target, entry.task_at) {
-        Some(left) => left,
-        None => (0, 0),
-    };
+    let (task_sp, task_pc) = current::left_stack(target, entry.task_at).unwrap_or_default();
     let head = UserStackHead {
         header: emit::header::<UserStackRecord>(Kind::UserStack, entry.key.tgid, tid, start),
         ip: entry.user_ip,

@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use super::cpu::{CpuLedger, CpuStack, HoldRow};
 use super::task_shares::{TaskPart, largest};
+use crate::model::cpu::{CpuSite, CpuUse, LongPoll, TaskSamples};
 use crate::model::event::Identity;
 use crate::model::names::Names;
 use crate::model::stacks::StackId;
 use crate::model::task::{Legality, TaskRef};
-use crate::model::view::{Blocking, CpuSite, CpuUse, LongPoll, TaskSamples, Unfinished};
+use crate::model::view::{Blocking, Unfinished};
 use crate::model::{Cause, Frame, Known, Pid, Reason};
 
 /// Places that one report lists.

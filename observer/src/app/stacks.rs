@@ -10,7 +10,7 @@ use super::two_stacks::{self, Joined};
 use crate::model::event::{CpuSampleEvent, UserStackEvent};
 use crate::model::stacks::{RawStack, StackId, StackTable};
 use crate::model::{Frame, Known, Pid, Reason};
-use crate::probes::attach::Maps;
+use crate::probes::maps::Maps;
 use crate::resolve::classify;
 use crate::resolve::symbols::{Addresses, SymbolizerHandle};
 use crate::resolve::unwind::{Regs, TableCache, Unwinder, Unwound};

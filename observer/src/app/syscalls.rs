@@ -83,7 +83,7 @@ impl SyscallTier {
     }
 
     /// Takes sums of generations before `epoch` out of the kernel.
-    pub fn collect(&mut self, epoch: u32, state: &mut State, kernel: &crate::probes::attach::Maps) {
+    pub fn collect(&mut self, epoch: u32, state: &mut State, kernel: &crate::probes::maps::Maps) {
         let Self { maps, ledger, .. } = self;
         maps.drain_calls(epoch, |key, sum| {
             ledger.add_calls(decode::syscall::call(key), &decode::wait::tally(sum));
@@ -108,7 +108,7 @@ impl SyscallTier {
         mut self,
         now: Mono,
         state: &mut State,
-        kernel: &crate::probes::attach::Maps,
+        kernel: &crate::probes::maps::Maps,
     ) -> SyscallsSeen {
         self.collect(u32::MAX, state, kernel);
         let net: Vec<_> = self

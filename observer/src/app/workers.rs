@@ -10,7 +10,7 @@ use super::target::Target;
 use crate::aggregate::workers::HeldLedger;
 use crate::model::workers::{Worker, WorkerGroup};
 use crate::model::{Known, Mono, Pid, Reason, Tid};
-use crate::probes::attach::Maps;
+use crate::probes::maps::Maps;
 use crate::runtimes::tokio::{RuntimeOf, ThreadBase, runtimes_of};
 use crate::runtimes::{RuntimeKind, TaskReader};
 

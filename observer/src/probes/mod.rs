@@ -6,6 +6,7 @@
 pub mod attach;
 mod cpu_clock;
 pub mod go_maps;
+pub mod maps;
 pub mod object;
 pub mod outcome;
 pub mod plan;

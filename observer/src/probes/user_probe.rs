@@ -57,12 +57,15 @@ impl Kernel {
         };
         let id = program
             .attach(point, &probe.file, UProbeScope::OneProcess(pid))
-            .map_err(|e| match is_permission(&e) {
-                true => Reason::with(format!(
-                    "the kernel refuses it without CAP_SYS_ADMIN: {}",
-                    chain(&e)
-                )),
-                false => failed(e),
+            .map_err(|e| {
+                if is_permission(&e) {
+                    Reason::with(format!(
+                        "the kernel refuses it without CAP_SYS_ADMIN: {}",
+                        chain(&e)
+                    ))
+                } else {
+                    failed(e)
+                }
             })?;
         Ok(UserLink {
             program: probe.program,

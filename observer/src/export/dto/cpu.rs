@@ -2,7 +2,7 @@
 
 use super::frame::{Frame, Site};
 use super::{schema, share};
-use crate::model::view;
+use crate::model::cpu;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -30,8 +30,8 @@ pub struct LongPoll {
     pub worker_share: f64,
 }
 
-impl From<&view::LongPoll> for LongPoll {
-    fn from(poll: &view::LongPoll) -> Self {
+impl From<&cpu::LongPoll> for LongPoll {
+    fn from(poll: &cpu::LongPoll) -> Self {
         Self {
             at_least_ns: poll.at_least_ns,
             at_most_ns: poll.at_most_ns,
@@ -99,8 +99,8 @@ pub struct TaskSamples {
     pub samples: u64,
 }
 
-impl From<&view::CpuUse> for Cpu {
-    fn from(cpu: &view::CpuUse) -> Self {
+impl From<&cpu::CpuUse> for Cpu {
+    fn from(cpu: &cpu::CpuUse) -> Self {
         Self {
             hz: cpu.hz,
             samples: cpu.samples,
@@ -111,8 +111,8 @@ impl From<&view::CpuUse> for Cpu {
     }
 }
 
-impl From<&view::CpuSite> for CpuSite {
-    fn from(site: &view::CpuSite) -> Self {
+impl From<&cpu::CpuSite> for CpuSite {
+    fn from(site: &cpu::CpuSite) -> Self {
         Self {
             target: site.target,
             site: (&site.site).into(),

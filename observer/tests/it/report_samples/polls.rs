@@ -1,9 +1,9 @@
 //! A tokio service with a task that computes in its polls: as samples see it, and as probes do.
 
 use super::*;
+use observer::model::cpu::{CpuSite, CpuUse, LongPoll, TaskSamples};
 use observer::model::polls::{Culprit, Followed, LongTask, PollType, Spread, Victim, Waiting};
 use observer::model::task::TaskFacts;
-use observer::model::view::{CpuSite, CpuUse, LongPoll, TaskSamples};
 use observer::model::workers::{Worker, WorkerGroup};
 
 fn facts(name: &str) -> TaskFacts {
@@ -149,7 +149,7 @@ pub fn sampled() -> View {
 /// What probes tell besides.
 pub fn followed() -> View {
     let mut view = sampled();
-    "sched+runtime".clone_into(&mut view.observer.tier);
+    view.observer.tier = String::from("sched+runtime");
     let connection = "axum::serve::handle_connection<tokio::net::TcpListener>::{closure}";
     view.followed = vec![Followed {
         target: 0,

@@ -9,6 +9,7 @@ pub mod launch;
 pub mod lifecycle;
 pub mod naming;
 pub mod open_waits;
+pub mod peers;
 pub mod poll_view;
 pub mod polls;
 pub mod ps;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::session::Session;
 use super::target::Target;
 use crate::aggregate::census::CensusLedger;
+use crate::model::connection::Socket;
 use crate::model::{Known, Mono, Pid, Reason};
 use crate::runtimes::TaskCensus;
 use crate::sys::memory::ProcessMemory;
@@ -34,6 +35,8 @@ struct Shared {
     stop: Mutex<bool>,
     stopped: Condvar,
     found: Mutex<Found>,
+    /// Connections whose users are to be looked for.
+    connections: Mutex<Vec<Socket>>,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +87,11 @@ impl Sampler {
         }
     }
 
+    /// Sets the connections whose users the next samples look for.
+    pub fn watch_connections(&self, sockets: Vec<Socket>) {
+        *lock(&self.shared.connections) = sockets;
+    }
+
     /// Tells it to take its last sample; does not wait.
     pub fn stop(&self) {
         *lock(&self.shared.stop) = true;
@@ -127,6 +135,11 @@ fn sample(shared: &Shared, mut census: Box<dyn TaskCensus>, memory: ProcessMemor
                 let fds: Vec<i32> = found.ledger.descriptors().take(room).collect();
                 found.wanted.extend(fds);
                 census.watch(&found.ledger.to_watch());
+                let sockets = lock(&shared.connections).clone();
+                let at_most = census.connections_at_most();
+                found.ledger.watch_connections(&sockets, at_most);
+                let fds: Vec<i32> = sockets.iter().map(|socket| socket.fd).collect();
+                census.watch_connections(&fds);
             }
             Err(reason) => {
                 lock(&shared.found).ended = Some(reason);

@@ -20,6 +20,7 @@ use crate::aggregate::workers::HeldLedger;
 use crate::intake::BATCH;
 use crate::model::transitions::Followed;
 use crate::model::{Mono, Pid};
+use crate::resolve::peers::Pair;
 use crate::resolve::resources::FdTable;
 use crate::sys::usage;
 
@@ -70,6 +71,8 @@ pub struct Observed {
     pub syscalls: Option<SyscallsSeen>,
     /// What the targets' own lists of tasks said.
     pub censuses: HashMap<Pid, Sampled>,
+    /// Connections between targets.
+    pub pairs: Vec<Pair>,
     /// Tasks followed exactly.
     pub followed: Vec<Followed>,
     /// Waits that had not ended.
@@ -125,6 +128,8 @@ impl Session {
         self.note_unready();
         let mut notes = std::mem::take(&mut self.state.notes);
         let censuses = self.finish_censuses(&mut notes);
+        let (pairs, note) = std::mem::take(&mut self.peers).finish();
+        notes.extend(note);
         let followed = self.take_followed();
         let followed_polls = self.take_followed_polls();
         self.state.stacks.forget_unwinders();
@@ -139,6 +144,7 @@ impl Session {
             workers: (self.workers, self.state.held),
             began: Mono(now.saturating_sub(window.2.as_nanos() as u64)),
             censuses,
+            pairs,
             counters: self.maps.counters(),
             lost_records: self.source.lost(),
             undecoded: self.state.undecoded,

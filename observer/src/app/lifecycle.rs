@@ -71,9 +71,7 @@ impl Session {
             self.attach_code_probes(index);
             self.start_census(index);
         }
-        for (pid, sampler) in &self.samplers {
-            self.state.want_descriptors(*pid, sampler.wanted());
-        }
+        self.follow_descriptors();
         Ok(())
     }
 

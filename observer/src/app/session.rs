@@ -8,6 +8,7 @@ use observer_common::config::{CONTROL_NO_KERNEL_STACKS, CONTROL_POLLS, Control};
 
 use super::census::Sampler;
 use super::finish::{Ended, Observed};
+use super::peers::Peers;
 use super::runtime_tier::RuntimeTier;
 use super::stacks::Stacks;
 use super::state::State;
@@ -85,6 +86,7 @@ pub struct Session {
     pub(super) source: Source,
     pub(super) targets: Vec<Target>,
     pub(super) samplers: HashMap<Pid, Sampler>,
+    pub(super) peers: Peers,
     pub(super) syscalls: Option<SyscallTier>,
     pub(super) state: State,
     /// Probes in targets' own code; `None` without the tier `runtime`.
@@ -244,6 +246,7 @@ impl Session {
             source,
             targets,
             samplers: HashMap::new(),
+            peers: Peers::default(),
             syscalls,
             state,
             runtime_tier,

@@ -12,6 +12,7 @@ use super::poll_view::PollView;
 use crate::aggregate::cpu::CpuStack;
 use crate::aggregate::{census, cpu_rollup, rollup, transitions};
 use crate::correlate::{doings, wait_graph};
+use crate::model::connection::Users;
 use crate::model::meeting::Meeting;
 use crate::model::names::Names as _;
 use crate::model::stacks::StackId;
@@ -79,12 +80,20 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
         })
         .collect();
     let mut censuses = censuses(&observed, &mut fds);
-    doings::join(
-        &mut censuses.meetings,
-        &rollup.blocking,
-        observed.window.2.as_nanos() as u64,
-    );
-    let wait_graph = wait_graph::build(&censuses.meetings, &named(&observed.targets));
+    let pids: Vec<Pid> = observed.targets.iter().map(|t| t.process.id.pid).collect();
+    let mut connections =
+        super::peers::connections(&observed.pairs, &pids, &censuses.users, &mut fds);
+    let window_ns = observed.window.2.as_nanos() as u64;
+    doings::join(&mut censuses.meetings, &rollup.blocking, window_ns);
+    doings::join_servers(&mut connections, &rollup.blocking, window_ns);
+    doings::lead_on(&mut censuses.meetings, &mut connections);
+    let wait_graph = wait_graph::build(&wait_graph::Facts {
+        meetings: &censuses.meetings,
+        connections: &connections,
+        groups: &censuses.groups,
+        blocking: &rollup.blocking,
+        targets: &named(&observed.targets),
+    });
     let completeness = completeness(&observed, &rollup);
     let overhead = overhead(&observed);
     let mut notes = observed.notes.clone();
@@ -159,6 +168,7 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
         victims_total,
         census: censuses.groups,
         meetings: censuses.meetings,
+        connections,
         wait_graph,
         syscalls,
         transitions,
@@ -173,6 +183,7 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
 struct Censuses {
     groups: Vec<CensusGroup>,
     meetings: Vec<Meeting>,
+    users: HashMap<Pid, Vec<Users>>,
     counts: HashMap<usize, TaskCounts>,
     schedulers: HashMap<usize, Scheduler>,
 }
@@ -195,6 +206,7 @@ fn censuses(observed: &Observed, fds: &mut FdTable) -> Censuses {
         let rollup = census::rollup::roll_up(&sampled.ledger, index, &names);
         out.groups.extend(rollup.groups);
         out.meetings.extend(rollup.meetings);
+        out.users.insert(*pid, rollup.connections);
         out.counts.insert(index, rollup.counts);
         out.schedulers.insert(index, rollup.scheduler);
     }

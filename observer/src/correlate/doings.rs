@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::model::census::WaitKind;
+use crate::model::connection::Connection;
 use crate::model::meeting::{Doing, Meeting, Source, User};
 use crate::model::view::Blocking;
 use crate::model::{Frame, Known, TaskKind};
@@ -33,10 +34,11 @@ fn name_syscalls(user: &mut User, target: usize, blocking: &[Blocking]) {
     }
 }
 
-/// Adds measured waits to what users of meeting points do. A census only estimates the time in system
-/// calls: where both know something, the measurement stays.
-pub fn join(meetings: &mut [Meeting], blocking: &[Blocking], window_ns: u64) {
-    let mut by_task: HashMap<(usize, u64), Vec<(usize, u64)>> = HashMap::new();
+/// Which entries the tasks of a target are in, and with how much time.
+type ByTask = HashMap<(usize, u64), Vec<(usize, u64)>>;
+
+fn by_task(blocking: &[Blocking]) -> ByTask {
+    let mut by_task = ByTask::new();
     for (index, entry) in blocking.iter().enumerate() {
         for share in &entry.tasks {
             if share.task.kind != TaskKind::Thread {
@@ -47,6 +49,13 @@ pub fn join(meetings: &mut [Meeting], blocking: &[Blocking], window_ns: u64) {
             }
         }
     }
+    by_task
+}
+
+/// Adds measured waits to what users of meeting points do. A census only estimates the time in system
+/// calls: where both know something, the measurement stays.
+pub fn join(meetings: &mut [Meeting], blocking: &[Blocking], window_ns: u64) {
+    let by_task = by_task(blocking);
     for meeting in meetings {
         let target = meeting.target;
         let lock = meeting.kind != WaitKind::Channel;
@@ -54,43 +63,107 @@ pub fn join(meetings: &mut [Meeting], blocking: &[Blocking], window_ns: u64) {
             if lock {
                 // It goes from hand to hand: their time in all says nothing of the time they hold it.
                 name_syscalls(user, target, blocking);
-                continue;
+            } else {
+                measure(user, target, (&by_task, blocking), window_ns);
             }
-            let mut sums: HashMap<usize, u64> = HashMap::new();
-            for id in &user.ids {
-                for (index, ns) in by_task.get(&(target, *id)).into_iter().flatten() {
-                    *sums.entry(*index).or_default() += ns;
-                }
-            }
-            if sums.is_empty() {
-                continue;
-            }
-            user.doing.retain(|doing| doing.what != IN_SYSCALL);
-            let all = window_ns.saturating_mul(user.ids.len() as u64).max(1) as f64;
-            for (index, ns) in sums {
-                let Some(entry) = blocking.get(index) else {
-                    continue;
-                };
-                user.doing.push(Doing {
-                    what: entry
-                        .syscall
-                        .clone()
-                        .unwrap_or_else(|| entry.cause.as_str().to_owned()),
-                    site: entry.site.clone(),
-                    resource: entry.resource.clone(),
-                    share: (ns as f64 / all).min(1.0),
-                    total_ns: Some(ns),
-                    source: Source::Kernel,
-                    active: entry.cause == crate::model::Cause::RunQueue,
-                    peer_target: None,
-                });
-            }
-            user.doing.sort_by(|a, b| {
-                b.share
-                    .total_cmp(&a.share)
-                    .then_with(|| a.what.cmp(&b.what))
-            });
-            user.doing.truncate(MAX_DOINGS);
         }
     }
+}
+
+/// The same for those who serve connections.
+pub fn join_servers(connections: &mut [Connection], blocking: &[Blocking], window_ns: u64) {
+    let by_task = by_task(blocking);
+    for connection in connections {
+        for user in &mut connection.users {
+            // Those who do other things too: their time in all says nothing of this connection.
+            if user.seen.0 * 10 >= user.seen.1 * 9 {
+                let target = connection.peer_target;
+                measure(user, target, (&by_task, blocking), window_ns);
+            } else {
+                name_syscalls(user, connection.peer_target, blocking);
+            }
+        }
+    }
+}
+
+/// A connection's index, the address of its other end, and whose that is.
+type Lead = (usize, Option<String>, usize);
+
+/// Fills in which connections to other targets what tasks do leads over.
+pub fn lead_on(meetings: &mut [Meeting], connections: &mut [Connection]) {
+    let mut by_fd: HashMap<(usize, i32), Vec<Lead>> = HashMap::new();
+    for (index, connection) in connections.iter().enumerate() {
+        let found = (index, connection.peer.clone(), connection.peer_target);
+        let key = (connection.target, connection.fd);
+        by_fd.entry(key).or_default().push(found);
+    }
+    let lead = |user: &mut User, target: usize| {
+        for doing in &mut user.doing {
+            let peer = doing.resource.as_ref().and_then(|r| r.peer.clone());
+            for (index, to, peer_target) in doing
+                .fds
+                .iter()
+                .filter_map(|fd| by_fd.get(&(target, *fd)))
+                .flatten()
+            {
+                let same = peer.is_none() || *to == peer;
+                if same && *doing.peer_target.get_or_insert(*peer_target) == *peer_target {
+                    doing.connections.push(*index);
+                }
+            }
+        }
+    };
+    for meeting in meetings {
+        let target = meeting.target;
+        meeting.users.iter_mut().for_each(|u| lead(u, target));
+    }
+    for connection in connections {
+        let target = connection.peer_target;
+        connection.users.iter_mut().for_each(|u| lead(u, target));
+    }
+}
+
+fn measure(
+    user: &mut User,
+    target: usize,
+    (by_task, blocking): (&ByTask, &[Blocking]),
+    window_ns: u64,
+) {
+    let mut sums: HashMap<usize, u64> = HashMap::new();
+    for id in &user.ids {
+        for (index, ns) in by_task.get(&(target, *id)).into_iter().flatten() {
+            *sums.entry(*index).or_default() += ns;
+        }
+    }
+    if sums.is_empty() {
+        return;
+    }
+    user.doing.retain(|doing| doing.what != IN_SYSCALL);
+    let all = window_ns.saturating_mul(user.ids.len() as u64).max(1) as f64;
+    for (index, ns) in sums {
+        let Some(entry) = blocking.get(index) else {
+            continue;
+        };
+        user.doing.push(Doing {
+            what: entry
+                .syscall
+                .clone()
+                .unwrap_or_else(|| entry.cause.as_str().to_owned()),
+            site: entry.site.clone(),
+            resource: entry.resource.clone(),
+            share: (ns as f64 / all).min(1.0),
+            total_ns: Some(ns),
+            source: Source::Kernel,
+            active: entry.cause == crate::model::Cause::RunQueue,
+            peer_target: None,
+            fds: entry.resource.iter().filter_map(|r| r.fd).collect(),
+            connections: Vec::new(),
+        });
+    }
+    user.doing.sort_by(|a, b| {
+        b.share
+            .total_cmp(&a.share)
+            .then_with(|| a.what.cmp(&b.what))
+    });
+    user.doing.truncate(MAX_DOINGS);
 }

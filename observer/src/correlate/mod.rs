@@ -1,4 +1,6 @@
 //! Puts together what different sources say of the same thing.
 
+mod deadlocks;
 pub mod doings;
+mod servers;
 pub mod wait_graph;

@@ -3,19 +3,22 @@
 //!
 //! An edge reads as a sentence: `from` waits on, consumes from, may hold, or connects to `to`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
+use super::deadlocks::deadlocks;
+use super::servers;
 use crate::model::census::{Direction, WaitKind};
+use crate::model::connection::Connection;
 use crate::model::meeting::{Doing, Meeting, Side, Source, User, UserEvidence};
-use crate::model::view::{GraphEdge, GraphNode, WaitGraph};
+use crate::model::view::{Blocking, CensusGroup, GraphEdge, GraphNode, WaitGraph};
 use crate::model::{Frame, Known, Resource};
 
 /// Meeting points that the graph shows.
 const MAX_MEETINGS: usize = 32;
 /// What users do for less than this part of their time is left out.
 const MIN_SHARE: f64 = 0.05;
-/// Samples, and time between first and last (ns), that a candidate for a deadlock needs.
-const DEADLOCK_SAMPLES: u64 = 4;
+/// Groups of tasks shown of those who serve a connection, or of those that may.
+const MAX_SERVERS: usize = 4;
 
 /// A target as the graph names it.
 #[derive(Debug, Clone)]
@@ -26,24 +29,42 @@ pub struct Named {
     pub noun: &'static str,
 }
 
+/// What the graph is made of.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Facts<'a> {
+    /// Where tasks meet.
+    pub meetings: &'a [Meeting],
+    /// Connections between targets, with [`Doing::connections`] filled in.
+    pub connections: &'a [Connection],
+    /// Groups of tasks.
+    pub groups: &'a [CensusGroup],
+    /// Measured waits.
+    pub blocking: &'a [Blocking],
+    /// The targets.
+    pub targets: &'a [Named],
+}
+
 /// Builds the graph.
-pub fn build(meetings: &[Meeting], targets: &[Named]) -> WaitGraph {
+pub fn build(facts: &Facts<'_>) -> WaitGraph {
     let mut graph = Builder {
-        targets,
+        facts,
         graph: WaitGraph::default(),
         nodes: HashSet::new(),
+        led: HashSet::new(),
     };
-    for meeting in of_interest(meetings) {
+    for meeting in of_interest(facts) {
         graph.meeting(meeting);
     }
-    graph.graph.deadlock_candidates = deadlocks(meetings, targets);
+    graph.graph.deadlock_candidates = deadlocks(facts.meetings, facts.targets);
     graph.graph
 }
 
 /// Where tasks wait that have something to hand on or a lock to take, and what those wait at who use
-/// these. Tasks that wait to receive are shown only then: else they may just be without work.
-fn of_interest(meetings: &[Meeting]) -> Vec<&Meeting> {
-    let mut chosen: Vec<&Meeting> = meetings
+/// these, in other processes too. Tasks that wait to receive are shown only then: else they may just be
+/// without work.
+fn of_interest<'a>(facts: &Facts<'a>) -> Vec<&'a Meeting> {
+    let mut chosen: Vec<&Meeting> = facts
+        .meetings
         .iter()
         .filter(|m| {
             let crowded = |side: &Side| match m.kind {
@@ -55,25 +76,36 @@ fn of_interest(meetings: &[Meeting]) -> Vec<&Meeting> {
         })
         .take(MAX_MEETINGS)
         .collect();
+    fn add<'a>(to: &mut Vec<(usize, &'a Doing)>, target: usize, users: &'a [User]) {
+        let doings = users.iter().flat_map(|user| &user.doing);
+        to.extend(doings.filter(|d| d.share >= MIN_SHARE).map(|d| (target, d)));
+    }
+    let mut open: Vec<(usize, &Doing)> = Vec::new();
+    for meeting in &chosen {
+        add(&mut open, meeting.target, &meeting.users);
+    }
+    let mut known: HashSet<(usize, u64)> = chosen.iter().map(|m| (m.target, m.address)).collect();
+    let mut led: HashSet<usize> = HashSet::new();
     let mut at = 0;
-    while let Some(meeting) = chosen.get(at).copied() {
+    while let Some((target, doing)) = open.get(at).copied() {
         at += 1;
-        let doings = meeting.users.iter().flat_map(|user| &user.doing);
-        for doing in doings.filter(|d| d.share >= MIN_SHARE) {
-            let address = doing.resource.as_ref().and_then(|r| r.address);
-            let next = meetings
-                .iter()
-                .find(|m| m.target == meeting.target && Some(m.address) == address);
-            let known = |next: &Meeting| {
-                chosen
-                    .iter()
-                    .any(|m| (m.target, m.address) == (next.target, next.address))
-            };
-            if let Some(next) = next
-                && chosen.len() < MAX_MEETINGS
-                && !known(next)
+        let address = doing.resource.as_ref().and_then(|r| r.address);
+        let next = facts
+            .meetings
+            .iter()
+            .find(|m| m.target == target && Some(m.address) == address);
+        if let Some(next) = next
+            && chosen.len() < MAX_MEETINGS
+            && known.insert((next.target, next.address))
+        {
+            chosen.push(next);
+            add(&mut open, target, &next.users);
+        }
+        for index in &doing.connections {
+            if let Some(connection) = facts.connections.get(*index)
+                && led.insert(*index)
             {
-                chosen.push(next);
+                add(&mut open, connection.peer_target, &connection.users);
             }
         }
     }
@@ -81,9 +113,11 @@ fn of_interest(meetings: &[Meeting]) -> Vec<&Meeting> {
 }
 
 struct Builder<'a> {
-    targets: &'a [Named],
+    facts: &'a Facts<'a>,
     graph: WaitGraph,
     nodes: HashSet<String>,
+    /// Sockets that were followed to their other end.
+    led: HashSet<String>,
 }
 
 impl Builder<'_> {
@@ -114,7 +148,7 @@ impl Builder<'_> {
                 let from = self.node(
                     format!("tasks/{}/{name}", meeting.target),
                     "tasks",
-                    format!("{} at {name}", counted(self.noun(meeting), weight)),
+                    format!("{} at {name}", counted(self.noun(meeting.target), weight)),
                 );
                 self.edge(GraphEdge {
                     from,
@@ -143,16 +177,15 @@ impl Builder<'_> {
             });
             for doing in &user.doing {
                 if !doing.active && doing.share >= MIN_SHARE {
-                    self.doing(meeting, user, doing, &from);
+                    self.doing(meeting.target, user.count, doing, &from);
                 }
             }
         }
     }
 
-    fn noun(&self, meeting: &Meeting) -> &'static str {
-        self.targets
-            .get(meeting.target)
-            .map_or("task", |target| target.noun)
+    fn noun(&self, target: usize) -> &'static str {
+        let target = self.facts.targets.get(target);
+        target.map_or("task", |target| target.noun)
     }
 
     fn point(&mut self, meeting: &Meeting) -> String {
@@ -170,21 +203,24 @@ impl Builder<'_> {
     }
 
     fn user(&mut self, meeting: &Meeting, user: &User) -> String {
+        self.tasks(meeting.target, user, "")
+    }
+
+    fn tasks(&mut self, target: usize, user: &User, of: &str) -> String {
         let name = place_name(&user.function);
         let who = match user.ids.as_slice() {
-            [id] if user.count == 1 => format!("{} {id}", self.noun(meeting)),
-            _ => counted(self.noun(meeting), user.count),
+            [id] if user.count == 1 => format!("{} {id}", self.noun(target)),
+            _ => counted(self.noun(target), user.count),
         };
         let first = user.ids.first().copied().unwrap_or_default();
         self.node(
-            format!("tasks/{}/{name}/{first}", meeting.target),
+            format!("tasks/{target}/{name}/{first}"),
             "tasks",
-            format!("{who} ({name})"),
+            format!("{who}{of} ({name})"),
         )
     }
 
-    fn doing(&mut self, meeting: &Meeting, user: &User, doing: &Doing, from: &str) {
-        let target = meeting.target;
+    fn doing(&mut self, target: usize, weight: u64, doing: &Doing, from: &str) {
         let site = place_name(&doing.site);
         let to = match &doing.resource {
             // A meeting point that is in the graph by itself has the same id.
@@ -215,26 +251,94 @@ impl Builder<'_> {
             from: from.to_owned(),
             to: to.clone(),
             kind: "waits",
-            weight: user.count,
+            weight,
             share: Some(doing.share),
-            evidence: match doing.source {
-                Source::Kernel => format!("{} at {site}, measured", doing.what),
-                Source::Census => format!("{} at {site}, by samples", doing.what),
+            evidence: match (doing.source, &doing.resource) {
+                // The node says what and where.
+                (Source::Kernel, None) => "measured".to_owned(),
+                (Source::Census, None) => "by samples".to_owned(),
+                (Source::Kernel, _) => format!("{} at {site}, measured", doing.what),
+                (Source::Census, _) => format!("{} at {site}, by samples", doing.what),
             },
         });
-        if let Some((index, peer)) = doing
+        self.other_end(&to, weight, doing);
+    }
+
+    /// Goes on from a socket into the process at its other end, when that is a target.
+    fn other_end(&mut self, socket: &str, weight: u64, doing: &Doing) {
+        let Some((index, peer)) = doing
             .peer_target
-            .and_then(|index| Some((index, self.targets.get(index)?)))
-        {
-            let name = peer.name.clone();
-            let process = self.node(format!("process/{index}"), "process", name);
+            .and_then(|index| Some((index, self.facts.targets.get(index)?)))
+        else {
+            return;
+        };
+        let name = peer.name.clone();
+        let process = self.node(format!("process/{index}"), "process", name.clone());
+        let served = servers::of(self.facts.connections, &doing.connections);
+        let mut evidence = "the process holds the other end of the connection".to_owned();
+        if let Some(reason) = &served.unknown {
+            let which = served.which();
+            evidence = format!("{evidence}; who serves {which} there is not known: {reason}");
+        }
+        self.edge(GraphEdge {
+            from: socket.to_owned(),
+            to: process.clone(),
+            kind: "connects",
+            weight,
+            share: None,
+            evidence,
+        });
+        if !self.led.insert(socket.to_owned()) {
+            return;
+        }
+        for user in served.users.iter().take(MAX_SERVERS) {
+            let from = self.tasks(index, user, &format!(" of {name}"));
             self.edge(GraphEdge {
-                from: to,
-                to: process,
-                kind: "connects",
+                from: from.clone(),
+                to: socket.to_owned(),
+                kind: "serves",
                 weight: user.count,
                 share: None,
-                evidence: "the process holds the other end of the connection".to_owned(),
+                evidence: servers::evidence(user),
+            });
+            for doing in &user.doing {
+                if !doing.active && doing.share >= MIN_SHARE {
+                    self.doing(index, user.count, doing, &from);
+                }
+            }
+        }
+        for user in served.waiting.iter().take(MAX_SERVERS) {
+            let from = self.tasks(index, user, &format!(" of {name}"));
+            self.edge(GraphEdge {
+                from,
+                to: socket.to_owned(),
+                kind: "awaits",
+                weight: user.count,
+                share: None,
+                evidence: format!("{}: for this side", servers::evidence(user)),
+            });
+        }
+        if served.users.is_empty() && served.waiting.is_empty() {
+            self.may_serve(index, &process);
+        }
+    }
+
+    /// Where it is not known who serves a connection: what most tasks of that process do.
+    fn may_serve(&mut self, target: usize, process: &str) {
+        let noun = self.noun(target);
+        for (what, weight, evidence) in servers::largest(self.facts, target, MAX_SERVERS) {
+            let to = self.node(
+                format!("group/{target}/{what}"),
+                "tasks",
+                format!("{} in {what}", counted(noun, weight)),
+            );
+            self.edge(GraphEdge {
+                from: process.to_owned(),
+                to,
+                kind: "has",
+                weight,
+                share: None,
+                evidence: evidence.to_owned(),
             });
         }
     }
@@ -248,7 +352,7 @@ fn counted(noun: &str, n: u64) -> String {
     }
 }
 
-fn place_name(site: &Known<Frame>) -> String {
+pub(super) fn place_name(site: &Known<Frame>) -> String {
     let name = |frame: &Frame| {
         let function = frame.function.clone()?;
         Some(match (&frame.file, frame.line) {
@@ -264,12 +368,13 @@ fn place_name(site: &Known<Frame>) -> String {
         .unwrap_or_else(|| "an unknown place".to_owned())
 }
 
-fn resource_name(resource: &Resource) -> String {
+pub(super) fn resource_name(resource: &Resource) -> String {
     let kind = resource.kind;
     match (&resource.path, &resource.local, &resource.peer) {
         (Some(path), ..) => format!("{kind} {path}"),
         (_, Some(local), Some(peer)) => format!("{kind} {local} -> {peer}"),
         (_, None, Some(peer)) => format!("{kind} to {peer}"),
+        (_, Some(local), None) => format!("{kind} at {local}"),
         _ => match resource.fd {
             Some(fd) => format!("{kind} fd {fd}"),
             None => kind.to_owned(),
@@ -316,112 +421,6 @@ pub fn evidence(kind: WaitKind, user: &User) -> String {
             "its frame holds an object with the address in {seen} of {of} samples, and that function {does}"
         ),
     }
-}
-
-/// The side of a meeting point at which a deadlock can be: those who wait to receive may just be
-/// without work.
-fn stuck_side(meeting: &Meeting) -> Option<&Side> {
-    let side = meeting.sides.first()?;
-    let kind = match meeting.kind {
-        WaitKind::Mutex | WaitKind::RwMutex => true,
-        WaitKind::Channel => side.direction == Some(Direction::Send),
-        _ => false,
-    };
-    let still = !side.stuck.is_empty() && side.last == side.max && meeting.sides.len() == 1;
-    let looked = meeting.conclusive && meeting.samples >= DEADLOCK_SAMPLES;
-    (kind && still && looked && !meeting.users_cut && !meeting.users.is_empty()).then_some(side)
-}
-
-/// Meeting points where all who could end the waits, as far as stacks tell, are stuck at such meeting
-/// points themselves. Where nobody is known to use one, nothing is said.
-fn deadlocks(meetings: &[Meeting], targets: &[Named]) -> Vec<String> {
-    let mut left: HashMap<(usize, u64), (&Meeting, &Side)> = meetings
-        .iter()
-        .filter_map(|m| Some(((m.target, m.address), (m, stuck_side(m)?))))
-        .collect();
-    loop {
-        let stuck: HashSet<(usize, u64)> = left
-            .values()
-            .flat_map(|(m, side)| side.stuck.iter().map(|id| (m.target, *id)))
-            .collect();
-        let before = left.len();
-        left.retain(|_, (m, _)| {
-            let is_stuck = |id: &u64| stuck.contains(&(m.target, *id));
-            m.users
-                .iter()
-                .all(|user| user.count as usize == user.ids.len() && user.ids.iter().all(is_stuck))
-                && m.doubts.iter().all(is_stuck)
-        });
-        if left.len() == before {
-            break;
-        }
-    }
-    let mut order: Vec<_> = left.keys().copied().collect();
-    order.sort_unstable();
-    let mut told: HashSet<(usize, u64)> = HashSet::new();
-    let mut out = Vec::new();
-    for key in order {
-        if let Some((cycle, keys)) = follow(key, &left, targets)
-            && keys.iter().all(|key| told.insert(*key))
-        {
-            out.push(cycle);
-        }
-    }
-    out
-}
-
-/// Follows from a meeting point to one who could end the wait, to where that one is stuck, until the
-/// way comes back; what lies before the cycle is left out.
-fn follow(
-    start: (usize, u64),
-    left: &HashMap<(usize, u64), (&Meeting, &Side)>,
-    targets: &[Named],
-) -> Option<(String, Vec<(usize, u64)>)> {
-    let mut path: Vec<((usize, u64), u64)> = Vec::new();
-    let mut key = start;
-    while !path.iter().any(|(known, _)| *known == key) {
-        let (meeting, _) = left.get(&key)?;
-        let id = *meeting.users.first()?.ids.first()?;
-        path.push((key, id));
-        key = left
-            .iter()
-            .filter(|(k, (_, side))| k.0 == key.0 && side.stuck.contains(&id))
-            .map(|(k, _)| *k)
-            .min()?;
-    }
-    let from = path.iter().position(|(known, _)| *known == key)?;
-    let cycle = path.get(from..)?;
-    let noun = targets.get(key.0).map_or("task", |t| t.noun);
-    let (first, _) = left.get(&cycle.first()?.0)?;
-    let steps = cycle
-        .iter()
-        .enumerate()
-        .filter_map(|(at, ((_, address), id))| {
-            let (meeting, _) = left.get(&(key.0, *address))?;
-            let waiter = if at == 0 {
-                cycle.last()?.1
-            } else {
-                cycle.get(at - 1)?.1
-            };
-            let verb = match meeting.kind {
-                WaitKind::Channel => "receives from",
-                _ => "may hold",
-            };
-            Some(format!(
-                "{noun} {waiter} waits{} {} {address:#x}, which {noun} {id} {verb}",
-                match meeting.kind {
-                    WaitKind::Channel => " to send on",
-                    _ => " for",
-                },
-                meeting.kind.as_str(),
-            ))
-        });
-    let text = format!(
-        "{}; neither moved in {} samples, and no other stack refers to these",
-        steps.collect::<Vec<_>>().join("; "),
-        first.samples
-    );
-    Some((text, cycle.iter().map(|(key, _)| *key).collect()))
 }
 
 #[cfg(test)]

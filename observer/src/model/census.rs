@@ -6,7 +6,7 @@ use super::cause::Cause;
 use super::hashing::QuickMap;
 use super::ids::Tid;
 use super::known::Known;
-pub use super::mention::{Mention, Reference, Uses};
+pub use super::mention::{Holder, Mention, Reference, Uses};
 use super::scheduling::{Delays, SchedulerSample};
 use super::time::Mono;
 
@@ -213,6 +213,10 @@ pub struct Census {
     pub stacks: Stacks,
     /// Who refers to the addresses that are watched; see [`Mention`].
     pub mentions: Vec<Mention>,
+    /// Who refers to the connections that are looked for; see [`Holder`].
+    pub holders: Vec<Holder>,
+    /// Not every stack was looked at for these.
+    pub holders_cut: bool,
     /// All stacks were looked at for references, from end to end: who is not in `mentions` has none.
     pub searched: bool,
     /// Variables of the program lie here: they are used without a reference on any stack.
@@ -236,6 +240,8 @@ impl Census {
             waits: Vec::new(),
             stacks: Stacks::default(),
             mentions: Vec::new(),
+            holders: Vec::new(),
+            holders_cut: false,
             searched: false,
             variables: 0..0,
             slots: None,

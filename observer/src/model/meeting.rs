@@ -154,6 +154,10 @@ pub struct Doing {
     /// The process at the other end of a socket, when it is on this host and a target too: index
     /// into `View::targets`.
     pub peer_target: Option<usize>,
+    /// Descriptors that they waited on there; bounded.
+    pub fds: Vec<i32>,
+    /// Those of them whose other end is held by a target: indices into `View::connections`.
+    pub connections: Vec<usize>,
 }
 
 impl Meeting {

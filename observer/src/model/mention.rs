@@ -17,6 +17,20 @@ pub struct Mention {
     pub how: Reference,
 }
 
+/// A frame that refers to a connection: its task may serve it although it does not wait on it now.
+/// Evidence as [`Mention`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// The task.
+    pub task: u64,
+    /// The connection's descriptor.
+    pub fd: i32,
+    /// An instruction in the frame's function.
+    pub pc: u64,
+    /// What the frame holds: the connection, or an object that holds it.
+    pub how: Reference,
+}
+
 /// What a frame holds of a thing that it refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reference {

@@ -3,6 +3,7 @@
 pub mod calls;
 pub mod cause;
 pub mod census;
+pub mod connection;
 pub mod cpu;
 pub mod doctor;
 pub mod event;

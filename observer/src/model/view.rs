@@ -45,6 +45,8 @@ pub struct View {
     pub census: Vec<CensusGroup>,
     /// Channels, locks... at which tasks wait, most first.
     pub meetings: Vec<Meeting>,
+    /// Connections between targets on which tasks wait.
+    pub connections: Vec<super::connection::Connection>,
     /// Who waits for whom.
     pub wait_graph: WaitGraph,
     /// System calls one by one, when the tier `syscalls` ran.

@@ -2,6 +2,7 @@
 //! files, pids into processes.
 
 pub mod classify;
+pub mod peers;
 pub mod processes;
 pub mod resources;
 pub mod symbols;

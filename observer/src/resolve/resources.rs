@@ -17,7 +17,7 @@ const REMEMBERED: usize = 32 << 10;
 /// Network namespaces whose sockets are held at a time.
 const MAX_NAMESPACES: usize = 64;
 /// How old the table of sockets may be for figures that change (queues).
-const SOCKETS_FRESH: Duration = Duration::from_millis(200);
+pub(super) const SOCKETS_FRESH: Duration = Duration::from_millis(200);
 /// A table that lacks a socket is older than the socket, or the socket is of another family. It is
 /// read again at once while reading tables takes less than this share of the time...
 const READING_SHARE: u32 = 20;
@@ -262,6 +262,11 @@ impl FdTable {
     }
 
     /// The sockets that `pid` sees, at most `age` old.
+    pub(super) fn sockets(&mut self, pid: Pid, age: Duration) -> &Sockets {
+        &self.table(pid, age).sockets
+    }
+
+    /// The same, with where they are from.
     fn table(&mut self, pid: Pid, age: Duration) -> &SocketTable {
         let namespace = netlink::namespace(pid);
         // A process that is gone gets an empty table of its own, never another one's sockets.

@@ -329,6 +329,17 @@ pub trait TaskCensus: Debug + Send {
     fn watch(&mut self, addresses: &[u64]) {
         let _ = addresses;
     }
+
+    /// How many connections [`Self::watch_connections`] takes.
+    fn connections_at_most(&self) -> usize {
+        0
+    }
+
+    /// Asks the next censuses for the frames that refer to the connections with these descriptors
+    /// ([`Census::holders`]). A runtime that can not tell ignores it.
+    fn watch_connections(&mut self, fds: &[i32]) {
+        let _ = fds;
+    }
 }
 
 /// The runtimes, in the order in which they are tried (a cgo binary can hold both).

@@ -90,7 +90,11 @@ fn observe(observed: &Observed, samples: u32) -> (CensusRollup, WaitGraph) {
         name: "program".to_owned(),
         noun: "goroutine",
     }];
-    let graph = wait_graph::build(&rollup.meetings, &named);
+    let graph = wait_graph::build(&wait_graph::Facts {
+        meetings: &rollup.meetings,
+        targets: &named,
+        ..wait_graph::Facts::default()
+    });
     (rollup, graph)
 }
 

@@ -77,6 +77,7 @@ pub fn empty() -> View {
         victims_total: 0,
         census: Vec::new(),
         meetings: Vec::new(),
+        connections: Vec::new(),
         wait_graph: WaitGraph::default(),
         syscalls: None,
         transitions: Vec::new(),

@@ -5,6 +5,7 @@
 //! wait for the same thing), so the error that is stated is that of the mean over samples, sd/sqrt(n);
 //! successive samples of a wait that lasts are not independent either, which makes it a lower bound.
 
+pub mod connections;
 pub mod meetings;
 pub mod rollup;
 pub mod scheduling;
@@ -12,11 +13,13 @@ mod users;
 
 use std::ops::Range;
 
+use self::connections::Connections;
 use self::meetings::{Meetings, Tracked};
 use self::scheduling::Scheduling;
 use crate::model::census::{
     Census, CensusTask, CensusTracker, Direction, StackId, Stacks, TaskState, WaitKind, WaitsOn,
 };
+use crate::model::connection::Socket;
 use crate::model::hashing::QuickMap;
 use crate::model::{Cause, Mono};
 
@@ -162,6 +165,7 @@ pub struct CensusLedger {
     groups: Vec<Group>,
     groups_beyond: u64,
     meetings: Meetings,
+    connections: Connections,
     states: States,
     scheduling: Scheduling,
     cost: Cost,
@@ -194,6 +198,7 @@ impl CensusLedger {
         self.first.get_or_insert(census.taken_at);
         self.last = Some(census.taken_at);
         self.meetings.begin(census, self.samples);
+        self.connections.begin(census);
         self.scratch.counts.clear();
         self.scratch.counts.resize(self.groups.len(), 0);
         self.scratch.stacks.clear();
@@ -209,6 +214,7 @@ impl CensusLedger {
                 self.count(group, task, waits);
             }
             self.meetings.task(task, waits, group);
+            self.connections.task(task, waits, group);
         }
         self.meetings.end(census);
         self.searched += u64::from(census.searched && self.watches_all);
@@ -370,6 +376,11 @@ impl CensusLedger {
         self.meetings.to_watch()
     }
 
+    /// Sets the connections whose users are looked for in the next census: the first so many.
+    pub fn watch_connections(&mut self, sockets: &[Socket], at_most: usize) {
+        self.connections.watch(sockets, at_most);
+    }
+
     /// Descriptors that tasks of interest wait on, to be looked up while they are open.
     pub fn descriptors(&self) -> impl Iterator<Item = i32> + '_ {
         let groups = self
@@ -377,7 +388,8 @@ impl CensusLedger {
             .iter()
             .filter(|g| g.seen == self.samples)
             .filter_map(|g| g.fd);
-        self.meetings.tracked().flat_map(Tracked::fds).chain(groups)
+        let followed = self.meetings.tracked().flat_map(Tracked::fds);
+        followed.chain(self.connections.fds()).chain(groups)
     }
 
     /// Censuses so far.
@@ -452,6 +464,7 @@ impl CensusLedger {
             ));
         }
         out.extend(self.meetings.left_out());
+        out.extend(self.connections.left_out());
         out
     }
 }

@@ -28,6 +28,8 @@ pub struct CensusRollup {
     pub groups: Vec<CensusGroup>,
     /// Meeting points, most waiting tasks first.
     pub meetings: Vec<Meeting>,
+    /// Who has to do with connections that other targets wait on.
+    pub connections: Vec<crate::model::connection::Users>,
     /// Tasks at the last sample, the runtime's own left out.
     pub counts: TaskCounts,
     /// Ready tasks against those that can run.
@@ -44,6 +46,7 @@ pub fn roll_up(ledger: &CensusLedger, target: usize, names: &dyn CensusNames) ->
     CensusRollup {
         groups: groups(ledger, target, names),
         meetings: meetings(ledger, target, names),
+        connections: super::connections::roll_up(ledger, names),
         counts: TaskCounts {
             seen: states.all.max as u64,
             running: last(TaskState::Running),

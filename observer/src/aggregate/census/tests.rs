@@ -8,14 +8,14 @@ use crate::model::names::CensusNames;
 use crate::model::view::Nature;
 use crate::model::{Frame, FrameKind, Known, Resource};
 
-const S: u64 = 1_000_000_000;
+pub(super) const S: u64 = 1_000_000_000;
 const CHANNEL: u64 = 0xc0_0000_1000;
-const SEND_AT: u64 = 0x40_1000;
-const RECEIVE_AT: u64 = 0x40_2000;
-const FSYNC_AT: u64 = 0x40_3000;
+pub(super) const SEND_AT: u64 = 0x40_1000;
+pub(super) const RECEIVE_AT: u64 = 0x40_2000;
+pub(super) const FSYNC_AT: u64 = 0x40_3000;
 const IDLE_AT: u64 = 0x40_4000;
 
-struct Names;
+pub(super) struct Names;
 
 fn frame(address: u64) -> Frame {
     let function = match address {
@@ -64,14 +64,14 @@ impl CensusNames for Names {
 }
 
 /// A census in the making.
-struct Sample(Census);
+pub(super) struct Sample(pub(super) Census);
 
 impl Sample {
-    fn at(now: u64) -> Self {
+    pub(super) fn at(now: u64) -> Self {
         Self(Census::new(Mono(now)))
     }
 
-    fn task(
+    pub(super) fn task(
         &mut self,
         id: u64,
         state: TaskState,

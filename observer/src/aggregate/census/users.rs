@@ -15,6 +15,8 @@ use crate::model::{Frame, Known, Resource};
 const MAX_DOINGS: usize = 8;
 /// Ids of users that are shown.
 const MAX_IDS: usize = 100;
+/// Descriptors of one thing that users do.
+const MAX_FDS: usize = 64;
 
 pub(super) fn same_place(a: &Known<Frame>, b: &Known<Frame>) -> bool {
     match (a, b) {
@@ -229,7 +231,7 @@ fn while_referring(tally: &Tally, ids: &[u64]) -> (HashMap<DoingKey, u64>, u64) 
 }
 
 /// What tasks did, as parts of the samples.
-fn doing(
+pub(super) fn doing(
     ledger: &CensusLedger,
     names: &dyn CensusNames,
     places: &mut Places,
@@ -261,6 +263,12 @@ fn doing(
         }) {
             Some(known) => {
                 known.share += share;
+                if let Some(fd) = key.fd
+                    && known.fds.len() < MAX_FDS
+                    && !known.fds.contains(&fd)
+                {
+                    known.fds.push(fd);
+                }
                 // Connections to one service: what they have in common.
                 if let (Some(ours), Some(theirs)) = (&mut known.resource, &resource) {
                     ours.fd = ours.fd.filter(|_| ours.fd == theirs.fd);
@@ -278,6 +286,8 @@ fn doing(
                 share,
                 total_ns: None,
                 source: Source::Census,
+                fds: key.fd.into_iter().collect(),
+                connections: Vec::new(),
             }),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::frame::{Resource, Site};
 use super::{schema, share};
+use crate::model::connection as model;
 use crate::model::meeting;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -115,6 +116,65 @@ pub struct MeetingDoing {
     /// Index into `targets` of the process at the other end of a socket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_target: Option<usize>,
+    /// Indices into `connections`: over which of these it leads into another target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connections: Vec<usize>,
+}
+
+/// A connection on which tasks of one target wait and whose other end another target holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Connection {
+    /// Index into `targets`: whose tasks wait.
+    pub target: usize,
+    /// Their descriptor.
+    pub fd: i32,
+    /// Index into `targets`: who holds the other end.
+    pub peer_target: usize,
+    /// The descriptor there.
+    pub peer_fd: i32,
+    /// Address of the end that is waited on; absent when it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local: Option<String>,
+    /// Address of the other end; absent when it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// Samples of the other target's tasks in which those who serve it were looked for.
+    pub samples: u64,
+    /// Tasks of the other target that only wait on their end: for this side, or for its end.
+    pub waiting: Vec<MeetingUser>,
+    /// Tasks of the other target that wait on their end (`seen_waiting`) or have it on their stack; what
+    /// they did is over the samples in which they did or had. Empty: see `users_unknown_reason`.
+    pub users: Vec<MeetingUser>,
+    /// There were more users than were followed.
+    pub users_cut: bool,
+    /// Why no user is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users_unknown_reason: Option<String>,
+}
+
+impl From<&model::Connection> for Connection {
+    fn from(from: &model::Connection) -> Self {
+        let users = |waiting: bool| {
+            let users = from
+                .users
+                .iter()
+                .filter(|user| from.only_waits(user) == waiting);
+            users.map(MeetingUser::from).collect()
+        };
+        Self {
+            target: from.target,
+            fd: from.fd,
+            peer_target: from.peer_target,
+            peer_fd: from.peer_fd,
+            local: from.local.clone(),
+            peer: from.peer.clone(),
+            samples: from.samples,
+            waiting: users(true),
+            users: users(false),
+            users_cut: from.users_cut,
+            users_unknown_reason: from.unknown.as_ref().map(ToString::to_string),
+        }
+    }
 }
 
 impl From<&meeting::Meeting> for MeetingPoint {
@@ -178,6 +238,7 @@ impl From<&meeting::Doing> for MeetingDoing {
             source: from.source.as_str().to_owned(),
             active: from.active,
             peer_target: from.peer_target,
+            connections: from.connections.clone(),
         }
     }
 }

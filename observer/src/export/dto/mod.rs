@@ -28,7 +28,7 @@ pub use census::{Census, CensusGroup, GraphEdge, GraphNode, WaitGraph};
 pub use cpu::{Cpu, CpuSite, LongPoll, TaskSamples};
 pub use finding::{Evidence, Finding};
 pub use frame::{Frame, Resource, Site};
-pub use meeting::{MeetingDoing, MeetingPoint, MeetingSide, MeetingSite, MeetingUser};
+pub use meeting::{Connection, MeetingDoing, MeetingPoint, MeetingSide, MeetingSite, MeetingUser};
 pub use polls::{LongTask, PollType, PolledTask, Polls, Spread, Victim, Waiting};
 pub use schema::{SCHEMA_ID, json_schema};
 pub use syscalls::{NetWait, SyscallCost, SyscallRow, Syscalls};
@@ -80,6 +80,9 @@ pub struct Report {
     pub census: Vec<Census>,
     /// Channels, locks... at which tasks wait, most waiting tasks first. Empty without a census.
     pub meeting_points: Vec<MeetingPoint>,
+    /// Connections between targets on which tasks wait. Empty with one target.
+    #[serde(default)]
+    pub connections: Vec<Connection>,
     /// Blocked time by cause, most first.
     pub causes: Vec<CauseShare>,
     /// Who waits for whom.
@@ -120,6 +123,7 @@ impl From<&View> for Report {
             cpu: view.cpu.as_ref().map(Cpu::from),
             census: census::by_target(&view.census),
             meeting_points: view.meetings.iter().map(MeetingPoint::from).collect(),
+            connections: view.connections.iter().map(Connection::from).collect(),
             causes: blocking::causes(view, &position),
             wait_graph: (&view.wait_graph).into(),
             syscalls: view.syscalls.as_ref().map(Syscalls::from),

@@ -7,6 +7,7 @@
 )]
 
 pub mod json;
+mod peer;
 pub mod phrase;
 pub mod pile;
 pub mod text;

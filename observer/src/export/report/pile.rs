@@ -164,12 +164,7 @@ fn follow<'a>(
         ));
     }
     let Some(doing) = doing else { return };
-    if let Some(peer) = doing.peer_target {
-        out.push(format!(
-            "At the other end of that socket is {}.",
-            phrase::target(report, peer)
-        ));
-    }
+    super::peer::sentences(report, doing, out);
     let address = doing.resource.as_ref().and_then(|r| r.address.as_ref());
     let next = report
         .meeting_points

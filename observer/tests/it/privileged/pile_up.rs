@@ -180,8 +180,91 @@ fn the_chain_goes_on_into_the_server_when_it_is_a_target_too() {
         verdict.contains(&format!("At the other end of that socket is {name}.")),
         "{verdict}"
     );
-    let connects = list(&report["wait_graph"], "edges")
+    for text in [
+        "main.answer",
+        "in sleep at main.slow",
+        "Known by their stacks",
+    ] {
+        assert!(verdict.contains(text), "{text:?} is not in: {verdict}");
+    }
+    check_connections(&report, &pile);
+    check_chain(&report["wait_graph"], &name);
+}
+
+/// Each consumer's connection, with the one goroutine that the server started for it.
+fn check_connections(report: &Value, pile: &Pile) {
+    let connections: Vec<&Value> = list(report, "connections")
         .iter()
-        .any(|edge| edge["kind"] == "connects");
-    assert!(connects, "{:#}", report["wait_graph"]);
+        .filter(|connection| connection["target"] == 0)
+        .collect();
+    assert_eq!(connections.len(), 4, "{:#}", report["connections"]);
+    let mut truth: Vec<(u64, String)> = (0..4)
+        .map(|_| accepted(&pile.server.event("accepted", START)))
+        .collect();
+    let mut found: Vec<(u64, String)> = connections
+        .iter()
+        .map(|connection| {
+            assert_eq!(connection["peer"], pile.address.as_str(), "{connection:#}");
+            let users = list(connection, "users");
+            assert_eq!(users.len(), 1, "one goroutine: {connection:#}");
+            assert_eq!(function(&users[0]["function"]), "main.answer");
+            let doing = &users[0]["doing"][0];
+            assert_eq!(
+                (function(&doing["site"]), &doing["what"]),
+                ("main.slow", &"sleep".into())
+            );
+            let share = doing["share"].as_f64().unwrap_or_default();
+            assert!(share > 0.8, "{connection:#}");
+            let ids = list(&users[0], "ids");
+            assert_eq!(ids.len(), 1, "{connection:#}");
+            let client = connection["local"].as_str().unwrap_or_default();
+            (ids[0].as_u64().unwrap_or_default(), client.to_owned())
+        })
+        .collect();
+    truth.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, truth, "by what the server says itself");
+}
+
+fn accepted(event: &Value) -> (u64, String) {
+    let client = event["client"].as_str().unwrap_or_default();
+    (number(event, "goroutine"), client.to_owned())
+}
+
+/// The edges lead from the consumers' socket over the server's goroutines to their sleep.
+fn check_chain(graph: &Value, server: &str) {
+    let label = |id: &Value| {
+        let mut nodes = list(graph, "nodes").iter();
+        nodes
+            .find(|node| node["id"] == *id)
+            .and_then(|node| node["label"].as_str())
+            .unwrap_or_default()
+    };
+    let edge = |kind: &str, end: &str, id: &Value| {
+        let mut edges = list(graph, "edges").iter();
+        edges
+            .find(|edge| edge["kind"] == kind && edge[end] == *id)
+            .unwrap_or_else(|| panic!("no edge {kind} at {id}: {graph:#}"))
+    };
+    let connects = list(graph, "edges")
+        .iter()
+        .find(|edge| edge["kind"] == "connects")
+        .unwrap_or_else(|| panic!("no way into the server: {graph:#}"));
+    assert_eq!(label(&connects["to"]), server);
+    let evidence = connects["evidence"].as_str().unwrap_or_default();
+    assert!(!evidence.contains("not known"), "{evidence}");
+    let serves = edge("serves", "to", &connects["from"]);
+    let who = label(&serves["from"]);
+    assert!(
+        who.starts_with("4 goroutines of") && who.contains("main.answer"),
+        "{who}"
+    );
+    let evidence = serves["evidence"].as_str().unwrap_or_default();
+    assert!(
+        evidence.contains("stack") && evidence.contains("samples"),
+        "{evidence}"
+    );
+    let sleeps = edge("waits", "from", &serves["from"]);
+    let what = label(&sleeps["to"]);
+    assert!(what.starts_with("sleep at main.slow"), "{what}");
 }

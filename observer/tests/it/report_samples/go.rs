@@ -437,6 +437,8 @@ fn pile(view: &View) -> Meeting {
                 source: Source::Kernel,
                 active: false,
                 peer_target: None,
+                fds: vec![17],
+                connections: Vec::new(),
             }],
         }],
         users_cut: false,

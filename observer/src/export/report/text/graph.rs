@@ -51,7 +51,9 @@ fn line(edge: &GraphEdge, labels: &HashMap<&str, &str>, options: TextOptions) ->
         fit(&edge.kind, 20),
         label(&edge.to)
     );
-    if options.verbose || edge.share.is_some() {
+    // How it is known who is meant in another process is never left out.
+    let across = matches!(edge.kind.as_str(), "connects" | "serves" | "awaits" | "has");
+    if options.verbose || edge.share.is_some() || across {
         text += &format!("  [{}]", fit(&edge.evidence, 160));
     }
     text
@@ -66,6 +68,7 @@ fn order(edges: &[GraphEdge]) -> Vec<(usize, &GraphEdge)> {
         let leads = edge.kind == "waits" && edge.share.is_none();
         (
             !leads,
+            edge.kind == "awaits",
             Reverse(edge.weight),
             Reverse(edge.share.map_or(0, |share| (share * 1e6) as u64)),
             &edge.from,
@@ -108,7 +111,11 @@ impl Walk<'_, '_> {
             let below = match (is_wait, other.kind.as_str()) {
                 // Who else waits for the same thing, and who uses it; where a socket leads to.
                 (true, "connects") => other.from == edge.to,
+                (true, "serves" | "awaits" | "has") => false,
                 (true, _) => other.to == edge.to,
+                // Who serves the connection in that process; else who may.
+                (false, "serves" | "awaits") => edge.kind == "connects" && other.to == edge.from,
+                (false, "has") => edge.kind == "connects" && other.from == edge.to,
                 (false, "waits") => other.from == edge.from,
                 (false, _) => false,
             };

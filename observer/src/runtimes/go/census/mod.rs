@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use self::conns::Conns;
 use self::gather::Gather;
 use self::record::{Decoded, Record, decode};
 use self::refs::Refs;
@@ -21,6 +22,7 @@ use crate::model::time::Mono;
 use crate::model::{Cause, Known, Reason};
 use crate::runtimes::TaskCensus;
 
+pub mod conns;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod gather;
@@ -56,6 +58,7 @@ pub struct GoCensus {
     unwinder: Unwinder,
     waits: Waits,
     refs: Refs,
+    conns: Conns,
     gather: Gather,
     pointers: Vec<u64>,
     records: Vec<Record>,
@@ -83,6 +86,8 @@ struct Parked {
     whole: bool,
     /// What was looked for on it, see [`Refs::watch_number`].
     watch: u64,
+    /// The same for connections; `None` when the search was cut.
+    connections: Option<u64>,
 }
 
 impl GoCensus {
@@ -90,6 +95,7 @@ impl GoCensus {
     pub fn new(process: GoProcess) -> Self {
         Self {
             unwinder: Unwinder::new(process.symbols.clone(), process.bias),
+            conns: Conns::new(process.minor),
             process,
             waits: Waits::default(),
             refs: Refs::default(),
@@ -131,6 +137,7 @@ impl GoCensus {
         self.read_scheduler(memory, &mut census);
         self.waits.begin();
         self.refs.begin();
+        self.conns.begin();
         self.next_parked.clear();
         if self.parked_stacks.len() > MAX_PARKED_STACKS {
             self.parked_stacks = Stacks::default();
@@ -189,6 +196,7 @@ impl GoCensus {
         }
         census.figures.torn = torn.len() as u64;
         let missed = census.figures.torn + census.figures.unreadable + census.figures.beyond_bound;
+        census.holders_cut = self.conns.cut();
         census.searched = missed == 0 && self.refs.whole();
         Ok(())
     }
@@ -202,15 +210,19 @@ impl GoCensus {
     ) -> Result<(), ReadError> {
         self.waits.clear();
         self.refs.clear();
+        self.conns.clear();
         self.read_records(memory, pointers, census, torn)?;
         self.read_stacks(memory)?;
         let offsets = self.process.offsets;
         self.waits
             .resolve(memory, &mut self.gather, &mut self.records, &offsets)?;
         self.refs.resolve(memory, &mut self.gather, &self.records)?;
+        self.conns
+            .resolve(memory, &mut self.gather, &self.records)?;
         self.read_threads(memory)?;
         self.read_again(memory)?;
         self.refs.emit(&self.records, &mut census.mentions);
+        self.conns.emit(&self.records, &mut census.holders);
         let mut queued = 0;
         for index in 0..self.records.len() {
             let record = &self.records[index];
@@ -240,6 +252,7 @@ impl GoCensus {
                     found: record.found,
                     whole: record.walk.whole,
                     watch: self.refs.watch_number(),
+                    connections: self.conns.searched(index as u32),
                 };
                 self.next_parked.insert(record.g, parked);
             }
@@ -300,6 +313,7 @@ impl GoCensus {
                 record.state == TaskState::Waiting
                     && (p.goid, p.occasion) == (record.goid, record.occasion())
                     && (!self.refs.active() || p.watch == self.refs.watch_number())
+                    && (!self.conns.active() || p.connections == Some(self.conns.watch_number()))
             });
             if let Some(known) = known {
                 let stack = self.parked_stacks.get(known.stack);
@@ -309,6 +323,7 @@ impl GoCensus {
                 record.found = known.found;
                 record.walk.whole = known.whole;
                 self.refs.known(index as u32, record.g);
+                self.conns.known(index as u32, record.g);
             } else {
                 record.walk = self.unwinder.start(record.sp, record.pc);
             }
@@ -340,10 +355,11 @@ impl GoCensus {
                 walk.needs = 0;
                 if let Some(bytes) = self.gather.get(number) {
                     let frames = &mut self.frames[index * MAX_DEPTH..][..MAX_DEPTH];
-                    let (waits, refs) = (&mut self.waits, &mut self.refs);
+                    let (waits, refs, conns) = (&mut self.waits, &mut self.refs, &mut self.conns);
                     self.unwinder.step(&mut walk, bytes, frames, &mut |frame| {
                         waits.visit(index as u32, record, frame);
                         refs.visit(index as u32, record, frame);
+                        conns.visit(index as u32, record, frame);
                     });
                 }
                 record.walk = walk;
@@ -409,6 +425,15 @@ impl TaskCensus for GoCensus {
         if self.refs.active() {
             self.unwinder.look_for_uses();
         }
+    }
+
+    fn connections_at_most(&self) -> usize {
+        conns::MAX_WATCHED
+    }
+
+    fn watch_connections(&mut self, fds: &[i32]) {
+        self.conns.watch(fds);
+        self.unwinder.show_all(self.conns.active());
     }
 }
 

@@ -25,6 +25,8 @@ const SPILL: usize = 40;
 pub enum Role {
     /// Nothing special.
     Plain,
+    /// Made by the compiler to call the function of a `go` or `defer` statement.
+    Wrapper,
     /// The first function of every goroutine.
     Bottom,
     /// The stack is left here for another one.
@@ -115,6 +117,8 @@ pub struct Unwinder {
     cache: AddressMap<Option<FrameInfo>>,
     /// Who uses channels and mutexes; looked for when it is asked for first.
     uses: Option<UseTable>,
+    /// [`Self::step`] visits every frame.
+    all: bool,
 }
 
 impl Unwinder {
@@ -125,6 +129,7 @@ impl Unwinder {
             bias,
             cache: AddressMap::default(),
             uses: None,
+            all: false,
         }
     }
 
@@ -134,6 +139,11 @@ impl Unwinder {
             self.uses = Some(UseTable::new(&self.symbols));
             self.cache.clear();
         }
+    }
+
+    /// Tells [`Self::step`] to visit the frames of all functions, or of those of interest only.
+    pub fn show_all(&mut self, all: bool) {
+        self.all = all;
     }
 
     /// Name of the function that holds `pc` (address in the process).
@@ -217,7 +227,8 @@ impl Unwinder {
                 walk.depth += 1;
                 return;
             }
-            let reach = to + 8 + if info.role == Role::Plain { 0 } else { SPILL };
+            let plain = matches!(info.role, Role::Plain | Role::Wrapper);
+            let reach = to + 8 + if plain { 0 } else { SPILL };
             let (Some(caller), Some(bytes)) = (u64_at(window, to), window.get(from..reach)) else {
                 walk.needs = reach - from;
                 return;
@@ -226,10 +237,10 @@ impl Unwinder {
             walk.depth += 1;
             // Arguments too, as far as they were read: the outermost frame has few words above it.
             let bytes = match info.role {
-                Role::Plain => window.get(from..(to + 8 + SPILL).min(window.len())),
+                Role::Plain | Role::Wrapper => window.get(from..(to + 8 + SPILL).min(window.len())),
                 _ => Some(bytes),
             };
-            if (info.role != Role::Plain || info.uses.any())
+            if (self.all || !plain || info.uses.any())
                 && let Some(bytes) = bytes
             {
                 visit(&FrameView {
@@ -272,6 +283,16 @@ fn role_of(name: &str) -> Role {
         }
         "sync.(*RWMutex).RLock" => Role::Owner(WaitKind::RwMutex, Some(Direction::Receive)),
         "sync.(*RWMutex).Lock" => Role::Owner(WaitKind::RwMutex, Some(Direction::Send)),
+        // `src/cmd/compile/internal/ir/func.go`, closureName: `main.serve.gowrap1`, from Go 1.22 on.
+        _ if is_wrapper(name) => Role::Wrapper,
         _ => Role::Plain,
     }
+}
+
+fn is_wrapper(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    ["gowrap", "deferwrap"].iter().any(|kind| {
+        last.strip_prefix(kind)
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    })
 }

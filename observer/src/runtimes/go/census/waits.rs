@@ -96,7 +96,7 @@ impl Waits {
                 return;
             }
             Role::SemAcquire | Role::PollWait | Role::CondWait => {}
-            Role::Plain | Role::Bottom | Role::Switch | Role::Interrupt => return,
+            Role::Plain | Role::Wrapper | Role::Bottom | Role::Switch | Role::Interrupt => return,
         }
         if record.state != TaskState::Waiting
             || (frame.role == Role::SemAcquire && record.waiting != 0)

@@ -45,7 +45,7 @@ pub fn leave<C: EbpfContext>(
     ctx: &C,
     ids: (u32, u32),
     target: &TargetConfig,
-    entry: &mut InFlight,
+    (entry, task): (&mut InFlight, &Task),
     now: u64,
 ) {
     let thread = &mut entry.thread;
@@ -54,8 +54,7 @@ pub fn leave<C: EbpfContext>(
         thread.since = 0;
     }
     if followed(target) {
-        look(ctx, ids, &mut thread.hold, &entry.key.task, now);
-        let task = &entry.key.task;
+        look(ctx, ids, &mut thread.hold, task, now);
         if entered(task) {
             if thread.fsbase == 0 {
                 thread.fsbase = kernel::fsbase_of(kernel::current()).unwrap_or(0);

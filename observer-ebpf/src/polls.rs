@@ -258,22 +258,28 @@ pub fn leave<C: EbpfContext>(
         return;
     }
     let given_up = task.flags & TASK_HAS_ENTERED != 0 && task.detail == NOT_ENTERED;
-    let mut depth = polls.depth as usize;
+    // In block_in_place the worker has gone on elsewhere.
+    let polled = if task.kind == TASK_TOKIO && !given_up {
+        task.id
+    } else {
+        0
+    };
     for _ in 0..POLL_DEPTH {
+        // By way of memory, so that the verifier does not tell the turns apart.
+        // SAFETY: a valid reference.
+        let depth = unsafe { core::ptr::read_volatile(&raw const polls.depth) } as usize;
         if depth == 0 || depth > POLL_DEPTH {
             break;
         }
         let frame = frame(polls, depth - 1);
-        // In block_in_place the worker has gone on elsewhere.
-        if task.kind == TASK_TOKIO && task.id == frame.id && !given_up {
+        if frame.id == polled {
             break;
         }
         if sum(frame, now) && !emit::send_body(ctx, Kind::Poll, (tgid, tid), now, frame) {
             count(Counter::LostPoll);
         }
-        depth -= 1;
+        polls.depth = depth as u32 - 1;
     }
-    polls.depth = depth as u32;
 }
 
 /// A thread gets a CPU again after a wait.

@@ -65,3 +65,27 @@ pub fn tally(wire: &Spread) -> Tally {
         buckets,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_polls_are_read_than_there_are() {
+        let mut polls = Polls {
+            depth: 2,
+            tgid: 7,
+            ..Polls::default()
+        };
+        polls.frames[1].start = 40;
+        let open: Vec<_> = open(Tid(9), &polls, Mono(100)).collect();
+        assert_eq!(open.len(), 2);
+        assert_eq!(open[1].end.since(open[1].start), 60);
+        assert_eq!((open[0].pid, open[0].tid), (Pid(7), Tid(9)));
+        polls.depth = u32::MAX;
+        assert_eq!(
+            super::open(Tid(9), &polls, Mono(100)).count(),
+            polls.frames.len()
+        );
+    }
+}

@@ -3,6 +3,7 @@
 
 pub mod child;
 pub mod elf32;
+pub mod followed;
 pub mod observer;
 pub mod report;
 pub mod require;

@@ -84,3 +84,96 @@ fn handle(base: u64, offset: i64, memory: &dyn Memory) -> Option<RuntimeOf> {
         current_thread: tag == CURRENT_THREAD,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::memory::ReadError;
+    use crate::runtimes::TokioIdForm;
+    use std::collections::HashMap;
+
+    /// Words by address.
+    struct Words(HashMap<u64, u64>);
+
+    impl Memory for Words {
+        fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+            let word = self.0.get(&addr).ok_or(ReadError::Unmapped(addr))?;
+            buf.copy_from_slice(&word.to_le_bytes()[..buf.len()]);
+            Ok(())
+        }
+    }
+
+    const READER: TokioReader = TokioReader {
+        locals: ThreadLocals::Static,
+        id_offset: -64,
+        id_form: TokioIdForm::NonZero,
+        entered_offset: None,
+        budget_offset: None,
+    };
+
+    /// Two workers of one runtime and one thread of another, with the handle 40 bytes before the id.
+    fn process() -> (Vec<ThreadBase>, HashMap<u64, u64>) {
+        let mut words = HashMap::from([
+            (0x7000_0000_0000, 24),
+            (0x7000_0000_0008, 1),
+            (0x7000_0000_1000, 3),
+            (0x7000_0000_1008, 1),
+        ]);
+        let mut bases = Vec::new();
+        let threads = [
+            (5, 1, 0x7000_0000_0000),
+            (6, 1, 0x7000_0000_0000),
+            (7, 0, 0x7000_0000_1000),
+        ];
+        for (tid, tag, handle) in threads {
+            let base = 0x7f00_0000_0000 + u64::from(tid) * 0x10000;
+            for place in (-200..40).step_by(8) {
+                words.insert(base.wrapping_add_signed(place), 0);
+            }
+            words.insert(base - 104, tag);
+            words.insert(base - 96, handle);
+            bases.push(ThreadBase {
+                tid: Tid(tid),
+                base,
+            });
+        }
+        (bases, words)
+    }
+
+    #[test]
+    fn workers_are_told_apart_by_their_handle() {
+        let (bases, words) = process();
+        let found = runtimes_of(&READER, &bases, &Words(words));
+        let found = found.known().unwrap();
+        let of = |tid| found[&Tid(tid)];
+        assert_eq!(of(5), of(6));
+        assert_ne!(of(5), of(7));
+        assert!(of(7).current_thread && !of(5).current_thread);
+    }
+
+    #[test]
+    fn two_likely_places_or_none_are_not_told_apart() {
+        let (bases, mut words) = process();
+        for thread in &bases {
+            words.insert(thread.base - 40, 0x7000_0000_0000);
+        }
+        assert!(
+            runtimes_of(&READER, &bases, &Words(words))
+                .known()
+                .is_none()
+        );
+        // A handle without references is none.
+        let (bases, mut words) = process();
+        words.insert(0x7000_0000_1000, 0);
+        assert!(
+            runtimes_of(&READER, &bases, &Words(words))
+                .known()
+                .is_none()
+        );
+        assert!(
+            runtimes_of(&READER, &bases, &Words(HashMap::new()))
+                .known()
+                .is_none()
+        );
+    }
+}

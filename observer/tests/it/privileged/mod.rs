@@ -4,7 +4,9 @@
 mod accounting;
 mod bad_input;
 mod cgo_blocking;
+mod cpu_samples;
 mod go_blocking;
+mod go_probe;
 mod go_transitions;
 mod lifecycle;
 mod locks;

@@ -100,8 +100,8 @@ impl Sampler {
     }
 
     /// Sets the connections whose users the next samples look for.
-    pub fn watch_connections(&self, sockets: Vec<Socket>) {
-        let before = std::mem::replace(&mut *lock(&self.shared.connections), sockets.clone());
+    pub fn watch_connections(&self, sockets: &[Socket]) {
+        let before = std::mem::replace(&mut *lock(&self.shared.connections), sockets.to_vec());
         let mut signal = lock(&self.shared.signal);
         if sockets.iter().any(|socket| !before.contains(socket)) && signal.times < PROMPT {
             signal.times += 1;

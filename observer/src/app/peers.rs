@@ -111,7 +111,7 @@ impl Session {
             }
         }
         for (pid, sampler) in &self.samplers {
-            sampler.watch_connections(self.peers.followed(*pid));
+            sampler.watch_connections(&self.peers.followed(*pid));
         }
         self.peers.looks += 1;
         let pause = match self.peers.looks {

@@ -133,6 +133,7 @@ impl Target {
             self.copy_stacks = true;
             self.no_frame_pointers = has_frame_pointers(&elf).known().is_some_and(|fp| !fp);
         }
+        elf.release_pages();
     }
 
     /// Detects the runtime anew when code was mapped since the last look and there was none: Python

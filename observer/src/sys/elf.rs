@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use memmap2::{Mmap, MmapMut};
+use memmap2::{Mmap, MmapMut, UncheckedAdvice};
 use object::elf::{FileHeader64, PF_X, PT_LOAD};
 use object::read::elf::{ElfFile64, ProgramHeader as _};
 use object::{Endianness, Object, ObjectSection, ObjectSegment};
@@ -40,6 +40,7 @@ pub enum ElfError {
 pub struct ElfImage {
     path: String,
     data: Mmap,
+    from_file: bool,
 }
 
 /// The parsed view; cheap to make (headers only).
@@ -60,7 +61,11 @@ impl ElfImage {
         // SAFETY: the mapping is private and read-only; a file that is truncated while mapped can
         // raise SIGBUS, which executables in use do not do (the kernel answers ETXTBSY to writers).
         let data = unsafe { Mmap::map(&file) }.map_err(io)?;
-        let image = Self { path: name, data };
+        let image = Self {
+            path: name,
+            data,
+            from_file: true,
+        };
         image.parse()?;
         Ok(image)
     }
@@ -80,6 +85,7 @@ impl ElfImage {
         let image = Self {
             path: name.to_owned(),
             data: copy.make_read_only().map_err(io)?,
+            from_file: false,
         };
         image.parse()?;
         Ok(image)
@@ -93,6 +99,20 @@ impl ElfImage {
     /// The path it was opened by.
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// Lets go of the pages that were read so far: they stay in the system's cache of the file, and
+    /// come back when they are read again. For an image that is kept, after it was searched as a whole.
+    pub fn release_pages(&self) {
+        if !self.from_file {
+            return;
+        }
+        // SAFETY: a private, read-only mapping of a file that nothing was written to: what is dropped
+        // is read from the file again.
+        let advised = unsafe { self.data.unchecked_advise(UncheckedAdvice::DontNeed) };
+        if let Err(error) = advised {
+            tracing::debug!(path = self.path, %error, "pages are kept");
+        }
     }
 
     /// Parses the headers.

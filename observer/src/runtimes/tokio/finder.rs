@@ -64,7 +64,11 @@ impl FinderCopy {
 
     fn types(&mut self) -> &[TaskType] {
         let (image, elf) = (&self.image, &self.elf);
-        self.types.get_or_insert_with(|| image.task_types(elf))
+        self.types.get_or_insert_with(|| {
+            let types = image.task_types(elf);
+            elf.release_pages();
+            types
+        })
     }
 }
 

@@ -84,6 +84,9 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     conclude(&results, session.require_all)
 }
 
+/// The modules of the tests that read real processes without loading kernel programs.
+const LIVE: &str = "live_tests::";
+
 /// Failures that are worth another try: more of them are no accident.
 const FEW: usize = 3;
 
@@ -112,24 +115,33 @@ impl Session<'_> {
     /// processes measured themselves, and another load of the machine can come between. What passes
     /// only then is listed.
     fn repeat_few(&self, results: &mut Results) -> Result<()> {
-        let failed: Vec<String> = results
-            .failures()
-            .filter(|name| name.starts_with(PRIVILEGED))
-            .map(str::to_owned)
-            .collect();
-        if failed.is_empty() || failed.len() > FEW {
+        let failed = |of_processes: fn(&str) -> bool| -> Vec<String> {
+            let names = results.failures().filter(|name| of_processes(name));
+            names.map(str::to_owned).collect()
+        };
+        let parts = [
+            (
+                ["--test", "it"].as_slice(),
+                failed(|name| name.starts_with(PRIVILEGED)),
+            ),
+            (&["--lib"], failed(|name| name.contains(LIVE))),
+        ];
+        let all: usize = parts.iter().map(|(_, names)| names.len()).sum();
+        if all == 0 || all > FEW {
             return Ok(());
         }
         let step = Step::start("tests that failed, once more");
-        let mut again = self.cargo_test();
-        again.args(["--package", "observer", "--test", "it", "--"]);
-        results.repeat(&failed);
-        follow(
-            again
-                .args(["--show-output", "--test-threads=1", "--exact"])
-                .args(&failed),
-            results,
-        )?;
+        for (program, names) in parts.iter().filter(|(_, names)| !names.is_empty()) {
+            let mut again = self.cargo_test();
+            again.args(["--package", "observer"]).args(*program);
+            results.repeat(names);
+            follow(
+                again
+                    .args(["--", "--show-output", "--test-threads=1", "--exact"])
+                    .args(names),
+                results,
+            )?;
+        }
         step.done();
         Ok(())
     }

@@ -148,13 +148,14 @@ pub fn function(frame: &Frame, max: usize) -> String {
     if let Some(name) = &frame.function {
         return fit(name, max);
     }
-    let module = frame
-        .module
-        .as_deref()
-        .map(|m| format!(" in {m}"))
-        .unwrap_or_default();
     let reason = frame.unknown_reason.as_deref().unwrap_or("no name");
-    fit(&format!("{}{module} ({reason})", frame.address), max)
+    let address = &frame.address;
+    // The reason is said whole before the module is: half of it would mislead.
+    let left = max.saturating_sub(address.len() + reason.chars().count() + " in  ()".len());
+    match &frame.module {
+        Some(module) if left >= 12 => format!("{address} in {} ({reason})", fit(module, left)),
+        _ => fit(&format!("{address} ({reason})"), max),
+    }
 }
 
 /// `in the C function usleep of libc.so.6, called by main.wait (main.go:12)`; who called is left out

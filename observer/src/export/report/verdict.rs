@@ -135,7 +135,8 @@ fn about(report: &Report, entry: &Blocking, rank: Rank) -> Vec<String> {
         sum(&mut urgent(), run_queue),
         sum(&mut urgent(), |e| e.total_ns),
     );
-    if cpu > all / 2 && cpu >= report.window.duration_ns / 100 {
+    // Below a tenth of the window it is what a scheduler does, not a shortage.
+    if cpu > all / 2 && cpu >= report.window.duration_ns / 10 {
         let others = urgent().count() < report.blocking.len();
         out.push(format!(
             "Not enough CPU: {} of blocked time{} was spent ready to run, waiting for a CPU ({}{} in {}).",

@@ -192,9 +192,9 @@ macro_rules! sched {
     };
 }
 
-/// A tracepoint at system calls. (The classic form is one tracepoint for each system call.)
-macro_rules! syscalls {
-    ($event:literal, $lost:literal) => {
+/// A tracepoint whose classic form does not carry what we need, or is many (one for each system call).
+macro_rules! typed {
+    ($event:literal, $tier:expr, $lost:literal) => {
         ProbeSpec {
             name: $event,
             hooks: &[
@@ -208,28 +208,7 @@ macro_rules! syscalls {
                 },
             ],
             need: Need::Optional($lost),
-            tier: Tier::Syscalls,
-        }
-    };
-}
-
-/// A tracepoint of the scheduler whose classic form does not carry what we need.
-macro_rules! sched_typed {
-    ($event:literal, $need:expr) => {
-        ProbeSpec {
-            name: $event,
-            hooks: &[
-                Hook::Btf {
-                    program: concat!($event, "_btf"),
-                    event: $event,
-                },
-                Hook::Raw {
-                    program: concat!($event, "_raw"),
-                    event: $event,
-                },
-            ],
-            need: $need,
-            tier: Tier::Sched,
+            tier: $tier,
         }
     };
 }
@@ -244,9 +223,10 @@ pub const PROBES: &[ProbeSpec] = &[
         "sched_waking",
         Need::Optional("wakers and run-queue delay are not known")
     ),
-    sched_typed!(
+    typed!(
         "sched_wakeup_new",
-        Need::Optional("the start-up delay of new threads is not seen")
+        Tier::Sched,
+        "the start-up delay of new threads is not seen"
     ),
     sched!(
         "sched_process_exec",
@@ -256,9 +236,10 @@ pub const PROBES: &[ProbeSpec] = &[
         "sched_process_exit",
         Need::Optional("the end of a main thread is not logged")
     ),
-    sched_typed!(
+    typed!(
         "sched_process_fork",
-        Need::Optional("child processes are not noticed")
+        Tier::Sched,
+        "child processes are not noticed"
     ),
     ProbeSpec {
         name: "seed_tasks",
@@ -277,6 +258,14 @@ pub const PROBES: &[ProbeSpec] = &[
         need: Need::Optional("tasks that compute instead of waiting are not seen"),
         tier: Tier::Sched,
     },
-    syscalls!("sys_enter", "system calls are not timed one by one"),
-    syscalls!("sys_exit", "results of system calls are not seen"),
+    typed!(
+        "sys_enter",
+        Tier::Syscalls,
+        "system calls are not timed one by one"
+    ),
+    typed!(
+        "sys_exit",
+        Tier::Syscalls,
+        "results of system calls are not seen"
+    ),
 ];

@@ -147,8 +147,9 @@ pub struct TargetConfig {
     pub go_m_procid: u32,
     /// Go: `g.syscallsp`; `syscallpc` follows. For stacks that C code was called from.
     pub go_g_syscallsp: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Bytes of the program's own thread-locals: they lie below fsbase, and a thread's stack below
+    /// them (glibc and musl). 0 when not known.
+    pub thread_locals: u32,
     /// Go: the first address of its code, which has frame pointers where C may have none.
     pub go_text: u64,
     /// Go: one past the last address of its code.

@@ -24,6 +24,8 @@ pub enum Counter {
     LostEnd = 12,
     /// Detail lost: the task was folded into "other tasks" because the aggregate was full.
     FoldedTasks = 13,
+    /// Time of idle runtime threads, in nanoseconds; their waits are among `Aggregated`.
+    IdleNs = 14,
     /// User stacks not taken: the walk failed.
     UserStackFailed = 20,
     /// Stacks not taken: another stack has the slot (hash collision).

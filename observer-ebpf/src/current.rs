@@ -127,6 +127,18 @@ fn goroutine(target: &TargetConfig, tid: u32, fsbase: u64) -> Task {
     }
 }
 
+/// How far the stack of the running thread can reach from `sp` up, in bytes: a thread's stack ends
+/// where its thread-locals begin. The main thread's has no such end.
+#[inline(always)]
+pub fn stack_room(target: &TargetConfig, sp: u64) -> u64 {
+    match kernel::current_fsbase() {
+        Some(fsbase) => fsbase
+            .wrapping_sub(target.thread_locals as u64)
+            .wrapping_sub(sp),
+        None => u64::MAX,
+    }
+}
+
 /// Whether an address is in the target's Go code.
 #[inline(always)]
 pub fn in_go_code(target: &TargetConfig, ip: u64) -> bool {

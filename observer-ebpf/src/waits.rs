@@ -75,14 +75,10 @@ pub fn entry_of(tid: u32) -> Option<&'static mut InFlight> {
     Some(unsafe { &mut *entry })
 }
 
-/// Opens the entry of a thread for a new wait, everything blank. `None` when there is no room
-/// (counted). Ended by [`publish`].
+/// Opens the entry of a thread for a new wait, which is to be written whole: [`blank`] or [`park`].
+/// `None` when there is no room (counted). Ended by [`publish`].
 #[inline(always)]
-pub fn open<C: EbpfContext>(
-    ctx: &C,
-    (tgid, tid): (u32, u32),
-    class: u8,
-) -> Option<&'static mut InFlight> {
+pub fn open<C: EbpfContext>(ctx: &C, tid: u32) -> Option<&'static mut InFlight> {
     let Some(entry) = entry_of(tid) else {
         count(Counter::LostInflightFull);
         return None;
@@ -102,7 +98,6 @@ pub fn open<C: EbpfContext>(
         core::ptr::write_volatile(&raw mut entry.start, 0);
         core::ptr::write_volatile(&raw mut entry.check, 0);
     }
-    blank(entry, tgid, class);
     Some(entry)
 }
 
@@ -157,6 +152,27 @@ pub fn blank(entry: &mut InFlight, tgid: u32, class: u8) {
     entry.task_at = 0;
 }
 
+/// An idle thread is counted by its pool, not by place, and about half of all waits are its own: no
+/// more is written than what others look at.
+#[inline(always)]
+fn park(entry: &mut InFlight, tgid: u32, task: &Task, syscall: Option<i32>) {
+    entry.key = WaitKey {
+        task: Task {
+            id: 0,
+            flags: task.flags | TASK_IDLE,
+            ..*task
+        },
+        tgid,
+        syscall: syscall.unwrap_or(NO_SYSCALL),
+        user_stack: NO_STACK,
+        class: CLASS_SYSCALL,
+        ..WaitKey::default()
+    };
+    entry.woken = 0;
+    entry.flags = 0;
+    entry.kernel_stack = NO_STACK;
+}
+
 /// Fills in syscall, arguments and user registers.
 #[inline(always)]
 pub fn describe(entry: &mut InFlight, regs: Option<UserRegisters>, state: u32) {
@@ -206,7 +222,7 @@ pub fn begin<C: StackIdContext>(
         }
         return;
     }
-    let Some(entry) = open(ctx, ids, CLASS_RUN_QUEUE) else {
+    let Some(entry) = open(ctx, tid) else {
         return;
     };
     let task = current::task(target, tid);
@@ -219,36 +235,39 @@ pub fn begin<C: StackIdContext>(
     holds::leave(ctx, ids, target, (entry, &task), now);
     polls::leave(ctx, control, ids, &task, now);
     if ready {
+        blank(entry, ids.0, CLASS_RUN_QUEUE);
+        entry.key.task = task;
         entry.woken = now;
+        publish(entry, now);
+        return;
+    }
+    let regs = kernel::current_registers();
+    let nr = regs.and_then(UserRegisters::syscall);
+    if task.flags & TASK_IDLE != 0 || tokio_parked(&task, nr.unwrap_or(NO_SYSCALL)) {
+        park(entry, ids.0, &task, nr);
+        publish(entry, now);
+        return;
+    }
+    blank(entry, ids.0, CLASS_RUN_QUEUE);
+    entry.key.task = task;
+    describe(entry, regs, state);
+    if target.flags & TARGET_NO_FRAME_POINTERS == 0 {
+        entry.key.user_stack = stacks::user(ctx, control);
     } else {
-        describe(entry, kernel::current_registers(), state);
-        if tokio_parked(&entry.key.task, entry.key.syscall) {
-            entry.key.task.flags |= TASK_IDLE;
-        }
-        if entry.key.task.flags & TASK_IDLE != 0 {
-            // Idle is counted by thread pool, not by place: one row.
-            entry.key.subject = 0;
-            entry.key.task.id = 0;
-        } else {
-            if target.flags & TARGET_NO_FRAME_POINTERS == 0 {
-                entry.key.user_stack = stacks::user(ctx, control);
-            } else {
-                entry.key.user_ip = entry.user_ip;
-            }
-            // The walk by frame pointers has all of a stack that is Go's alone.
-            let in_go = current::in_go_code(target, entry.user_ip);
-            if !in_go {
-                entry.task_at = current::goroutine_in_c(target);
-            }
-            if crate::probes::may_sample(target) {
-                entry.kernel_stack = stacks::kernel(ctx, control);
-                if target.flags & TARGET_COPY_STACKS != 0
-                    && !in_go
-                    && crate::probes::copy_user_stack(ctx, control, target, entry, tid, now)
-                {
-                    entry.flags |= WAIT_STACK_COPIED as u32;
-                }
-            }
+        entry.key.user_ip = entry.user_ip;
+    }
+    // The walk by frame pointers has all of a stack that is Go's alone.
+    let in_go = current::in_go_code(target, entry.user_ip);
+    if !in_go {
+        entry.task_at = current::goroutine_in_c(target);
+    }
+    if crate::probes::may_sample(target) {
+        entry.kernel_stack = stacks::kernel(ctx, control);
+        if target.flags & TARGET_COPY_STACKS != 0
+            && !in_go
+            && crate::probes::copy_user_stack(ctx, control, target, entry, tid, now)
+        {
+            entry.flags |= WAIT_STACK_COPIED as u32;
         }
     }
     publish(entry, now);
@@ -277,12 +296,18 @@ pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, at: Option<u64>
     };
     holds::arrive(entry, now, duration, run_queue);
     polls::arrive(control, tid, entry, duration, run_queue);
+    if entry.key.task.flags & TASK_IDLE != 0 {
+        count(Counter::Aggregated);
+        count_many(Counter::IdleNs, duration);
+        // SAFETY: as in `open`.
+        unsafe { core::ptr::write_volatile(&raw mut entry.start, 0) };
+        return;
+    }
     entry.key.epoch = control.epoch;
     entry.key.flags = (entry.flags as u8) & WAIT_SEEDED;
     let summed = sum(&mut entry.key, duration, run_queue);
-    let idle = entry.key.task.flags & TASK_IDLE != 0;
     let mut sent = false;
-    if duration >= control.min_ns && !idle {
+    if duration >= control.min_ns {
         let record = WaitRecord {
             header: emit::header::<WaitRecord>(Kind::Wait, entry.key.tgid, tid, now),
             key: entry.key,

@@ -87,6 +87,7 @@ fn try_sample(
         && sp != 0
         && may_copy();
     let sent = if copy {
+        head.len = current::stack_room(target, sp);
         head.header = emit::header::<UserStackRecord>(Kind::CpuStack, tgid, tid, now);
         send_stack(ctx, head)
     } else {

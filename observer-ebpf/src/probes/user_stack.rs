@@ -35,7 +35,7 @@ pub fn copy_user_stack<C: StackIdContext>(
         ip: entry.user_ip,
         sp: entry.user_sp,
         bp: entry.user_bp,
-        len: 0,
+        len: current::stack_room(target, entry.user_sp),
         subject: entry.key.subject,
         syscall: entry.key.syscall,
         class: entry.key.class as u32,
@@ -74,11 +74,12 @@ pub fn may_sample(target: &TargetConfig) -> bool {
 }
 
 /// Copies from `sp` up to the bytes `from..to` of the record, in pieces, so that the end of the
-/// stack's mapping does not void the whole copy. The number of bytes is returned.
+/// stack's mapping does not void the whole copy, and no more than `room` needs. The number of bytes is
+/// returned.
 #[inline(always)]
-fn copy(record: *mut UserStackRecord, sp: u64, from: usize, to: usize) -> u64 {
+fn copy(record: *mut UserStackRecord, sp: u64, room: u64, from: usize, to: usize) -> u64 {
     let mut at = from;
-    while at + STACK_PIECE <= to {
+    while at + STACK_PIECE <= to && ((at - from) as u64) < room {
         // SAFETY: `at + STACK_PIECE <= to <= STACK_BYTES`; the helper checks the user address.
         let failed = unsafe {
             let to = (&raw mut (*record).bytes).cast::<u8>().add(at);
@@ -96,15 +97,17 @@ fn copy(record: *mut UserStackRecord, sp: u64, from: usize, to: usize) -> u64 {
     (at - from) as u64
 }
 
-/// The thread's stack, and the task's own when it has one, in the last part of the record.
+/// The thread's stack, and the task's own when it has one, in the last part of the record. Until now
+/// `head.len` says how far the thread's stack can reach: what lies above it would be copied for
+/// nothing, and cold memory is what a copy costs.
 #[inline(always)]
 pub fn fill(record: *mut UserStackRecord, mut head: UserStackHead) {
     const TASK: usize = STACK_BYTES - TASK_STACK_BYTES;
     if head.task_sp == 0 {
-        head.len = copy(record, head.sp, 0, STACK_BYTES);
+        head.len = copy(record, head.sp, head.len, 0, STACK_BYTES);
     } else {
-        head.len = copy(record, head.sp, 0, TASK);
-        head.task_len = copy(record, head.task_sp, TASK, STACK_BYTES);
+        head.len = copy(record, head.sp, head.len, 0, TASK);
+        head.task_len = copy(record, head.task_sp, u64::MAX, TASK, STACK_BYTES);
     }
     // SAFETY: `record` points at room for a whole record.
     unsafe { (&raw mut (*record).head).write(head) };

@@ -71,9 +71,10 @@ fn try_wakeup_new<C: StackIdContext>(ctx: &C, tgid: Option<u32>, tid: Option<u32
     }
     emit::count(Counter::Seen);
     let now = emit::now();
-    let Some(entry) = waits::open(ctx, (tgid, tid), CLASS_RUN_QUEUE) else {
+    let Some(entry) = waits::open(ctx, tid) else {
         return;
     };
+    waits::blank(entry, tgid, CLASS_RUN_QUEUE);
     entry.key.task = Task {
         id: tid as u64,
         kind: TASK_THREAD,

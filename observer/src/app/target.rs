@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use observer_common::config::{TARGET_COPY_STACKS, TARGET_NO_FRAME_POINTERS};
+
 use super::target_config::target_config;
 use crate::model::event::SeedEvent;
 use crate::model::memory::Memory as _;
@@ -12,7 +14,7 @@ use crate::runtimes::{
     CodeProbes, NO_RUNTIME, PolledStack, RUNTIMES, RuntimeImage, RuntimeKind, TaskCensus,
     TaskFinder, TaskReader, TaskStacks,
 };
-use crate::sys::elf::ElfImage;
+use crate::sys::elf::{ElfImage, thread_locals_size};
 use crate::sys::memory::ProcessMemory;
 use crate::sys::modules::code_mappings;
 use crate::sys::process::Process;
@@ -55,6 +57,8 @@ pub struct Target {
     /// User stacks are copied and unwound by tables: everything but Go, which keeps frame pointers.
     /// In Go programs that call C, only stacks that begin in C code.
     pub copy_stacks: bool,
+    /// Bytes of the program's own thread-locals.
+    thread_locals: u32,
     /// The program itself has no frame pointers.
     pub no_frame_pointers: bool,
     /// How it ended.
@@ -93,6 +97,7 @@ impl Target {
             image: None,
             reader: Known::Unknown(NO_RUNTIME),
             copy_stacks: false,
+            thread_locals: 0,
             no_frame_pointers: false,
             ended: None,
             thread_names: HashMap::new(),
@@ -111,6 +116,7 @@ impl Target {
         self.image = None;
         self.reader = Known::Unknown(NO_RUNTIME);
         self.copy_stacks = false;
+        self.thread_locals = 0;
         self.no_frame_pointers = false;
         self.retry = false;
         self.mapped = code_mappings(self.process.id.pid).map_or(0, |all| all.len());
@@ -129,6 +135,9 @@ impl Target {
                 break;
             }
         }
+        self.thread_locals = elf.parse().map_or(0, |elf| {
+            u32::try_from(thread_locals_size(&elf)).unwrap_or(0)
+        });
         if self.runtime != RuntimeKind::Go {
             self.copy_stacks = true;
             self.no_frame_pointers = has_frame_pointers(&elf).known().is_some_and(|fp| !fp);
@@ -209,12 +218,17 @@ impl Target {
 
     /// What the kernel side is told about it.
     pub fn config(&self) -> observer_common::config::TargetConfig {
-        target_config(
-            self.reader.known(),
-            self.copy_stacks,
-            self.no_frame_pointers,
-            usage::same_pid_namespace(self.process.id.pid),
-        )
+        let reader = self.reader.known();
+        let same_pid_namespace = usage::same_pid_namespace(self.process.id.pid);
+        let mut config = target_config(reader, same_pid_namespace);
+        config.thread_locals = self.thread_locals;
+        if self.copy_stacks {
+            config.flags |= TARGET_COPY_STACKS;
+        }
+        if self.no_frame_pointers {
+            config.flags |= TARGET_NO_FRAME_POINTERS;
+        }
+        config
     }
 
     /// Why only threads are observed although there is a runtime, or the file could not be read.

@@ -1,9 +1,8 @@
-//! What the kernel side is told about a target: how to read its tasks and stacks.
+//! What the kernel side is told about a target: how to read its tasks.
 
 use observer_common::config::{
-    MAX_TOKIO_COPIES, NO_OFFSET, READER_GO, READER_THREAD, READER_TOKIO, TARGET_COPY_STACKS,
-    TARGET_NO_FRAME_POINTERS, TOKIO_HAS_BUDGET, TOKIO_HAS_ENTERED, TOKIO_ID_TAGGED, TOKIO_READ,
-    TargetConfig, TokioCopy,
+    MAX_TOKIO_COPIES, NO_OFFSET, READER_GO, READER_THREAD, READER_TOKIO, TOKIO_HAS_BUDGET,
+    TOKIO_HAS_ENTERED, TOKIO_ID_TAGGED, TOKIO_READ, TargetConfig, TokioCopy,
 };
 
 use crate::runtimes::{TaskReader, ThreadLocals, TokioIdForm, TokioReader};
@@ -40,16 +39,11 @@ fn tokio_copy(reader: &TokioReader) -> TokioCopy {
     copy
 }
 
-/// What the kernel side is told about one target.
+/// How the tasks of one target are read.
 ///
 /// `same_pid_namespace`: Go's `m.procid` is the thread id in the target's own pid namespace, so it
 /// can only be compared there.
-pub fn target_config(
-    reader: Option<&TaskReader>,
-    copy_stacks: bool,
-    no_frame_pointers: bool,
-    same_pid_namespace: bool,
-) -> TargetConfig {
+pub fn target_config(reader: Option<&TaskReader>, same_pid_namespace: bool) -> TargetConfig {
     let mut config = TargetConfig::default();
     match reader {
         None => config.reader = READER_THREAD,
@@ -80,12 +74,6 @@ pub fn target_config(
                 }
             }
         }
-    }
-    if copy_stacks {
-        config.flags |= TARGET_COPY_STACKS;
-    }
-    if no_frame_pointers {
-        config.flags |= TARGET_NO_FRAME_POINTERS;
     }
     config
 }

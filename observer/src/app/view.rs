@@ -367,7 +367,7 @@ fn completeness(observed: &Observed, rollup: &rollup::Rollup) -> Completeness {
         lost,
         details_lost,
         unattributed_ns: rollup.unattributed_ns,
-        idle_ns: rollup.idle_ns,
+        idle_ns: rollup.idle_ns + counter(Counter::IdleNs),
         stacks_lost,
         census: census_cost(observed),
     }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use memmap2::{Mmap, MmapMut, UncheckedAdvice};
-use object::elf::{FileHeader64, PF_X, PT_LOAD};
+use object::elf::{FileHeader64, PF_X, PT_LOAD, PT_TLS};
 use object::read::elf::{ElfFile64, ProgramHeader as _};
 use object::{Endianness, Object, ObjectSection, ObjectSegment};
 
@@ -179,6 +179,14 @@ pub fn section<'a>(elf: &Elf<'a>, name: &str) -> Option<(u64, std::borrow::Cow<'
 /// The lowest address that a PT_LOAD segment asks for: what a load bias is measured from.
 pub fn base_address(elf: &Elf<'_>) -> Option<u64> {
     elf.segments().map(|s| s.address()).min()
+}
+
+/// Size of the program's own thread-locals, in bytes; 0 when it has none.
+pub fn thread_locals_size(elf: &Elf<'_>) -> u64 {
+    elf.elf_program_headers()
+        .iter()
+        .find(|p| p.p_type(Endianness::Little) == PT_TLS)
+        .map_or(0, |p| p.p_memsz(Endianness::Little))
 }
 
 /// The header type, for callers that need raw program headers.

@@ -14,6 +14,7 @@ pub mod poll_view;
 pub mod polls;
 pub mod ps;
 pub mod rate_guard;
+pub mod run_cost;
 pub mod runtime_tier;
 pub mod session;
 pub mod stacks;

@@ -99,12 +99,10 @@ impl Session {
             sampler.stop();
         }
         let (started, wall) = self.started;
-        self.count_runs(started.elapsed());
-        // What was counted over the first part stands for the whole.
-        let bpf = self.counted.map(|((ns, runs), over)| {
-            let factor = started.elapsed().as_secs_f64() / over.as_secs_f64().max(0.001);
-            ((ns as f64 * factor) as u64, (runs as f64 * factor) as u64)
-        });
+        self.run_cost
+            .end(started.elapsed(), || self.kernel.run_stats());
+        self.count_probe_runs();
+        let bpf = self.run_cost.over(started.elapsed());
         self.read_open_waits(0, OPEN_STACKS);
         self.set_control(false)?;
         let now = usage::monotonic_ns();

@@ -9,6 +9,7 @@ use observer_common::config::{CONTROL_NO_KERNEL_STACKS, CONTROL_POLLS, Control};
 use super::census::Sampler;
 use super::finish::{Ended, Observed};
 use super::peers::Peers;
+use super::run_cost::{self, RunCost};
 use super::runtime_tier::RuntimeTier;
 use super::stacks::Stacks;
 use super::state::State;
@@ -49,8 +50,6 @@ const CPU_COPIES: u64 = 40;
 const SLICE: Duration = Duration::from_millis(100);
 /// Batches drained at a time.
 const BATCHES: usize = 4;
-/// For how long the run time of kernel programs is counted; the rest is extrapolated.
-const COUNTED: Duration = Duration::from_secs(1);
 
 /// What a session is asked to do.
 #[derive(Debug, Clone)]
@@ -93,11 +92,8 @@ pub struct Session {
     pub(super) runtime_tier: Option<RuntimeTier>,
     /// Threads of tokio runtimes.
     pub(super) workers: Workers,
-    /// While it is held the kernel counts the run time of programs, which itself costs some ten
-    /// nanoseconds per run: so only for the first part of a session.
-    pub(super) stats: Option<std::os::fd::OwnedFd>,
-    /// Time in and runs of programs, and the time over which they were counted.
-    pub(super) counted: Option<((u64, u64), Duration)>,
+    /// Run time of the kernel programs.
+    pub(super) run_cost: RunCost,
     /// When waits began to count.
     pub(super) started: (Instant, SystemTime),
 }
@@ -251,8 +247,7 @@ impl Session {
             state,
             runtime_tier,
             workers: Workers::default(),
-            stats: stats.ok(),
-            counted: None,
+            run_cost: RunCost::new(stats.ok()),
             started: (Instant::now(), SystemTime::now()),
         };
         // Each probe takes some ten milliseconds to put in: the window begins when all are.
@@ -283,7 +278,7 @@ impl Session {
             enabled: u32::from(enabled),
             epoch: self.state.epoch,
             min_ns: self.options.min_ns,
-            samples: if self.started.0.elapsed() < COUNTED {
+            samples: if self.started.0.elapsed() < run_cost::FIRST {
                 FIRST_SAMPLES
             } else {
                 SAMPLES
@@ -365,23 +360,14 @@ impl Session {
 
     /// A new slice of time: sampling may go on, long waits are looked at.
     fn next_slice(&mut self, since_start: Duration) -> anyhow::Result<()> {
-        if since_start >= COUNTED {
-            self.count_runs(since_start);
+        if self.run_cost.look(since_start, || self.kernel.run_stats()) {
+            self.count_probe_runs();
         }
         self.set_control(true)?;
         self.check_code_probes();
         self.find_workers();
         self.read_long_waits();
         self.refresh_targets()
-    }
-
-    /// Ends the counting of run time, if it is still going on.
-    pub(super) fn count_runs(&mut self, since_start: Duration) {
-        if self.stats.is_some() {
-            self.counted = Some((self.kernel.run_stats(), since_start));
-            self.count_probe_runs();
-            self.stats = None;
-        }
     }
 
     /// Moves sums to the ledger: those of generations that programs can no longer be adding to, or

@@ -28,6 +28,13 @@ pub fn own_peak_rss() -> u64 {
         .map_or(0, |kib| kib * 1024)
 }
 
+/// Resident memory of this process now, in bytes.
+pub fn own_rss() -> u64 {
+    procfs::process::Process::myself()
+        .and_then(|p| p.statm())
+        .map_or(0, |s| s.resident * procfs::page_size())
+}
+
 /// CPU time that a process has used, if it can be read.
 pub fn cpu_of(pid: Pid) -> Option<Duration> {
     let stat = procfs::process::Process::new(pid.0 as i32)

@@ -25,7 +25,7 @@ pub struct Transitions {
     pub hits: u64,
     /// Hits per second, mean over the time.
     pub hits_per_s: f64,
-    /// Mean run time of the kernel program at a hit, as counted in the first second of the session.
+    /// Mean run time of the kernel program at a hit, as counted in the first two seconds of the session.
     /// The breakpoint itself is not in it. Absent when it was not counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub program_ns_per_hit: Option<u64>,

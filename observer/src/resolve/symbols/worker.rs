@@ -17,6 +17,7 @@ use super::space::{Place, Space};
 use super::{Addresses, Request, SymbolizerConfig, SymbolizerStats, unknown_frame};
 use crate::model::{Frame, FrameKind, Pid, Reason};
 use crate::resolve::classify;
+use crate::sys::usage;
 
 /// A symbol without a size (hand-written assembly) is believed this far, in bytes. Beyond that the
 /// nearest symbol names a function that has nothing to do with the address.
@@ -24,11 +25,19 @@ const UNSIZED_REACH: usize = 512;
 /// Inlined functions shown for one address.
 const MAX_INLINED: usize = 64;
 
+/// Memory that blazesym may come to use, in bytes: what it has read of debug information it keeps,
+/// and single parts can not be given back. Enough for the index of a large file.
+const MAX_GROWTH: u64 = 36 << 20;
+/// Between looks at how much that is: addresses that were not known yet.
+const LOOK_EVERY: u32 = 32;
+
 /// The functions of one address, or why there are none.
 type Answer = Result<Arc<[ResolvedFrame]>, Reason>;
 
 struct Worker {
     blazesym: blazesym::symbolize::Symbolizer,
+    /// Resident memory when blazesym was new, and its lookups since.
+    blazesym_new: (u64, u32),
     spaces: HashMap<Pid, Space>,
     modules: Modules,
     /// By module serial (0: the kernel) and address in it.
@@ -42,6 +51,7 @@ struct Worker {
 pub fn run(requests: &Receiver<Request>, config: SymbolizerConfig) {
     let mut worker = Worker {
         blazesym: new_blazesym(),
+        blazesym_new: (usage::own_rss(), 0),
         spaces: HashMap::new(),
         modules: Modules::new(config.plugins, config.limits.modules),
         answers: Cache::new(config.limits.addresses),
@@ -74,7 +84,7 @@ impl Worker {
             Request::Register(id, symbols) => self.modules.register(id, symbols),
             Request::Forget(pid) => drop(self.spaces.remove(&pid)),
             Request::Evict => {
-                self.blazesym = new_blazesym();
+                self.renew_blazesym();
                 self.answers.clear();
             }
             Request::Stats(reply) => {
@@ -87,6 +97,21 @@ impl Worker {
                     ..self.stats
                 });
             }
+        }
+    }
+
+    fn renew_blazesym(&mut self) {
+        self.blazesym = new_blazesym();
+        usage::release_freed_memory();
+        self.blazesym_new = (usage::own_rss(), 0);
+    }
+
+    /// Bounds the memory for what files' debug information says.
+    fn bound_blazesym(&mut self) {
+        let (at_first, lookups) = &mut self.blazesym_new;
+        *lookups += 1;
+        if *lookups % LOOK_EVERY == 0 && usage::own_rss().saturating_sub(*at_first) > MAX_GROWTH {
+            self.renew_blazesym();
         }
     }
 
@@ -180,6 +205,7 @@ impl Worker {
             return answer;
         }
         let answer = self.lookup(module, vaddr);
+        self.bound_blazesym();
         self.answers.insert(key, answer.clone());
         answer
     }
@@ -293,7 +319,7 @@ impl Worker {
         }));
         outcome.unwrap_or_else(|_| {
             self.stats.failures += 1;
-            self.blazesym = new_blazesym();
+            self.renew_blazesym();
             Err(Failure::Error("its symbols are damaged".to_owned()))
         })
     }

@@ -184,6 +184,11 @@ fn options(args: &ReportArgs, verbose: u8) -> Result<Options, UsageError> {
             "--max-hits is for the probes of --tier runtime, which was not asked for".to_owned(),
         ));
     }
+    if args.no_delays && !tiers.runtime {
+        return Err(UsageError(
+            "--no-delays is for the probes of --tier runtime, which was not asked for".to_owned(),
+        ));
+    }
     let transport = match std::env::var(TRANSPORT_VARIABLE).as_deref() {
         Ok("perf") => Transport::Perf,
         Ok("ring") | Err(_) => Transport::Ring,
@@ -203,6 +208,7 @@ fn options(args: &ReportArgs, verbose: u8) -> Result<Options, UsageError> {
         kernel_stacks: !args.user_stacks,
         tiers,
         max_hits: args.max_hits.unwrap_or(rate_guard::DEFAULT_BUDGET),
+        delays: !args.no_delays,
         transport,
         excluded,
         cpu_hz: if args.no_cpu { 0 } else { args.cpu_hz },

@@ -149,6 +149,9 @@ pub struct ReportArgs {
     /// second; the report says when.
     #[arg(long, value_name = "HITS", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub max_hits: Option<u64>,
+    /// Tier runtime, tokio: leave wake-ups alone: half the cost per poll, and no delays or victims.
+    #[arg(long)]
+    pub no_delays: bool,
     /// Show every site, frame and task instead of the largest ones.
     #[arg(long)]
     pub full: bool,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::polls::FollowedPolls;
-use super::user_probes::WhyEnded;
+use super::user_probes::{Lighter, WhyEnded};
 use crate::aggregate::polls::{Behind, LongPolls, PollLedger, PollTask};
 use crate::model::event::Tally;
 use crate::model::polls::{Culprit, Followed, LongTask, PollType, Spread, Victim};
@@ -79,6 +79,12 @@ impl<'a> PollView<'a> {
                 duration_ns: window.to.since(window.from),
                 hits: window.hits,
                 ended: why(window.why),
+                delays_ns: match (followed.delays, window.lighter) {
+                    (false, _) => 0,
+                    (true, None) => window.to.since(window.from),
+                    (true, Some(lighter)) => lighter.at.since(window.from),
+                },
+                delays_ended: delays_ended(followed),
                 types: types(followed),
                 long,
                 long_total,
@@ -167,6 +173,16 @@ fn why(why: WhyEnded) -> Option<String> {
         WhyEnded::Exec => Some("the process called exec".to_owned()),
         WhyEnded::Exited => Some("the process ended".to_owned()),
     }
+}
+
+fn delays_ended(followed: &FollowedPolls) -> Option<String> {
+    if !followed.delays {
+        return Some("none was asked for (--no-delays), or why there is no place for a probe is among the notes".to_owned());
+    }
+    let Lighter { rate, budget, .. } = followed.window.lighter?;
+    Some(format!(
+        "all probes together were hit {rate} times per second, {budget} are allowed (--max-hits): those on wake-ups were taken out"
+    ))
 }
 
 /// Types with polls; several with one name are one row each, as they are different code.

@@ -33,6 +33,8 @@ pub struct FollowedPolls {
     pub names: Arc<dyn TaskTypes>,
     /// Polls and delays by type (address of its vtable in the process).
     pub types: Vec<(u64, Tally, Tally)>,
+    /// Wake-ups were probed, at first at least.
+    pub delays: bool,
     /// Tasks that were ready at the end.
     pub waiting: Known<Waiting>,
 }
@@ -41,7 +43,8 @@ pub struct FollowedPolls {
 #[derive(Debug)]
 pub struct PollTier {
     maps: PollMaps,
-    names: HashMap<u32, Arc<dyn TaskTypes>>,
+    /// Of each attachment: what the types are, and whether wake-ups are probed.
+    names: HashMap<u32, (Arc<dyn TaskTypes>, bool)>,
     followed: Vec<FollowedPolls>,
 }
 
@@ -68,9 +71,9 @@ impl PollTier {
             .try_for_each(|of| self.maps.add_type(slot, of.vtable, of.id_offset))
     }
 
-    /// An attachment works.
-    pub fn attached(&mut self, slot: u32, names: Arc<dyn TaskTypes>) {
-        self.names.insert(slot, names);
+    /// An attachment works. `delays`: wake-ups are probed.
+    pub fn attached(&mut self, slot: u32, names: Arc<dyn TaskTypes>, delays: bool) {
+        self.names.insert(slot, (names, delays));
     }
 
     /// Whether one works, or its finds have not been taken out.
@@ -86,7 +89,7 @@ impl PollTier {
         ledger: &mut PollLedger,
         (began, end): (Mono, Mono),
     ) {
-        let Some(names) = self.names.remove(&window.slot) else {
+        let Some((names, delays)) = self.names.remove(&window.slot) else {
             return;
         };
         let mut window = *window;
@@ -114,6 +117,9 @@ impl PollTier {
         }
         let woken = self.maps.take_woken(window.slot);
         let waiting = match window.why {
+            _ if !delays || window.lighter.is_some() => {
+                Known::unknown("wake-ups were not observed to the end")
+            }
             WhyEnded::Session => Known::Known(waiting(window.pid, window.to, &woken)),
             _ => Known::unknown("the probes were out before the observation ended"),
         };
@@ -121,6 +127,7 @@ impl PollTier {
             window,
             names,
             types,
+            delays,
             waiting,
         });
     }

@@ -38,6 +38,12 @@ impl RateGuard {
         }
     }
 
+    /// Begins anew, after some probes were taken out; `hits` as they are counted now.
+    pub fn restart(&mut self, now: Duration, hits: u64) {
+        self.from = (now, hits);
+        self.last = (now, hits);
+    }
+
     /// Looks at the count of hits since the start.
     ///
     /// # Errors
@@ -89,6 +95,20 @@ mod tests {
         assert_eq!(run(20_000, |slice| slice * 2000), None);
         let (slice, exceeded) = run(20_000, |slice| slice * 3000).unwrap();
         assert_eq!((slice, exceeded.rate), (5, 30_000));
+    }
+
+    #[test]
+    fn what_was_hit_before_does_not_count_after_a_restart() {
+        let mut guard = RateGuard::new(20_000, Duration::ZERO);
+        let at = Duration::from_millis;
+        assert!(guard.check(at(100), 100_000).is_err());
+        guard.restart(at(150), 120_000);
+        assert_eq!(guard.check(at(250), 121_500), Ok(()));
+        assert_eq!(guard.check(at(700), 128_000), Ok(()));
+        assert_eq!(
+            guard.check(at(1300), 150_000).map_err(|e| e.rate),
+            Err(36_666)
+        );
     }
 
     #[test]

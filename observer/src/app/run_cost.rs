@@ -62,7 +62,8 @@ impl RunCost {
             Some(first) if first.0 < end => first,
             _ => (Duration::ZERO, (0, 0)),
         };
-        let factor = whole.saturating_sub(end).as_secs_f64() / end.saturating_sub(from).as_secs_f64().max(1e-3);
+        let factor = whole.saturating_sub(end).as_secs_f64()
+            / end.saturating_sub(from).as_secs_f64().max(1e-3);
         let rest = |counted: u64, before: u64| {
             counted + (counted.saturating_sub(before) as f64 * factor) as u64
         };

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::go_transitions;
 use super::polls::{FollowedPolls, PollTier};
 use super::session::Session;
-use super::user_probes::{ExactWindow, UserProbes, WhyEnded};
+use super::user_probes::{ExactWindow, Lighter, Taken, UserProbes, WhyEnded};
 use crate::model::transitions::Followed;
 use crate::model::{Known, Mono, Pid, Reason};
 use crate::probes::attach::{AttachError, Kernel};
@@ -18,6 +18,8 @@ use crate::runtimes::{CodeReader, GoTransitions};
 #[derive(Debug)]
 pub struct RuntimeTier {
     user: UserProbes,
+    /// Put in the probes that go first, too.
+    delays: bool,
     go: GoMaps,
     /// How to read what the attachments find that have not been collected, by slot.
     readers: HashMap<u32, GoTransitions>,
@@ -28,13 +30,15 @@ pub struct RuntimeTier {
 }
 
 impl RuntimeTier {
-    /// Nothing attached yet. `budget`: hits per second that one target's probes may have.
+    /// Nothing attached yet. `budget`: hits per second that one target's probes may have. `delays`:
+    /// tokio's wake-ups are probed as well as polls.
     ///
     /// # Errors
     /// When the object lacks a map.
-    pub fn new(kernel: &mut Kernel, budget: u64) -> Result<Self, AttachError> {
+    pub fn new(kernel: &mut Kernel, budget: u64, delays: bool) -> Result<Self, AttachError> {
         Ok(Self {
             user: UserProbes::new(UserMaps::take(kernel)?, budget),
+            delays,
             go: GoMaps::take(kernel)?,
             readers: HashMap::new(),
             followed: Vec::new(),
@@ -74,10 +78,14 @@ impl Session {
         };
         let target = &targets[index];
         let pid = target.process.id.pid;
-        let found = match target.code_probes() {
+        let mut found = match target.code_probes() {
             Known::Known(found) => found,
             Known::Unknown(reason) => return Err(reason),
         };
+        if !tier.delays {
+            found.probes.retain(|probe| !probe.first_out);
+        }
+        let delays = found.probes.iter().any(|probe| probe.first_out);
         let RuntimeTier {
             user,
             go,
@@ -90,7 +98,7 @@ impl Session {
             CodeReader::Tokio { types, names } => {
                 let prepare = |slot| polls.prepare(slot, &types);
                 let slot = user.attach(kernel, pid, &found.probes, prepare, &mut state.notes)?;
-                polls.attached(slot, names);
+                polls.attached(slot, names, delays);
                 tracing::info!(
                     "pid {pid}: {} probes on polls and wake-ups; each hit costs the target about half a microsecond, and above {} hits per second they are taken out",
                     found.probes.len(),
@@ -135,16 +143,19 @@ impl Session {
         let Some(tier) = &mut self.runtime_tier else {
             return;
         };
-        for ended in tier.user.check(&mut self.kernel) {
-            if let ExactWindow {
-                pid,
-                why: WhyEnded::TooOften { rate, budget },
-                ..
-            } = ended
-            {
-                tracing::warn!(
+        for taken in tier.user.check(&mut self.kernel) {
+            match taken {
+                Taken::First(pid, Lighter { rate, budget, .. }) => tracing::warn!(
+                    "pid {pid}: probes on wake-ups taken out after {rate} hits per second of all probes ({budget} are allowed); polls are still followed"
+                ),
+                Taken::All(ExactWindow {
+                    pid,
+                    why: WhyEnded::TooOften { rate, budget },
+                    ..
+                }) => tracing::warn!(
                     "pid {pid}: probes taken out after {rate} hits per second ({budget} are allowed); the report says until when it is exact"
-                );
+                ),
+                Taken::All(_) => {}
             }
         }
     }

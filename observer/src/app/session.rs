@@ -66,6 +66,8 @@ pub struct Options {
     pub tiers: Tiers,
     /// Hits per second that probes in a target's own code may have.
     pub max_hits: u64,
+    /// tokio: probe wake-ups too.
+    pub delays: bool,
     /// How records arrive.
     pub transport: Transport,
     /// Mechanisms not to use.
@@ -149,7 +151,11 @@ impl Session {
             None
         };
         let runtime_tier = if options.tiers.runtime {
-            Some(RuntimeTier::new(&mut kernel, options.max_hits)?)
+            Some(RuntimeTier::new(
+                &mut kernel,
+                options.max_hits,
+                options.delays,
+            )?)
         } else {
             None
         };

@@ -31,6 +31,26 @@ pub enum WhyEnded {
     Exited,
 }
 
+/// The probes that go first were taken out, and the others left in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lighter {
+    /// When.
+    pub at: Mono,
+    /// Hits per second of all probes that were seen then.
+    pub rate: u64,
+    /// Hits per second that are allowed.
+    pub budget: u64,
+}
+
+/// What the guard has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// All probes are out.
+    All(ExactWindow),
+    /// Only those of a process that go first.
+    First(Pid, Lighter),
+}
+
 /// A time for which every hit of a target's probes was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExactWindow {
@@ -46,6 +66,8 @@ pub struct ExactWindow {
     pub hits: u64,
     /// Why it ended.
     pub why: WhyEnded,
+    /// From when on the probes that go first were missing.
+    pub lighter: Option<Lighter>,
 }
 
 /// One attachment.
@@ -55,6 +77,9 @@ struct Attached {
     slot: u32,
     from: Mono,
     links: Vec<UserLink>,
+    /// Of the probes that go first.
+    first_out: Vec<UserLink>,
+    lighter: Option<Lighter>,
     guard: RateGuard,
 }
 
@@ -99,10 +124,12 @@ impl UserProbes {
     ) -> Result<u32, Reason> {
         let slot = self.maps.open(pid)?;
         let mut links = Vec::new();
+        let mut first_out = Vec::new();
         let attach_all = || {
             prepare(slot)?;
             for probe in probes {
                 match place(kernel, pid, slot, probe) {
+                    Ok(link) if probe.first_out => first_out.push(link),
                     Ok(link) => links.push(link),
                     Err(reason) => {
                         let why = format!("no probe in {}: {reason}", probe.name);
@@ -121,6 +148,7 @@ impl UserProbes {
         let now = now();
         if let Err(reason) = result {
             take_out(kernel, links);
+            take_out(kernel, first_out);
             self.maps.close(pid, slot);
             return Err(reason);
         }
@@ -129,30 +157,48 @@ impl UserProbes {
             slot,
             from: now,
             links,
+            first_out,
+            lighter: None,
             guard: RateGuard::new(self.budget, Duration::from_nanos(now.0)),
         });
         Ok(slot)
     }
 
-    /// Looks at the rates: probes that are hit too often are taken out. Returns what ended.
-    pub fn check(&mut self, kernel: &mut Kernel) -> Vec<ExactWindow> {
-        let mut ended = Vec::new();
+    /// Looks at the rates: probes that are hit too often are taken out. Returns what was.
+    pub fn check(&mut self, kernel: &mut Kernel) -> Vec<Taken> {
+        let mut taken = Vec::new();
         let mut at = 0;
         while at < self.attached.len() {
             let one = &mut self.attached[at];
             let hits = self.maps.hits(one.slot);
             match one.guard.check(Duration::from_nanos(now().0), hits) {
                 Ok(()) => at += 1,
+                // What goes first is hit at most as often as the others: without it half may be left.
+                Err(exceeded)
+                    if !one.first_out.is_empty() && exceeded.rate / 2 <= exceeded.budget =>
+                {
+                    let lighter = Lighter {
+                        at: now(),
+                        rate: exceeded.rate,
+                        budget: exceeded.budget,
+                    };
+                    one.lighter = Some(lighter);
+                    take_out(kernel, std::mem::take(&mut one.first_out));
+                    one.guard
+                        .restart(Duration::from_nanos(now().0), self.maps.hits(one.slot));
+                    taken.push(Taken::First(one.pid, lighter));
+                    at += 1;
+                }
                 Err(exceeded) => {
                     let why = WhyEnded::TooOften {
                         rate: exceeded.rate,
                         budget: exceeded.budget,
                     };
-                    ended.push(self.end(kernel, at, why));
+                    taken.push(Taken::All(self.end(kernel, at, why)));
                 }
             }
         }
-        ended
+        taken
     }
 
     /// Takes the probes of a process out, if it has any.
@@ -174,6 +220,7 @@ impl UserProbes {
         let to = now();
         self.maps.close(one.pid, one.slot);
         take_out(kernel, one.links);
+        take_out(kernel, one.first_out);
         let window = ExactWindow {
             pid: one.pid,
             slot: one.slot,
@@ -181,6 +228,7 @@ impl UserProbes {
             to,
             hits: self.maps.hits(one.slot),
             why,
+            lighter: one.lighter,
         };
         self.windows.push(window);
         window

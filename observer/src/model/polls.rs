@@ -31,6 +31,10 @@ pub struct Followed {
     pub hits: u64,
     /// Why it ended before the window did.
     pub ended: Option<String>,
+    /// For how long, from its begin on, wake-ups were seen too: delays are of that time.
+    pub delays_ns: u64,
+    /// Why that was not to its end.
+    pub delays_ended: Option<String>,
     /// Task types, most time first.
     pub types: Vec<PollType>,
     /// Tasks with the most time in long polls; bounded.

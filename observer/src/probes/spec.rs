@@ -164,6 +164,8 @@ pub struct CodeProbe {
     pub site: Known<CodeSite>,
     /// The runtime's own part of what the program is given at each hit.
     pub data: u32,
+    /// What it tells comes on top of what the others tell: when all are hit too often it goes first.
+    pub first_out: bool,
 }
 
 /// A tracepoint of the scheduler with all three mechanisms.

@@ -67,6 +67,23 @@ const OURS: &[Condition] = &[
         ],
         ready: "observing",
     },
+    Condition {
+        name: "runtime, polls alone",
+        program: Some(""),
+        args: &[
+            "report",
+            "-v",
+            "-d",
+            "3600",
+            "--tier",
+            "runtime",
+            "--no-delays",
+            "--max-hits",
+            "1000000000",
+            "-p",
+        ],
+        ready: "observing",
+    },
 ];
 
 /// What a user would take instead.

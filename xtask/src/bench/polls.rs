@@ -37,7 +37,10 @@ pub fn run(project: &Project, args: &Args) -> Result<Vec<Row>> {
     ]);
     let target = Process::start(&mut command, Stream::Stdout, "the program that yields")?;
     target.line("ready", LIMIT)?;
-    let conditions = conditions(&["no-cpu", "sched", "runtime"], args.alternatives);
+    let conditions = conditions(
+        &["no-cpu", "sched", "runtime, polls alone", "runtime"],
+        args.alternatives,
+    );
     let mut rows: Vec<Row> = conditions
         .iter()
         .map(|condition| Row {

@@ -35,6 +35,11 @@ pub struct Polls {
     /// Why the probes were taken out before the window ended; absent when they were not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_early: Option<String>,
+    /// For how long, from its begin on, wake-ups were seen too: delays and victims are of that time.
+    pub delays_duration_ns: u64,
+    /// Why that was shorter than `duration_ns`; absent when it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delays_ended_early: Option<String>,
     /// Task types, most time first.
     pub types: Vec<PollType>,
     /// Tasks with polls of half a millisecond or more, most time first; bounded, see `long_total`.
@@ -170,6 +175,8 @@ impl From<&polls::Followed> for Polls {
             duration_ns: of.duration_ns,
             hits: of.hits,
             ended_early: of.ended.clone(),
+            delays_duration_ns: of.delays_ns,
+            delays_ended_early: of.delays_ended.clone(),
             types: of.types.iter().map(PollType::from).collect(),
             long: of.long.iter().map(LongTask::from).collect(),
             long_total: of.long_total,

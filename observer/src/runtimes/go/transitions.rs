@@ -70,6 +70,7 @@ pub fn code_probes(go: &GoProcess) -> Known<CodeProbes> {
             need: Need::Required,
             site,
             data: 0,
+            first_out: false,
         }],
         reader: CodeReader::Go(GoTransitions {
             g_m: o.g_m,

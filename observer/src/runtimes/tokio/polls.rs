@@ -108,6 +108,7 @@ pub(super) fn code_probes(
             name,
             program,
             need: Need::Optional(lost),
+            first_out: !polls,
             data: place.as_ref().map_or(0, |place| place.argument.encode()),
             site: match place {
                 Ok(place) => Known::Known(place.site),

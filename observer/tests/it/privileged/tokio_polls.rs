@@ -367,6 +367,66 @@ fn probes_that_are_hit_too_often_are_taken_out_and_the_target_lives() {
     check_completeness(&report);
 }
 
+/// Polls in the whole window, and delays in none or a part of it; its length is returned.
+#[track_caller]
+fn check_polls_alone(report: &Value, truths: &[Truth], why: &str) -> u64 {
+    let [followed] = list(report, "polls") else {
+        panic!("one target is followed: {:#}", report["notes"]);
+    };
+    assert_eq!(followed["ended_early"], Value::Null, "{followed:#}");
+    let reason = followed["delays_ended_early"].as_str().unwrap_or_default();
+    assert!(reason.contains(why), "{followed:#}");
+    let (after, length) = (
+        number(followed, "after_ns"),
+        number(followed, "duration_ns"),
+    );
+    let window = Stretch::of(report, after, length);
+    let sum = |what: &str| -> u64 {
+        let types = list(followed, "types").iter();
+        types.map(|t| number(&t[what], "count")).sum()
+    };
+    let polls: usize = truths.iter().map(|t| window.began(&t.polls).count()).sum();
+    near(sum("polls"), polls as u64, 10, "polls");
+    let delays_ns = number(followed, "delays_duration_ns");
+    let seen = Stretch::of(report, after, delays_ns);
+    let delays: usize = of_kind(truths, "victim")
+        .map(|t| seen.began(&t.delays).count())
+        .sum();
+    // Taking the probes out takes up to a tenth of a second.
+    near(sum("delays"), delays as u64, delays as u64 / 2, "delays");
+    assert_eq!(followed["waiting"], Value::Null, "{followed:#}");
+    check_completeness(report);
+    delays_ns
+}
+
+#[test]
+fn wake_ups_are_given_up_before_polls() {
+    require!(Need::Privilege, Need::Fixture("tokio/release/stalls"));
+    // 40 tasks that are woken every 7 ms: 5 700 polls per second, and as many wake-ups.
+    let args = ["--scenario", "hog", "--workers", "2", "--victims", "40"];
+    let program = start("release", &args);
+    let more = ["--tier", "runtime", "--max-hits", "7500"];
+    let report = observer::report(program.pid(), WATCHED, &more);
+    let truths = finish(program);
+    let delays_ns = check_polls_alone(&report, &truths, "7500 are allowed");
+    assert!((100 * MS..1_500 * MS).contains(&delays_ns), "{delays_ns}");
+}
+
+#[test]
+fn polls_are_followed_without_their_delays() {
+    require!(Need::Privilege, Need::Fixture("tokio/release/stalls"));
+    let program = start("release", &["--scenario", "hog"]);
+    let more = ["--tier", "runtime", "--no-delays"];
+    let report = observer::report(program.pid(), WATCHED, &more);
+    let truths = finish(program);
+    assert_eq!(check_polls_alone(&report, &truths, "--no-delays"), 0);
+    assert!(
+        list(&report, "victims").is_empty(),
+        "{:#}",
+        report["victims"]
+    );
+}
+
 #[test]
 fn a_killed_observer_leaves_a_target_with_probes_alive() {
     require!(Need::Privilege, Need::Fixture("tokio/fat/stalls"));

@@ -160,6 +160,8 @@ pub fn followed() -> View {
             "the probes were hit 33412 times per second, 20000 are allowed (--max-hits): they were taken out"
                 .to_owned(),
         ),
+        delays_ns: 6_400 * MS,
+        delays_ended: None,
         types: vec![
             PollType {
                 facts: facts("demo_app::report::{async_fn_env#0}"),

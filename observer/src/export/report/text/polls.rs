@@ -38,6 +38,16 @@ fn followed(report: &Report, of: &Polls, options: TextOptions) -> String {
     if let Some(why) = &of.ended_early {
         text += &format!("; not to the end: {}", fit(why, 160));
     }
+    if let Some(why) = &of.delays_ended_early {
+        text += &match of.delays_duration_ns {
+            0 => format!("; no delays: {}", fit(why, 160)),
+            ns => format!(
+                "; delays of the first {} only: {}",
+                duration(ns),
+                fit(why, 160)
+            ),
+        };
+    }
     if let Some(waiting) = of.waiting.as_ref().filter(|waiting| waiting.count > 0) {
         text += &format!(
             "; at the end {} ready and not polled, for up to {}",
@@ -66,13 +76,17 @@ fn types(of: &Polls, options: TextOptions) -> String {
     ]);
     let limit = limit(options, TYPES);
     for kind in of.types.iter().take(limit) {
+        let some = |ns| match kind.delays.count {
+            0 => "-".to_owned(),
+            _ => duration(ns),
+        };
         table.row([
             count(kind.polls.count),
             duration(kind.polls.total_ns),
             duration(kind.polls.p99_ns),
             duration(kind.polls.max_ns),
-            duration(kind.delays.p99_ns),
-            duration(kind.delays.max_ns),
+            some(kind.delays.p99_ns),
+            some(kind.delays.max_ns),
             kind.name
                 .as_ref()
                 .map_or_else(|| "not known".to_owned(), |name| types::short(name, 60)),

@@ -31,6 +31,9 @@ struct Ratio {
     median: f64,
     low: f64,
     high: f64,
+    mean: f64,
+    /// Standard error of the mean; NaN of a single round.
+    error: f64,
 }
 
 impl Outcome {
@@ -44,19 +47,19 @@ impl Outcome {
         let mut lines = vec![
             format!("{}: {} rounds; {}", self.name, self.rounds, machine()),
             format!(
-                "{:<21} {:<14} {:>10} {:<14} {:>8} {:>17}",
-                "case", "condition", "median", "unit", "ratio", "ratio's range"
+                "{:<18} {:<20} {:>10} {:<14} {:>8} {:>17} {:>16}",
+                "case", "condition", "median", "unit", "ratio", "ratio's range", "its mean"
             ),
         ];
         for row in &self.rows {
             let ratio = self.ratio(row).map_or_else(String::new, |ratio| {
                 format!(
-                    "{:>8.3} {:>8.3}..{:<7.3}",
-                    ratio.median, ratio.low, ratio.high
+                    "{:>8.3} {:>8.3}..{:<7.3} {:>7.3} +- {:.3}",
+                    ratio.median, ratio.low, ratio.high, ratio.mean, ratio.error
                 )
             });
             let line = format!(
-                "{:<18} {:<14} {:>10.1} {:<14} {ratio}",
+                "{:<18} {:<20} {:>10.1} {:<14} {ratio}",
                 row.case,
                 row.condition,
                 median(&row.values),
@@ -73,9 +76,10 @@ impl Outcome {
             .rows
             .iter()
             .map(|row| {
-                let ratio = self
-                    .ratio(row)
-                    .map(|r| json!({"median": r.median, "low": r.low, "high": r.high}));
+                let ratio = self.ratio(row).map(|r| {
+                    json!({"median": r.median, "low": r.low, "high": r.high,
+                                    "mean": r.mean, "standard_error": r.error})
+                });
                 json!({
                     "case": row.case, "condition": row.condition, "unit": row.unit,
                     "median": median(&row.values), "values": row.values, "ratio": ratio,
@@ -97,12 +101,23 @@ impl Outcome {
             .zip(&row.values)
             .map(|(base, value)| value / base)
             .collect();
+        let (mean, error) = mean(&ratios);
         Some(Ratio {
+            mean,
+            error,
             median: median(&ratios),
             low: ratios.iter().copied().fold(f64::INFINITY, f64::min),
             high: ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max),
         })
     }
+}
+
+/// Mean and its standard error.
+fn mean(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (mean, (squares / (n - 1.0) / n).sqrt())
 }
 
 /// The middle value; NaN of none.
@@ -163,6 +178,12 @@ mod tests {
         let ratio = outcome.ratio(&outcome.rows[1]).unwrap();
         assert!(
             (ratio.median - 1.1).abs() < 1e-9 && (ratio.high - 1.2).abs() < 1e-9,
+            "{ratio:?}"
+        );
+        // Deviations -1/30, -1/30 and 2/30: variance 1/300, over three rounds.
+        let error = (1.0_f64 / 300.0 / 3.0).sqrt();
+        assert!(
+            (ratio.mean - 3.4 / 3.0).abs() < 1e-9 && (ratio.error - error).abs() < 1e-9,
             "{ratio:?}"
         );
     }

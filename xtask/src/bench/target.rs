@@ -1,46 +1,79 @@
 //! What an observed service pays per request.
 
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::Args;
-use super::observers::{conditions, detach};
+use super::observers::{Condition, conditions, detach};
 use super::stats::Row;
 use crate::project::Project;
 use crate::service::{self, Language, Programs, Service};
 use crate::ui::{self, Step};
 
 const CONNECTIONS: u16 = 50;
-/// Requests per second: the same work under every condition, well below what the machine can do.
-const RATE: &str = "2000";
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Measures CPU time per request of one service process under every condition, in turn.
+/// How much the service has to do. A wait costs the same however many requests come in before the
+/// next one, so that what a request pays depends on how busy the service is.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    case: &'static str,
+    /// More arguments of the load generator.
+    args: &'static [&'static str],
+}
+
+const LOADS: [Load; 2] = [
+    // Well below what the machine can do: workers sleep between requests.
+    Load {
+        case: "request, 2000/s",
+        args: &["--rate", "2000"],
+    },
+    // As many as are answered: workers seldom sleep.
+    Load {
+        case: "request, full load",
+        args: &[],
+    },
+];
+
+/// Measures CPU time per request of one service process under every condition, in turn, and in the
+/// other order in the next round.
 pub fn run(project: &Project, args: &Args, language: Language) -> Result<Vec<Row>> {
     let programs = service::build(project, language)?;
     let service = Service::start(&programs, &["--scenario", "none"])?;
     let conditions = conditions(&["sched", "syscalls", "runtime"], args.alternatives);
-    let mut rows: Vec<Row> = conditions
+    let cases: Vec<(Load, Condition)> = LOADS
         .iter()
-        .map(|condition| Row {
-            case: "request".to_owned(),
+        .flat_map(|load| conditions.iter().map(|condition| (*load, *condition)))
+        .collect();
+    let mut rows: Vec<Row> = cases
+        .iter()
+        .map(|(load, condition)| Row {
+            case: load.case.to_owned(),
             condition: condition.name.to_owned(),
             unit: "us CPU/request",
             values: Vec::new(),
         })
         .collect();
     let length = Duration::from_secs(args.seconds.into());
-    measure(&programs, &service, length).context("warming up")?;
+    measure(&programs, &service, LOADS[0], length).context("warming up")?;
     for round in 1..=args.rounds {
         let step = Step::start(format!("round {round} of {}", args.rounds));
-        for (condition, row) in conditions.iter().zip(&mut rows) {
+        let mut order: Vec<usize> = (0..cases.len()).collect();
+        if round % 2 == 0 {
+            order.reverse();
+        }
+        for at in order {
+            let (load, condition) = cases[at];
             let attached = condition.attach(&programs.observer, service.process.pid())?;
-            let value = measure(&programs, &service, length)?;
+            let value = measure(&programs, &service, load, length)?;
             detach(attached)?;
-            ui::note(format!("{}: {value:.1} {}", row.condition, row.unit));
+            let row = &mut rows[at];
+            ui::note(format!(
+                "{}, {}: {value:.1} {}",
+                row.case, row.condition, row.unit
+            ));
             row.values.push(value);
         }
         step.done();
@@ -48,43 +81,57 @@ pub fn run(project: &Project, args: &Args, language: Language) -> Result<Vec<Row
     Ok(rows)
 }
 
-/// One stretch of fixed load; gives microseconds of the service's CPU time per answered request.
-fn measure(programs: &Programs, service: &Service, length: Duration) -> Result<f64> {
-    let before = cpu_seconds(service.process.pid())?;
-    let mut load = service::load(programs, service, CONNECTIONS, length, &["--rate", RATE])?;
+/// One stretch of load; gives microseconds of the service's CPU time per answered request.
+fn measure(programs: &Programs, service: &Service, load: Load, length: Duration) -> Result<f64> {
+    let before = cpu_time(service.process.pid())?;
+    let mut load = service::load(programs, service, CONNECTIONS, length, load.args)?;
     let summary = load.line("{", length + LIMIT)?;
     ensure!(load.wait(LIMIT)?.success(), "the load generator failed");
-    let spent = cpu_seconds(service.process.pid())? - before;
+    let spent = cpu_time(service.process.pid())?.saturating_sub(before);
     let summary: Value =
         serde_json::from_str(&summary.text).context("the load's summary is no JSON")?;
     let requests = summary["requests"]
         .as_u64()
         .with_context(|| format!("the load's summary has no number of requests: {summary}"))?;
     ensure!(requests > 0, "no request was answered: {summary}");
-    Ok(spent * 1e6 / requests as f64)
+    Ok(spent.as_secs_f64() * 1e6 / requests as f64)
 }
 
-/// CPU time of a process with all its threads, ended ones included.
-fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the service is gone")?;
-    let ticks = ticks(&stat).context("/proc/PID/stat has not the known form")?;
-    // SAFETY: sysconf has no memory preconditions.
-    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    Ok(ticks as f64 / per_second as f64)
-}
-
-/// utime + stime: fields 14 and 15, counted from after the name, which may hold anything.
-fn ticks(stat: &str) -> Option<u64> {
-    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 2..)?.split(' ').collect();
-    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+/// CPU time of a process with all its threads, ended ones included: its CPU clock, which counts
+/// nanoseconds, where /proc/PID/stat counts hundredths of a second.
+fn cpu_time(pid: u32) -> Result<Duration> {
+    let mut clock: libc::clockid_t = 0;
+    // SAFETY: `clock` is a valid place for the result.
+    let error = unsafe { libc::clock_getcpuclockid(pid.cast_signed(), &raw mut clock) };
+    ensure!(error == 0, "the service is gone");
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a valid place for the result.
+    let done = unsafe { libc::clock_gettime(clock, &raw mut time) };
+    ensure!(done == 0, "the service is gone");
+    Ok(Duration::new(
+        time.tv_sec.cast_unsigned(),
+        time.tv_nsec as u32,
+    ))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn ticks_are_found_behind_an_odd_name() {
-        let stat = "7 (a ) b) S 1 7 7 0 -1 4194304 100 0 0 0 30 12 0 0 20 0 1 0 5";
-        assert_eq!(super::ticks(stat), Some(42));
-        assert_eq!(super::ticks("7 (a"), None);
+    fn a_process_that_computes_takes_time_and_one_that_is_gone_has_none() {
+        let own = std::process::id();
+        let before = cpu_time(own).unwrap();
+        let mut sum = 0_u64;
+        while cpu_time(own).unwrap() < before + Duration::from_millis(5) {
+            sum = std::hint::black_box(sum + 1);
+        }
+        assert!(sum > 1);
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        assert!(cpu_time(child.id()).is_err());
     }
 }

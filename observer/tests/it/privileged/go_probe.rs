@@ -195,4 +195,6 @@ fn without_the_capability_it_says_which() {
 fn the_budget_needs_the_tier() {
     let args = ["report", "-p", "1", "--max-hits", "5"];
     run(&args, Duration::ZERO).refused(2, &["--max-hits", "--tier runtime"]);
+    let args = ["report", "-p", "1", "--no-delays"];
+    run(&args, Duration::ZERO).refused(2, &["--no-delays", "--tier runtime"]);
 }

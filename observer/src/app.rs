@@ -300,7 +300,11 @@ fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
         let observed = session.run(stop).await?;
         anyhow::Ok(view::view(observed, &facts, &tiers.to_string()))
     })?;
+    // What was observed, the view of it and the report are three forms of the same: not all at once.
+    usage::release_freed_memory();
     let report = Report::from(&view);
+    drop(view);
+    usage::release_freed_memory();
     let text = (format.render)(&report, &args.text_options(verbose))
         .context("the report could not be rendered")?;
     match sink.write(&text)? {

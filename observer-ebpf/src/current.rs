@@ -233,6 +233,20 @@ fn in_copy(number: u8, copy: &TokioCopy, fsbase: u64) -> Option<Option<InCopy>> 
         flags: 0,
         entered: 0,
     };
+    const BOTH: u32 = TOKIO_HAS_ENTERED | TOKIO_HAS_BUDGET;
+    let word_at = copy.entered & !7;
+    if copy.flags & BOTH == BOTH && copy.budget & !7 == word_at {
+        // As a rule they lie in one word, and each read is a call.
+        if let Some(word) = user::<u64>(base.wrapping_add(word_at as u64)) {
+            let byte = |offset: i64| (word >> ((offset as u64 & 7) * 8)) as u8;
+            found.entered = byte(copy.entered);
+            found.flags |= TASK_HAS_ENTERED | TASK_HAS_BUDGET;
+            if byte(copy.budget) != 0 {
+                found.flags |= TASK_IN_POLL;
+            }
+        }
+        return Some(Some(found));
+    }
     if copy.flags & TOKIO_HAS_ENTERED != 0
         && let Some(byte) = user::<u8>(base.wrapping_add(copy.entered as u64))
     {

@@ -96,6 +96,9 @@ fn netpoll(netpoll: &Netpoll) -> String {
         percent(netpoll.waiting_share)
     );
     if let (Some(mean), Some(max)) = (netpoll.since_mean_ns, netpoll.since_max_ns) {
+        if max == 0 {
+            return text + "; in the others it had just been looked at";
+        }
         text += &format!(
             "; in the others it was last noted to be looked at {} before, at most {} (normal: under 20 ms: \
              the runtime does so by itself after 10 ms)",

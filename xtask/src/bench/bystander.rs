@@ -18,7 +18,7 @@ pub fn run(project: &Project, args: &Args) -> Result<Vec<Row>> {
     let observer = build_observer(project)?;
     // What is observed meanwhile: a process that sleeps.
     let target = Process::start(Command::new("sleep").arg("36000"), Stream::Stdout, "sleep")?;
-    let conditions = conditions(&["sched", "syscalls"], false);
+    let conditions = conditions(&["sched", "syscalls"], args)?;
     let mut rows: Vec<Row> = worker::CASES
         .iter()
         .flat_map(|(case, unit)| {

@@ -36,6 +36,12 @@ pub struct Args {
     /// Also measure the tools that a user would take instead, where they are installed.
     #[arg(long)]
     alternatives: bool,
+    /// Measure only these conditions beside `none`, separated by commas: more rounds in the same time.
+    #[arg(long, value_name = "CONDITION", value_delimiter = ',')]
+    only: Vec<String>,
+    /// target-*: this many requests per second, instead of the two loads that are usual.
+    #[arg(long, value_name = "REQUESTS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: Option<u32>,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,

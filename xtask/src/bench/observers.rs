@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
+use super::Args;
 use crate::process::{Process, Stream};
 use crate::project;
 
@@ -68,7 +69,7 @@ const OURS: &[Condition] = &[
         ready: "observing",
     },
     Condition {
-        name: "runtime, polls alone",
+        name: "runtime-polls",
         program: Some(""),
         args: &[
             "report",
@@ -112,16 +113,31 @@ const ALTERNATIVES: &[Condition] = &[
     },
 ];
 
-/// The conditions of a benchmark: nothing attached, these tiers, and perhaps other tools.
-pub fn conditions(tiers: &[&str], alternatives: bool) -> Vec<Condition> {
+/// The conditions of a benchmark: nothing attached, these tiers, and perhaps other tools; of these,
+/// the ones that were asked for.
+pub fn conditions(tiers: &[&str], args: &Args) -> Result<Vec<Condition>> {
     let others = ALTERNATIVES
         .iter()
         .filter(|other| other.program.and_then(project::find_program).is_some());
-    OURS.iter()
+    let mut conditions: Vec<Condition> = OURS
+        .iter()
         .filter(|ours| ours.program.is_none() || tiers.contains(&ours.name))
-        .chain(others.filter(|_| alternatives))
+        .chain(others.filter(|_| args.alternatives))
         .copied()
-        .collect()
+        .collect();
+    let known: Vec<&str> = conditions.iter().map(|c| c.name).collect();
+    if let Some(unknown) = args
+        .only
+        .iter()
+        .find(|name| !known.contains(&name.as_str()))
+    {
+        bail!("--only {unknown}: this benchmark has {}", known.join(", "));
+    }
+    conditions.retain(|c| {
+        let wanted = args.only.iter().any(|name| name == c.name);
+        wanted || c.program.is_none() || args.only.is_empty()
+    });
+    Ok(conditions)
 }
 
 impl Condition {

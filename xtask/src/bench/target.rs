@@ -18,46 +18,49 @@ const LIMIT: Duration = Duration::from_mins(1);
 /// How much the service has to do. A wait costs the same however many requests come in before the
 /// next one, so that what a request pays depends on how busy the service is.
 #[derive(Debug, Clone, Copy)]
-struct Load {
-    case: &'static str,
-    /// More arguments of the load generator.
-    args: &'static [&'static str],
+enum Load {
+    /// So many requests per second.
+    Rate(u32),
+    /// As many as are answered.
+    Full,
 }
 
-const LOADS: [Load; 2] = [
-    // Well below what the machine can do: workers sleep between requests.
-    Load {
-        case: "request, 2000/s",
-        args: &["--rate", "2000"],
-    },
-    // As many as are answered: workers seldom sleep.
-    Load {
-        case: "request, full load",
-        args: &[],
-    },
-];
+/// Well below what the machine can do, so that workers sleep between requests; and all it can do.
+const LOADS: [Load; 2] = [Load::Rate(2000), Load::Full];
+
+impl Load {
+    fn case(self) -> String {
+        match self {
+            Self::Rate(rate) => format!("request, {rate}/s"),
+            Self::Full => "request, full load".to_owned(),
+        }
+    }
+}
 
 /// Measures CPU time per request of one service process under every condition, in turn, and in the
 /// other order in the next round.
 pub fn run(project: &Project, args: &Args, language: Language) -> Result<Vec<Row>> {
     let programs = service::build(project, language)?;
     let service = Service::start(&programs, &["--scenario", "none"])?;
-    let conditions = conditions(&["sched", "syscalls", "runtime"], args.alternatives);
-    let cases: Vec<(Load, Condition)> = LOADS
+    let conditions = conditions(&["sched", "syscalls", "runtime"], args)?;
+    let loads = args
+        .rate
+        .map_or_else(|| LOADS.to_vec(), |rate| vec![Load::Rate(rate)]);
+    let cases: Vec<(Load, Condition)> = loads
         .iter()
         .flat_map(|load| conditions.iter().map(|condition| (*load, *condition)))
         .collect();
     let mut rows: Vec<Row> = cases
         .iter()
         .map(|(load, condition)| Row {
-            case: load.case.to_owned(),
+            case: load.case(),
             condition: condition.name.to_owned(),
             unit: "us CPU/request",
             values: Vec::new(),
         })
         .collect();
     let length = Duration::from_secs(args.seconds.into());
-    measure(&programs, &service, LOADS[0], length).context("warming up")?;
+    measure(&programs, &service, loads[0], length).context("warming up")?;
     for round in 1..=args.rounds {
         let step = Step::start(format!("round {round} of {}", args.rounds));
         let mut order: Vec<usize> = (0..cases.len()).collect();
@@ -84,7 +87,12 @@ pub fn run(project: &Project, args: &Args, language: Language) -> Result<Vec<Row
 /// One stretch of load; gives microseconds of the service's CPU time per answered request.
 fn measure(programs: &Programs, service: &Service, load: Load, length: Duration) -> Result<f64> {
     let before = cpu_time(service.process.pid())?;
-    let mut load = service::load(programs, service, CONNECTIONS, length, load.args)?;
+    let rate = match load {
+        Load::Rate(rate) => vec!["--rate".to_owned(), rate.to_string()],
+        Load::Full => Vec::new(),
+    };
+    let rate: Vec<&str> = rate.iter().map(String::as_str).collect();
+    let mut load = service::load(programs, service, CONNECTIONS, length, &rate)?;
     let summary = load.line("{", length + LIMIT)?;
     ensure!(load.wait(LIMIT)?.success(), "the load generator failed");
     let spent = cpu_time(service.process.pid())?.saturating_sub(before);

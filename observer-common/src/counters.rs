@@ -80,6 +80,9 @@ pub enum Counter {
     LostNetWait = 39,
     /// System calls that never returned: their thread ended in them.
     SyscallsEnded = 70,
+    /// Waits for the network that are in no sum, because how long they took is not known: another
+    /// task tried the descriptor next, it was closed, or it was "not ready" for another task too.
+    NetWaitsUntimed = 71,
 }
 
 /// Slots in the map.

@@ -10,7 +10,8 @@ use observer_common::events::inflight::InFlight;
 use observer_common::events::wait::{CLASS_RUN_QUEUE, WAIT_SEEDED};
 use observer_common::kind::Kind;
 use observer_common::task::{
-    TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_IN_POLL, TASK_TOKIO, Task,
+    TASK_FOREIGN, TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_IN_POLL, TASK_THREAD,
+    TASK_TOKIO, Task,
 };
 
 use crate::current::NOT_ENTERED;
@@ -64,6 +65,39 @@ pub fn leave<C: EbpfContext>(
                 thread.launcher = task.id;
             }
         }
+    }
+}
+
+/// A worker parks: what it shows now is the task that its own loop is in. Not learned outside of any
+/// budget: futures that are run without one (`tokio::task::unconstrained`) are in a task of their own.
+#[inline(always)]
+pub fn parks(entry: &mut InFlight, task: &Task) {
+    if task.kind == TASK_TOKIO {
+        entry.thread.own_loop = task.id;
+    }
+}
+
+/// Whether a task is outside of a budget that is not known to be the worker's own loop.
+#[inline(always)]
+pub fn is_new_outside(entry: &InFlight, task: &Task) -> bool {
+    let outside = task.flags & (TASK_HAS_BUDGET | TASK_IN_POLL) == TASK_HAS_BUDGET;
+    outside && task.kind == TASK_TOKIO && task.id != entry.thread.own_loop && entered(task)
+}
+
+/// Who waits: a worker's own loop is no task of the program, but its thread.
+#[inline(always)]
+pub fn own_loop(own: u64, task: Task, tid: u32) -> Task {
+    let outside = task.flags & (TASK_HAS_BUDGET | TASK_IN_POLL) == TASK_HAS_BUDGET;
+    if task.kind != TASK_TOKIO || !outside || task.id != own {
+        return task;
+    }
+    Task {
+        id: tid as u64,
+        kind: TASK_THREAD,
+        flags: TASK_FOREIGN,
+        detail: NOT_ENTERED,
+        reason: 0,
+        pad: 0,
     }
 }
 

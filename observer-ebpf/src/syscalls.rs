@@ -120,8 +120,10 @@ fn tried(
             Some(slot) => waits::add(slot, now.saturating_sub(open.start), 0),
             None => count(Counter::LostNetWait),
         }
+    } else {
+        // Another task tries it: how long the first one waited is not known.
+        count(Counter::NetWaitsUntimed);
     }
-    // Another task tries it: how long the first one waited is not known.
     let _ = NET_OPEN.remove(key);
 }
 
@@ -167,12 +169,15 @@ pub fn exit<C: StackIdContext>(
     if role & ROLE_CLOSES != 0 {
         for direction in [NET_READS, NET_WRITES] {
             // It is there only if somebody waited for it.
-            let _ = NET_OPEN.remove(NetOpenKey {
+            let waited = NET_OPEN.remove(NetOpenKey {
                 tgid,
                 fd,
                 direction,
                 pad: 0,
             });
+            if waited.is_ok() {
+                count(Counter::NetWaitsUntimed);
+            }
         }
         return;
     }
@@ -202,6 +207,10 @@ pub fn exit<C: StackIdContext>(
         nr: open.nr,
         user_stack,
     };
+    // Two tasks were in a call on it at once, and the other one was told "not ready" first.
+    if NET_OPEN.get_ptr_mut(key).is_some() {
+        count(Counter::NetWaitsUntimed);
+    }
     if NET_OPEN.insert(key, open, BPF_ANY as u64).is_err() {
         count(Counter::LostNetWait);
     }

@@ -236,7 +236,14 @@ pub fn begin<C: StackIdContext>(
     polls::leave(ctx, control, ids, &task, now);
     if ready {
         blank(entry, ids.0, CLASS_RUN_QUEUE);
-        entry.key.task = task;
+        if holds::is_new_outside(entry, &task) {
+            // A loop that is never without work asks for events in between, without waiting.
+            let nr = kernel::current_registers().and_then(UserRegisters::syscall);
+            if nr == Some(NR_EPOLL_WAIT) || nr == Some(NR_EPOLL_PWAIT) {
+                holds::parks(entry, &task);
+            }
+        }
+        entry.key.task = holds::own_loop(entry.thread.own_loop, task, tid);
         entry.woken = now;
         publish(entry, now);
         return;
@@ -244,12 +251,13 @@ pub fn begin<C: StackIdContext>(
     let regs = kernel::current_registers();
     let nr = regs.and_then(UserRegisters::syscall);
     if task.flags & TASK_IDLE != 0 || tokio_parked(&task, nr.unwrap_or(NO_SYSCALL)) {
+        holds::parks(entry, &task);
         park(entry, ids.0, &task, nr);
         publish(entry, now);
         return;
     }
     blank(entry, ids.0, CLASS_RUN_QUEUE);
-    entry.key.task = task;
+    entry.key.task = holds::own_loop(entry.thread.own_loop, task, tid);
     describe(entry, regs, state);
     if target.flags & TARGET_NO_FRAME_POINTERS == 0 {
         entry.key.user_stack = stacks::user(ctx, control);

@@ -44,7 +44,7 @@ const EXIT_CODES: &str = "Exit codes:\n  \
 const EXAMPLES: &str = "Examples:\n  \
     observer ps                          which processes run Go, tokio or native threads\n  \
     observer report -p 4242              what is blocked in pid 4242, watched for 10 s\n  \
-    observer report -p 4242 -d 60 -o r   the same for a minute, into file r\n  \
+    observer report -p 4242 -d 1m -o r   the same for a minute, into file r\n  \
     observer doctor -p 4242              what can be seen here, and what to do if it is little";
 
 const REPORT_EXAMPLES: &str = "Examples:\n  \
@@ -106,11 +106,11 @@ pub struct ReportArgs {
     /// Watch every process that runs this executable.
     #[arg(long, value_name = "PATH", group = "target", value_hint = ValueHint::ExecutablePath)]
     pub exe: Vec<PathBuf>,
-    /// How long to watch, in seconds (0.1 to 86400).
-    #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    /// How long to watch: seconds, or with a unit as in 500ms, 2m, 1h30m (0.1 s to 24 h).
+    #[arg(short, long, value_name = "TIME", default_value = "10", value_parser = length)]
     pub duration: Duration,
-    /// How often the kernel's tables are read meanwhile, in seconds (0.1 to 86400).
-    #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    /// How often the kernel's tables are read meanwhile: seconds, or with a unit (0.1 s to 24 h).
+    #[arg(short, long, value_name = "TIME", default_value = "1", value_parser = length)]
     pub interval: Duration,
     /// Record waits of at least this many microseconds one by one; shorter ones are only counted,
     /// so totals are complete either way.
@@ -235,14 +235,18 @@ impl Tier {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let value: f64 = text
-        .parse()
-        .map_err(|_| "not a number of seconds".to_owned())?;
-    if (0.1..=86_400.0).contains(&value) {
-        Ok(Duration::from_secs_f64(value))
+/// A length of time: a bare number is seconds.
+fn length(text: &str) -> Result<Duration, String> {
+    const RANGE: &str = "it must be between 0.1 s and 24 h (86400 s)";
+    let parsed = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| RANGE)?,
+        Err(_) => humantime::parse_duration(text)
+            .map_err(|_| "not a length of time: a number of seconds, or one with a unit, as in 500ms, 10s, 2m, 1h30m")?,
+    };
+    if (Duration::from_millis(100)..=Duration::from_hours(24)).contains(&parsed) {
+        Ok(parsed)
     } else {
-        Err("it must be between 0.1 and 86400 seconds".to_owned())
+        Err(RANGE.to_owned())
     }
 }
 
@@ -354,6 +358,31 @@ mod tests {
     }
 
     #[test]
+    fn lengths_of_time_are_seconds_or_have_a_unit() {
+        for (text, ms) in [
+            ("10", 10_000),
+            ("0.5", 500),
+            ("10s", 10_000),
+            ("500ms", 500),
+            ("2m", 120_000),
+            ("2min", 120_000),
+            ("1h30m", 5_400_000),
+            ("1.5s", 1_500),
+            ("0.1", 100),
+            ("100ms", 100),
+            ("24h", 86_400_000),
+        ] {
+            let args = report(&format!("-p 1 -d {text} -i {text}"));
+            let expected = Duration::from_millis(ms);
+            assert_eq!(
+                (args.duration, args.interval),
+                (expected, expected),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn several_targets_and_a_command() {
         assert_eq!(report("-p 1,2 --pid 3").pids, [1, 2, 3]);
         assert_eq!(report("--comm a --comm b").comm, ["a", "b"]);
@@ -372,9 +401,23 @@ mod tests {
         refused("report", "required");
         refused("report -p 0", "0 is not in 1..");
         refused("report -p many", "invalid");
-        refused("report -p 1 -d 0", "between 0.1 and 86400");
-        refused("report -p 1 -d nan", "between 0.1 and 86400");
-        refused("report -p 1 -d ten", "not a number of seconds");
+        for (what, expected) in [
+            ("0", "between 0.1 s and 24 h"),
+            ("nan", "between 0.1 s and 24 h"),
+            ("1e300", "between 0.1 s and 24 h"),
+            ("99ms", "between 0.1 s and 24 h"),
+            ("25h", "between 0.1 s and 24 h"),
+            ("99999999999999999999h", "not a length of time"),
+            ("ten", "not a length of time"),
+            ("s", "not a length of time"),
+            ("10parsecs", "not a length of time"),
+            ("10s5", "not a length of time"),
+        ] {
+            refused(&format!("report -p 1 -d {what}"), expected);
+            refused(&format!("report -p 1 -i {what}"), expected);
+        }
+        refused("report -p 1 -d=-1s", "not a length of time");
+        refused("report -p 1 -d=-1", "between 0.1 s and 24 h");
         refused("report -p 1 -f html", "this version can write text or json");
         refused("report -p 1 -U -K", "cannot be used with");
         refused("report -p 1 --tier most", "sched");

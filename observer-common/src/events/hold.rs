@@ -48,13 +48,16 @@ pub struct Thread {
     pub other_ns: u64,
     /// TLS base, when the thread was seen inside a tokio runtime; else 0.
     pub fsbase: u64,
-    /// The task that it showed outside of polls: the one that a tokio worker's own loop is in. 0: none.
+    /// The task that it last showed outside of a budget: it is a worker. 0: none.
     pub launcher: u64,
+    /// The task that it showed when it last parked: the one that a tokio worker's own loop is in, and no
+    /// future that runs without a budget. 0: none.
+    pub own_loop: u64,
     /// The poll that it is in.
     pub hold: Hold,
 }
 
-const _: () = assert!(size_of::<Thread>() == 64 + 64);
+const _: () = assert!(size_of::<Thread>() == 72 + 64);
 pod!(Thread);
 
 /// A poll that is over: sent when it was long on a CPU.

@@ -173,6 +173,7 @@ pub fn view(
         ended: counter(Counter::SyscallsEnded),
         before: counter(Counter::SyscallsBefore),
         folded: counter(Counter::FoldedSyscalls),
+        net_waits_untimed: counter(Counter::NetWaitsUntimed),
         lost,
         cost: seen.cost,
     }

@@ -100,6 +100,9 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
     if observed.ended == Ended::Interrupted {
         notes.push("ended early: interrupted by the user".to_owned());
     }
+    if observed.targets.len() > 1 {
+        notes.extend(doings::left_out(&censuses.meetings, &connections));
+    }
     let targets = observed
         .targets
         .iter()

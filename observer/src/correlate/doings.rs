@@ -89,6 +89,18 @@ pub fn join_servers(connections: &mut [Connection], blocking: &[Blocking], windo
 /// A connection's index, the address of its other end, and whose that is.
 type Lead = (usize, Option<String>, usize);
 
+/// Says that tasks wait on more descriptors at one place than were looked at.
+pub fn left_out(meetings: &[Meeting], connections: &[Connection]) -> Option<String> {
+    let users = meetings.iter().flat_map(|meeting| &meeting.users);
+    let users = users.chain(connections.iter().flat_map(|connection| &connection.users));
+    let left_out = users.flat_map(|user| &user.doing).map(|d| d.fds_left_out);
+    let most = left_out.max().filter(|most| *most > 0)?;
+    Some(format!(
+        "tasks wait on more descriptors at one place than are kept ({most} left out): connections \
+         to other targets may be missing there"
+    ))
+}
+
 /// Fills in which connections to other targets what tasks do leads over.
 pub fn lead_on(meetings: &mut [Meeting], connections: &mut [Connection]) {
     let mut by_fd: HashMap<(usize, i32), Vec<Lead>> = HashMap::new();
@@ -157,6 +169,7 @@ fn measure(
             active: entry.cause == crate::model::Cause::RunQueue,
             peer_target: None,
             fds: entry.resource.iter().filter_map(|r| r.fd).collect(),
+            fds_left_out: 0,
             connections: Vec::new(),
         });
     }

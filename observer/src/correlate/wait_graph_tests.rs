@@ -56,6 +56,7 @@ fn doing(what: &str, resource: Resource, peer_target: Option<usize>) -> Doing {
         active: false,
         peer_target,
         fds: vec![5],
+        fds_left_out: 0,
         connections: Vec::new(),
     }
 }
@@ -440,6 +441,7 @@ fn two_processes_that_wait_for_each_other_end_and_are_no_deadlock() {
     let back = doing("IO wait", socket("127.0.0.1:5432", "127.0.0.1:4000"), None);
     let back = Doing {
         fds: vec![9],
+        fds_left_out: 0,
         ..back
     };
     let there = connection(vec![user(None, &[40], vec![back])], None);

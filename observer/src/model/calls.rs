@@ -80,6 +80,8 @@ pub struct Syscalls {
     pub before: u64,
     /// Calls whose task was folded into "other tasks" for want of room.
     pub folded: u64,
+    /// Waits for the network whose end was not seen; not in `net_waits`.
+    pub net_waits_untimed: u64,
     /// Calls and waits that were lost, by reason.
     pub lost: BTreeMap<&'static str, u64>,
     /// What a system call of any process costs without and with the tier, in nanoseconds; measured

@@ -156,6 +156,8 @@ pub struct Doing {
     pub peer_target: Option<usize>,
     /// Descriptors that they waited on there; bounded.
     pub fds: Vec<i32>,
+    /// How many others there were.
+    pub fds_left_out: u64,
     /// Those of them whose other end is held by a target: indices into `View::connections`.
     pub connections: Vec<usize>,
 }

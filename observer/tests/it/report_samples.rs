@@ -34,6 +34,7 @@ pub fn samples() -> Vec<(&'static str, View)> {
         ("unfinished", go::unfinished()),
         ("run_queue", other::run_queue()),
         ("allowed", tokio::allowed()),
+        ("healthy", tokio::healthy()),
         ("pile_up", go::pile_up()),
         ("followed", followed::followed()),
         ("calls", calls::calls()),

@@ -2,7 +2,7 @@
 
 use crate::report_samples::go::{degraded, go, idle, pile_up, unfinished};
 use crate::report_samples::other::{native, run_queue};
-use crate::report_samples::tokio::{allowed, tokio};
+use crate::report_samples::tokio::{allowed, healthy, tokio};
 use crate::report_samples::{MS, S, empty};
 use observer::export::dto::Report;
 use observer::model::census::{Direction, WaitKind};
@@ -131,22 +131,155 @@ fn threads_that_wait_for_work_are_left_out_or_said_to() {
     let mut events = native();
     events.blocking.retain(|entry| entry.cause == Cause::Epoll);
     let mut a_little = native();
-    a_little.blocking[0].total_ns = 5_000_000;
+    a_little.blocking[0].total_ns = 300 * MS;
     check(
         &a_little,
-        &["Nothing was blocked for long", "epoll_wait"],
-        &["futex"],
+        &[
+            "Nothing was blocked to speak of but threads that slept or waited for work. All else: ",
+            "4 threads block in futex at worker_loop (/src/pool.c:61)",
+            "3 % of the window (220 waits, 300 ms in 10.0 s, worst 564 ms).",
+        ],
+        &["% of the blocked time", "epoll", "fault"],
     );
     a_little.blocking.truncate(1);
-    check(&a_little, &["Nothing was blocked for long. ", "futex"], &[]);
+    check(
+        &a_little,
+        &["Nothing was blocked to speak of. All else: 4 threads"],
+        &[],
+    );
     check(
         &events,
         &[
-            "Nothing was blocked for long, but for threads that slept or waited for work",
+            "Nothing was blocked but threads that slept or waited for work.",
             "epoll_wait",
         ],
         &["fault only if"],
     );
+}
+
+#[test]
+fn a_healthy_service_under_load_gets_no_share_of_a_trifle() {
+    check(
+        &healthy(),
+        &[
+            "Nothing was blocked to speak of but threads that slept or waited for work. All else: 52 \
+             tokio tasks wait for a CPU, 5 % of the window (2 577 waits, 186 ms in 4.00 s, worst 566 µs).",
+            "Beside the runtime, 6 threads block in futex at cnd_timedwait_ms",
+            "a fault only if that should be working",
+        ],
+        &[">99 %", "async poll", "Not enough CPU"],
+    );
+}
+
+#[test]
+fn the_same_waits_for_a_cpu_are_a_shortage_from_a_tenth_of_the_window_on() {
+    let mut view = healthy();
+    let ready = view
+        .blocking
+        .iter_mut()
+        .find(|e| e.cause == Cause::RunQueue);
+    let ready = ready.expect("the sample has such waits");
+    (ready.total_ns, ready.run_queue_ns) = (500 * MS, 500 * MS);
+    check(
+        &view,
+        &[
+            "Not enough CPU: 100 % of blocked time",
+            "The largest part: 52 tokio tasks wait for a CPU, 12 % of the window",
+        ],
+        &["to speak of", "async polls"],
+    );
+}
+
+#[test]
+fn a_real_fault_stays_the_verdict_at_any_load() {
+    let fsync = |count: u64, each: u64| {
+        let mut view = healthy();
+        let mut fsync = tokio().blocking.remove(1);
+        assert_eq!(
+            (fsync.cause, fsync.legality),
+            (Cause::Fsync, Legality::InPoll)
+        );
+        (fsync.count, fsync.total_ns) = (count, count * each);
+        (fsync.p50_ns, fsync.p99_ns, fsync.max_ns) = (each, each, each);
+        view.blocking.insert(0, fsync);
+        view
+    };
+    let named = "fsync at demo_app::clicks::append_click_log";
+    // One request in the whole window, and one of many whose waits are short but fill it.
+    check(
+        &fsync(1, 5 * MS),
+        &[
+            named,
+            "Long one by one, not in sum: that is <1 % of the window.",
+        ],
+        &["to speak of"],
+    );
+    check(
+        &fsync(400, 5 * MS),
+        &[named],
+        &["to speak of", "one by one"],
+    );
+    check(&fsync(4_000, MS / 10), &[named], &["to speak of"]);
+    check(&fsync(40, MS / 10), &["to speak of"], &[named]);
+    // It comes back late from its own wait: that is no want of CPU.
+    let mut late = fsync(20, 5 * MS);
+    late.blocking[0].run_queue_ns = 60 * MS;
+    check(&late, &[named], &["to speak of"]);
+    // What blocks on one file after the other has many small entries.
+    let mut files = fsync(1, MS / 2);
+    files.blocking = (0..900).map(|_| files.blocking[0].clone()).collect();
+    check(&files, &[named], &["to speak of"]);
+}
+
+#[test]
+fn locks_of_healthy_programs_are_no_fault_and_held_ones_are() {
+    let lock = |count: u64, usual: u64, worst: u64| {
+        let mut view = healthy();
+        let mut lock = tokio().blocking.remove(3);
+        assert_eq!(
+            (lock.cause, lock.legality),
+            (Cause::Futex, Legality::InPoll)
+        );
+        (lock.count, lock.total_ns) = (count, count * usual + worst);
+        (lock.p50_ns, lock.max_ns) = (usual, worst);
+        view.blocking.insert(0, lock);
+        view
+    };
+    let named = "futex at demo_app::links::LinkTable::insert";
+    check(
+        &lock(26, MS / 10, 2 * MS),
+        &["All else comes to 5 % of the window, the largest: 52 tokio tasks wait for a CPU"],
+        &[named],
+    );
+    check(&lock(3, 2 * MS, 3 * MS), &[named], &["to speak of"]);
+    check(&lock(26, MS / 10, 12 * MS), &[named], &["to speak of"]);
+    // A single one of these is chance, be it the only one.
+    check(&lock(1, 2 * MS, 2 * MS), &["to speak of"], &[]);
+}
+
+#[test]
+fn a_library_thread_that_does_more_than_wait_is_spoken_of() {
+    let mut view = healthy();
+    let pool = view.blocking.iter_mut().find(|e| e.cause == Cause::Futex);
+    let pool = pool.expect("the sample has such threads");
+    pool.cause = Cause::Fsync;
+    pool.syscall = Some("fsync".to_owned());
+    check(
+        &view,
+        &["6 threads block in fsync at cnd_timedwait_ms"],
+        &["to speak of"],
+    );
+}
+
+#[test]
+fn a_goroutine_that_hangs_for_long_once_is_spoken_of() {
+    let mut view = go();
+    view.blocking.truncate(1);
+    (view.blocking[0].total_ns, view.blocking[0].count) = (400 * MS, 4);
+    view.blocking[0].max_ns = 90 * MS;
+    check(&view, &["to speak of"], &["one by one"]);
+    view.blocking[0].max_ns = 110 * MS;
+    check(&view, &["Long one by one, not in sum"], &["to speak of"]);
 }
 
 #[test]

@@ -41,6 +41,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("bytes", &["intake"]),
     ("cel", &["diagnose"]),
     ("clap", &["cli", "config"]),
+    ("humantime", &["cli", "config"]),
     ("comfy_table", &["export"]),
     ("observer_common", &["probes", "intake", "decode", "app"]),
     ("prometheus", &["export"]),

@@ -1,7 +1,7 @@
 //! Who uses a meeting point without waiting there with the crowd, and what they do instead.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::CensusLedger;
 use super::meetings::{Doing as DoingKey, Tally, Waiter};
@@ -230,6 +230,19 @@ fn while_referring(tally: &Tally, ids: &[u64]) -> (HashMap<DoingKey, u64>, u64) 
     (sums, samples)
 }
 
+/// Adds a descriptor to those of one thing that tasks do; counts it when there is no room.
+fn keep(fd: i32, doing: &mut Doing, left_out: &mut BTreeSet<i32>) {
+    if doing.fds.contains(&fd) {
+        return;
+    }
+    if doing.fds.len() < MAX_FDS {
+        doing.fds.push(fd);
+    } else {
+        left_out.insert(fd);
+        doing.fds_left_out = left_out.len() as u64;
+    }
+}
+
 /// What tasks did, as parts of the samples.
 pub(super) fn doing(
     ledger: &CensusLedger,
@@ -238,6 +251,8 @@ pub(super) fn doing(
     (sums, samples): (HashMap<DoingKey, u64>, u64),
 ) -> Vec<Doing> {
     let mut out: Vec<Doing> = Vec::new();
+    // By index into `out`.
+    let mut left_out: HashMap<usize, BTreeSet<i32>> = HashMap::new();
     let mut sums: Vec<(DoingKey, u64)> = sums.into_iter().collect();
     sums.sort_by_key(|(key, n)| (Reverse(*n), key.group, key.fd, key.at));
     for (key, n) in sums {
@@ -258,16 +273,14 @@ pub(super) fn doing(
         };
         let share = n as f64 / samples.max(1) as f64;
         let place = |r: &Option<Resource>| r.clone().map(|r| (r.kind, r.path, r.peer, r.address));
-        match out.iter_mut().find(|d| {
+        let known = out.iter().position(|d| {
             d.what == what && same_place(&d.site, &site) && place(&d.resource) == place(&resource)
-        }) {
-            Some(known) => {
+        });
+        match known.and_then(|at| Some((at, out.get_mut(at)?))) {
+            Some((at, known)) => {
                 known.share += share;
-                if let Some(fd) = key.fd
-                    && known.fds.len() < MAX_FDS
-                    && !known.fds.contains(&fd)
-                {
-                    known.fds.push(fd);
+                if let Some(fd) = key.fd {
+                    keep(fd, known, left_out.entry(at).or_default());
                 }
                 // Connections to one service: what they have in common.
                 if let (Some(ours), Some(theirs)) = (&mut known.resource, &resource) {
@@ -287,6 +300,7 @@ pub(super) fn doing(
                 total_ns: None,
                 source: Source::Census,
                 fds: key.fd.into_iter().collect(),
+                fds_left_out: 0,
                 connections: Vec::new(),
             }),
         }
@@ -294,4 +308,39 @@ pub(super) fn doing(
     out.sort_by(|a, b| b.share.total_cmp(&a.share));
     out.truncate(MAX_DOINGS);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_without_room_are_counted_once_each() {
+        let mut doing = Doing {
+            what: "IO wait".to_owned(),
+            site: Known::unknown("not asked"),
+            resource: None,
+            share: 0.5,
+            total_ns: None,
+            source: Source::Census,
+            active: false,
+            peer_target: None,
+            fds: vec![0],
+            fds_left_out: 0,
+            connections: Vec::new(),
+        };
+        let mut left_out = BTreeSet::new();
+        for _ in 0..2 {
+            for fd in 0..MAX_FDS as i32 {
+                keep(fd, &mut doing, &mut left_out);
+            }
+            assert_eq!((doing.fds.len(), doing.fds_left_out), (MAX_FDS, 0));
+        }
+        for _ in 0..2 {
+            for fd in 100..103 {
+                keep(fd, &mut doing, &mut left_out);
+            }
+            assert_eq!((doing.fds.len(), doing.fds_left_out), (MAX_FDS, 3));
+        }
+    }
 }

@@ -119,6 +119,15 @@ pub struct MeetingDoing {
     /// Indices into `connections`: over which of these it leads into another target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub connections: Vec<usize>,
+    /// Descriptors that were not looked at for `connections`, because there were too many of them at
+    /// this place; absent: none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub descriptors_left_out: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// A connection on which tasks of one target wait and whose other end another target holds.
@@ -239,6 +248,7 @@ impl From<&meeting::Doing> for MeetingDoing {
             active: from.active,
             peer_target: from.peer_target,
             connections: from.connections.clone(),
+            descriptors_left_out: from.fds_left_out,
         }
     }
 }

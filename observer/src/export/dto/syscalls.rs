@@ -28,6 +28,11 @@ pub struct Syscalls {
     pub before: u64,
     /// Calls whose task is not known, because the kernel's table was full.
     pub folded: u64,
+    /// Waits for the network that are not in `net_waits`, because how long they took is not known:
+    /// another task tried the descriptor next, it was closed, or two tasks found it not ready at once
+    /// (then the first of them). A count of waits, not of calls: it is in no sum of the account.
+    #[serde(default)]
+    pub net_waits_untimed: u64,
     /// What was lost, by reason.
     pub lost: BTreeMap<String, u64>,
     /// What the tier cost every process of the host, measured when it started.
@@ -118,6 +123,7 @@ impl From<&model::Syscalls> for Syscalls {
             ended: seen.ended,
             before: seen.before,
             folded: seen.folded,
+            net_waits_untimed: seen.net_waits_untimed,
             lost: seen
                 .lost
                 .iter()

@@ -13,6 +13,7 @@ pub mod pile;
 pub mod text;
 pub mod types;
 pub mod verdict;
+pub mod weight;
 
 use super::dto::Report;
 

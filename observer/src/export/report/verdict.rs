@@ -3,56 +3,17 @@
 //! Many tasks that wait at one channel or lock come first, with what those do whom they wait for: the
 //! kernel does not see them, and what it sees is then only the cause.
 //!
-//! Else it is about the worst site among those that matter most: first blocking inside an async poll,
-//! then blocked goroutines and tasks, then threads, then threads that wait for work, and blocking
-//! where it is allowed only when there is nothing else. The sums of blocked time do not decide
-//! between these, because forty idle library threads sum up to more than any fault.
+//! Else it is about the worst site among those that matter ([`weight`]): first blocking inside an
+//! async poll, then blocked goroutines and tasks, then threads. The sums of blocked time do not decide
+//! between these, because forty idle library threads sum up to more than any fault. When none
+//! matters, that is said, with what is left: possible faults that are trifles, else threads that
+//! wait for work, else blocking where it is allowed.
 
+use super::weight::{self, Rank, Weights, run_queue};
 use super::{phrase, pile};
 use crate::export::dto::{Blocking, MeetingPoint, Report};
 use crate::export::text::clean::fit;
 use crate::export::text::units::{NBSP, count, counted, duration, percent, ratio};
-
-/// What a blocked entry means, most urgent first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rank {
-    /// A blocking call inside an async poll.
-    InPoll,
-    /// A goroutine or a task whose legality is not known.
-    Task,
-    /// A thread that runs no task.
-    Thread,
-    /// A thread that sleeps, or waits for events or connections as an event loop does.
-    ForWork,
-    /// `spawn_blocking`, `block_in_place`.
-    Allowed,
-}
-
-impl Rank {
-    /// The rank of an entry.
-    pub fn of(entry: &Blocking) -> Self {
-        match (
-            entry.legality.as_str(),
-            phrase::kind(entry),
-            entry.cause.as_str(),
-        ) {
-            ("in_poll", ..) => Self::InPoll,
-            ("may_block", ..) => Self::Allowed,
-            // Go's goroutine that waits for signals does so for its whole life.
-            (_, "goroutine", "futex") if waits_for_signals(entry) => Self::ForWork,
-            (_, "thread", "epoll" | "accept" | "sleep" | "idle") => Self::ForWork,
-            (_, "thread", _) => Self::Thread,
-            _ => Self::Task,
-        }
-    }
-}
-
-fn waits_for_signals(entry: &Blocking) -> bool {
-    let functions = entry.stack.iter().filter_map(|f| f.function.as_deref());
-    functions
-        .into_iter()
-        .any(|name| name == "os/signal.signal_recv")
-}
 
 /// The verdict as one line of plain text.
 pub fn one_line(report: &Report) -> String {
@@ -62,13 +23,17 @@ pub fn one_line(report: &Report) -> String {
 /// The verdict, with no-break spaces where a line must not be broken.
 pub fn paragraph(report: &Report) -> String {
     let mut stuck = pile::deadlocks(report);
-    let mut sentences = match (pile::worst(report), worst(report)) {
+    let weights = Weights::of(report);
+    let worst = weight::order(report)
+        .first()
+        .and_then(|i| report.blocking.get(*i));
+    let mut sentences = match (pile::worst(report), worst) {
         (Some(point), entry) => {
             let mut sentences = pile::sentences(report, point);
-            sentences.extend(apart(report, point, entry));
+            sentences.extend(apart(report, &weights, point, entry));
             sentences
         }
-        (None, Some((entry, rank))) => about(report, entry, rank),
+        (None, Some(entry)) => about(report, &weights, entry),
         (None, None) if !stuck.is_empty() => Vec::new(),
         (None, None) => vec![nothing(report)],
     };
@@ -82,87 +47,40 @@ pub fn paragraph(report: &Report) -> String {
     sentences.join(" ")
 }
 
-/// The entries (as indices into `blocking`) in the order in which people should look at them: what
-/// is a fault and amounts to something, most urgent first; then the rest by time, what is allowed
-/// last. The verdict is about the first, and the text form numbers sites in this order.
-pub fn order(report: &Report) -> Vec<usize> {
-    let entries = report.blocking.iter().enumerate();
-    let mut order: Vec<_> = entries
-        .map(|(i, entry)| (urgency(report, entry), i))
-        .collect();
-    order.sort_unstable();
-    order.into_iter().map(|(_, i)| i).collect()
-}
-
-/// What the order is by, before time.
-pub fn urgency(report: &Report, entry: &Blocking) -> (u8, Rank) {
-    match Rank::of(entry) {
-        rank if matters(report, entry) => (0, rank),
-        Rank::Allowed => (2, Rank::Allowed),
-        _ => (1, Rank::ForWork),
-    }
-}
-
-/// Whether an entry is a possible fault that amounts to something.
-fn matters(report: &Report, entry: &Blocking) -> bool {
+fn about(report: &Report, weights: &Weights<'_>, entry: &Blocking) -> Vec<String> {
     let rank = Rank::of(entry);
-    // A poll is expected to end within 100 µs; a whole millisecond is a fault at any share.
-    let long_poll = rank == Rank::InPoll && entry.max_ns >= 1_000_000;
-    rank < Rank::ForWork && (long_poll || entry.total_ns >= report.window.duration_ns / 100)
-}
-
-/// The entry to speak of.
-fn worst(report: &Report) -> Option<(&Blocking, Rank)> {
-    let entry = report.blocking.get(*order(report).first()?)?;
-    Some((entry, Rank::of(entry)))
-}
-
-fn about(report: &Report, entry: &Blocking, rank: Rank) -> Vec<String> {
     let peers = || report.blocking.iter().filter(move |e| Rank::of(e) == rank);
-    let sum = |entries: &mut dyn Iterator<Item = &Blocking>, value: fn(&Blocking) -> u64| {
-        entries.fold(0_u64, |sum, e| sum.saturating_add(value(e)))
-    };
-    let total = sum(&mut peers(), |e| e.total_ns);
+    let total = peers().fold(0_u64, |sum, e| sum.saturating_add(e.total_ns));
 
     let mut out = Vec::new();
-    let urgent = || {
-        report
+    if weights.lacks_cpu() {
+        let others = report
             .blocking
             .iter()
-            .filter(|e| Rank::of(e) < Rank::ForWork)
-    };
-    let (cpu, all) = (
-        sum(&mut urgent(), run_queue),
-        sum(&mut urgent(), |e| e.total_ns),
-    );
-    // Below a tenth of the window it is what a scheduler does, not a shortage.
-    if cpu > all / 2 && cpu >= report.window.duration_ns / 10 {
-        let others = urgent().count() < report.blocking.len();
+            .any(|e| !weight::may_be_fault(report, e));
         out.push(format!(
             "Not enough CPU: {} of blocked time{} was spent ready to run, waiting for a CPU ({}{} in {}).",
-            percent(ratio(cpu, all)),
+            percent(ratio(weights.cpu_ns, weights.all_ns)),
             if others { " (sleeps, waits for work and allowed waits left out)" } else { "" },
-            duration(cpu),
-            if cpu > report.window.duration_ns { ", all tasks together," } else { "" },
-            duration(report.window.duration_ns),
+            duration(weights.cpu_ns),
+            if weights.cpu_ns > weights.window_ns { ", all tasks together," } else { "" },
+            duration(weights.window_ns),
         ));
-    } else if rank == Rank::Allowed {
-        out.push("Tasks blocked only where blocking is allowed.".to_owned());
-    } else if !matters(report, entry) {
-        let has = |rank| report.blocking.iter().any(|e| Rank::of(e) == rank);
-        out.push(match (has(Rank::ForWork), has(Rank::Allowed)) {
-            (true, true) => {
-                "Nothing was blocked for long, but for threads that slept or waited for work, and \
-                 blocking where it is allowed."
-            }
-            (true, false) => {
-                "Nothing was blocked for long, but for threads that slept or waited for work."
-            }
-            (false, true) => "Nothing was blocked for long, but where blocking is allowed.",
-            (false, false) => "Nothing was blocked for long.",
-        }.to_owned());
+    } else if !weights.matters(entry) {
+        return calm(report, weights).unwrap_or_else(|| at_rest(report, entry, rank, total));
+    }
+    // That would be the same again, as a share of itself.
+    if weights.lacks_cpu() && entry.cause == "run_queue" {
+        out.push(format!("The largest part: {}.", trifle(report, entry)));
+        return out;
     }
     out.push(worst_sentence(report, entry, rank, total));
+    if weights.only_long(entry) {
+        out.push(format!(
+            "Long one by one, not in sum: that is {} of the window.",
+            percent(ratio(entry.total_ns, weights.window_ns))
+        ));
+    }
     out.extend(open_waits(report, entry));
     if run_queue(entry) > entry.total_ns / 2 && out.len() == 1 && entry.cause != "run_queue" {
         out.push(format!(
@@ -179,14 +97,95 @@ fn about(report: &Report, entry: &Blocking, rank: Rank) -> Vec<String> {
     out
 }
 
+/// Nothing that may be a fault amounts to anything: how much there is in all, and what is the largest.
+/// `None`: there is nothing that may be one.
+fn calm(report: &Report, weights: &Weights<'_>) -> Option<Vec<String>> {
+    let faults = || weight::largest(report, |e| weight::may_be_fault(report, e));
+    let bystander = weight::largest(report, |e| weight::is_bystander(report, e));
+    let bystander = bystander.filter(|entry| weights.is_much(entry.total_ns));
+    let window = weights.window_ns;
+    let has = |rank| report.blocking.iter().any(|e| Rank::of(e) == rank);
+    let mut text = "Nothing was blocked to speak of".to_owned();
+    text += match (has(Rank::ForWork), has(Rank::Allowed)) {
+        (true, true) => " but threads that slept or waited for work, and where blocking is allowed",
+        (true, false) => " but threads that slept or waited for work",
+        (false, true) => " but where blocking is allowed",
+        (false, false) => "",
+    };
+    match faults() {
+        Some(entry) if entry.total_ns < weights.all_ns => {
+            text += &format!(
+                ". All else comes to {} of the window, the largest: {}",
+                percent(ratio(weights.all_ns, window)),
+                trifle(report, entry)
+            );
+        }
+        Some(entry) => text += &format!(". All else: {}", trifle(report, entry)),
+        None if bystander.is_none() => return None,
+        None => {}
+    }
+    text.push('.');
+    let mut out = vec![text];
+    out.extend(bystander.map(|entry| {
+        format!(
+            "Beside the runtime, {}: a fault only if that should be working.",
+            trifle(report, entry)
+        )
+    }));
+    Some(out)
+}
+
+/// `4 threads block in futex at worker_loop, 3 % of the window (7 waits, 12.0 ms in 400 ms, worst 4 ms)`.
+fn trifle(report: &Report, entry: &Blocking) -> String {
+    let window = report.window.duration_ns;
+    let share = match ratio(entry.total_ns, window) {
+        share if share <= 1.0 => format!(", {} of the window", percent(share)),
+        _ => String::new(),
+    };
+    let worst = if entry.count > entry.unfinished.count {
+        format!(", worst {}", duration(entry.max_ns))
+    } else {
+        String::new()
+    };
+    let together = if share.is_empty() { " together" } else { "" };
+    format!(
+        "{}{share} ({}, {}{together} in {}{worst})",
+        doing(report, entry),
+        phrase::counted_waits(entry, entry.count),
+        duration(entry.total_ns),
+        duration(window),
+    )
+}
+
+/// Only sleeps, waits for work, and blocking where it is allowed.
+fn at_rest(report: &Report, entry: &Blocking, rank: Rank, total: u64) -> Vec<String> {
+    let allowed = || report.blocking.iter().any(|e| Rank::of(e) == Rank::Allowed);
+    let opening = match rank {
+        Rank::Allowed => "Tasks blocked only where blocking is allowed.",
+        _ if allowed() => {
+            "Nothing was blocked but threads that slept or waited for work, and blocking where it is \
+             allowed."
+        }
+        _ => "Nothing was blocked but threads that slept or waited for work.",
+    };
+    let mut out = vec![
+        opening.to_owned(),
+        worst_sentence(report, entry, rank, total),
+    ];
+    out.extend(meaning(entry, rank));
+    out
+}
+
 /// What is worst beside a pile-up: when it is a fault at any time, or most of the blocked time, and
 /// not what the pile-up waits for.
 fn apart(
     report: &Report,
+    weights: &Weights<'_>,
     point: &MeetingPoint,
-    entry: Option<(&Blocking, Rank)>,
+    entry: Option<&Blocking>,
 ) -> Option<String> {
-    let (entry, rank) = entry.filter(|(entry, _)| matters(report, entry))?;
+    let entry = entry.filter(|entry| weights.matters(entry))?;
+    let rank = Rank::of(entry);
     let total = report
         .blocking
         .iter()
@@ -199,14 +198,6 @@ fn apart(
             worst_sentence(report, entry, rank, total)
         )
     })
-}
-
-fn run_queue(entry: &Blocking) -> u64 {
-    if entry.cause == "run_queue" {
-        entry.total_ns
-    } else {
-        entry.run_queue_ns.min(entry.total_ns)
-    }
 }
 
 fn has_long_polls(report: &Report) -> bool {
@@ -241,18 +232,17 @@ fn whose(report: &Report, rank: Rank) -> &'static str {
     }
 }
 
-fn worst_sentence(report: &Report, entry: &Blocking, rank: Rank, total: u64) -> String {
-    let one = entry.tasks_total <= 1 && entry.tasks.len() == 1;
-    let mut text = format!(
-        "{} of {}: {}",
-        percent(ratio(entry.total_ns, total)),
-        whose(report, rank),
-        phrase::who(entry)
-    );
+fn is_one(entry: &Blocking) -> bool {
+    entry.tasks_total <= 1 && entry.tasks.len() == 1
+}
+
+/// `4 threads block in futex at worker_loop (/src/pool.c:61) on futex 0x602080`.
+fn doing(report: &Report, entry: &Blocking) -> String {
+    let mut text = phrase::who(entry);
     if report.targets.len() > 1 {
         text += &format!(" of {}", phrase::target(report, entry.target));
     }
-    text += &format!(" {}", phrase::verb(entry, one));
+    text += &format!(" {}", phrase::verb(entry, is_one(entry)));
     // No stack is taken of threads that are ready to run: then there is no place to name.
     if entry.cause != "run_queue" || entry.site.function.is_some() {
         text += &format!(" at {}", phrase::site(&entry.site, 90, 60));
@@ -261,6 +251,17 @@ fn worst_sentence(report: &Report, entry: &Blocking, rank: Rank, total: u64) -> 
     if let Some(call) = &entry.c_call {
         text += &format!(", {}", phrase::c_call(call, &entry.site));
     }
+    text
+}
+
+fn worst_sentence(report: &Report, entry: &Blocking, rank: Rank, total: u64) -> String {
+    let one = is_one(entry);
+    let mut text = format!(
+        "{} of {}: {}",
+        percent(ratio(entry.total_ns, total)),
+        whose(report, rank),
+        doing(report, entry)
+    );
     let window = report.window.duration_ns;
     let together = if entry.total_ns > window && !one {
         " (all tasks together)"
@@ -352,15 +353,7 @@ fn meaning(entry: &Blocking, rank: Rank) -> Option<String> {
             }
             None => "Whether blocking is allowed there could not be told.",
         },
-        // To wait for a lock, a message or a time is also what an idle thread does.
-        (Rank::Thread, ..)
-            if !matches!(
-                entry.cause.as_str(),
-                "futex" | "recv" | "pipe" | "condition" | "channel" | "other"
-            ) =>
-        {
-            return None;
-        }
+        (Rank::Thread, ..) if !weight::is_ambiguous(entry) => return None,
         (Rank::Thread, ..) => {
             "A waiting thread is a fault only if it should be working: see who wakes it."
         }

@@ -20,4 +20,5 @@ mod tokio_libraries;
 mod tokio_matrix;
 mod tokio_polls;
 mod tokio_service;
+mod tokio_workers;
 mod unfinished;

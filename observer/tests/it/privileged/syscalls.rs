@@ -145,3 +145,41 @@ fn without_the_tier_nothing_is_said_of_calls() {
     assert!(report.get("syscalls").is_none(), "{report:#}");
     assert_eq!(report["observer"]["tier"], "sched");
 }
+
+#[test]
+fn waits_for_the_network_without_a_length_are_counted() {
+    require!(Need::Privilege, Need::Fixture("native/handover"));
+    let program = Program::start("native/handover", &[]);
+    let report =
+        crate::support::observer::report(program.process.pid(), WATCHED, &["--tier", "syscalls"]);
+    let truths = program.finish();
+    let (from, to) = window(&report);
+    let mut expected = 0.0;
+    for kind in ["taken_over", "closed", "twice"] {
+        let made = truth(&truths, kind).count_within(from, to) as f64;
+        println!("{kind}: {made}");
+        assert!(made > 50.0, "{kind}: {made}");
+        expected += made;
+    }
+    // Those of the other kinds are larger than the tolerance each: none may be missing.
+    let seen = &report["syscalls"];
+    let found = number(seen, "net_waits_untimed") as f64;
+    println!("untimed: {found} of {expected}");
+    assert!((found - expected).abs() <= 2.0 * AT_THE_ENDS, "{seen:#}");
+    // They are waits, not calls: the account of calls does not hold them.
+    let accounted: u64 = ["summed", "unfinished", "ended"]
+        .iter()
+        .map(|part| number(seen, part))
+        .sum();
+    assert_eq!(number(seen, "entered"), accounted, "{seen:#}");
+}
+
+#[test]
+fn a_program_that_hands_nothing_over_has_no_such_waits() {
+    require!(Need::Privilege, Need::Fixture("native/ping_pong"));
+    let program = Program::start("native/ping_pong", &[]);
+    let report =
+        crate::support::observer::report(program.process.pid(), 1.0, &["--tier", "syscalls"]);
+    assert!(number(&report["syscalls"], "entered") > 100, "{report:#}");
+    assert_eq!(number(&report["syscalls"], "net_waits_untimed"), 0);
+}

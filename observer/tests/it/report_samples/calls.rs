@@ -112,6 +112,7 @@ pub fn calls() -> View {
         ended: 1,
         before: 4,
         folded: 7,
+        net_waits_untimed: 23,
         lost: BTreeMap::from([("aggregate_map_full", 100)]),
         cost: Some(SyscallCost {
             without_ns: 109.24,

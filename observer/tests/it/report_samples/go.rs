@@ -438,6 +438,7 @@ fn pile(view: &View) -> Meeting {
                 active: false,
                 peer_target: None,
                 fds: vec![17],
+                fds_left_out: 0,
                 connections: Vec::new(),
             }],
         }],

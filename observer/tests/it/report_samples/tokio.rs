@@ -149,3 +149,46 @@ pub fn allowed() -> View {
     account(&mut view, 40, 100, &[]);
     view
 }
+
+/// A service under load in which nothing is wrong, with threads of a library that wait for work.
+pub fn healthy() -> View {
+    let mut view = tokio();
+    view.window.start += Duration::from_secs(6);
+    view.window.duration_ns = 4 * S;
+    let mut ready = view.blocking.remove(1);
+    (ready.cause, ready.syscall, ready.resource) = (Cause::RunQueue, None, None);
+    ready.site = Known::unknown("no stack is taken of a thread that is ready to run");
+    ready.stack = Vec::new();
+    ready.wakers = Vec::new();
+    (ready.count, ready.total_ns, ready.run_queue_ns) = (2_577, 186 * MS, 186 * MS);
+    (ready.p50_ns, ready.p99_ns, ready.max_ns) = (49_000, 268_000, 566_000);
+    ready.tasks_total = 52;
+    for one in &mut ready.tasks {
+        (one.count, one.total_ns, one.max_ns) = (60, 4 * MS, 566_000);
+    }
+    let pool_site = user(
+        0x55_0000_7000,
+        "cnd_timedwait_ms",
+        "src/tinycthread_extra.c",
+        108,
+    );
+    let mut pool = entry(
+        Cause::Futex,
+        "futex",
+        pool_site,
+        TaskKind::Thread,
+        66,
+        24 * S,
+    );
+    pool.max_ns = S;
+    pool.tasks = (0..6_u64)
+        .map(|i| task(TaskKind::Thread, 81 + i, Some("rdk:main"), 11, 4 * S, S))
+        .collect();
+    pool.tasks_total = 6;
+    let mut events = view.blocking.remove(0);
+    (events.total_ns, events.p50_ns, events.p99_ns) = (3_900 * MS, 5 * MS, 20 * MS);
+    view.blocking = vec![pool, events, ready];
+    let mut view = with_causes(view);
+    account(&mut view, 60, 2_700, &[]);
+    view
+}

@@ -2,7 +2,7 @@
 
 use super::numbers;
 use crate::export::dto::Report;
-use crate::export::report::verdict::Rank;
+use crate::export::report::weight::Rank;
 use crate::export::text::table::{Column, Table};
 use crate::export::text::units::{bar, count, duration, percent};
 

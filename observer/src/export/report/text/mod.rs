@@ -16,7 +16,7 @@ mod transitions;
 mod waits;
 mod workers;
 
-use super::{TextOptions, verdict};
+use super::{TextOptions, verdict, weight};
 use crate::export::dto::{Blocking, Report};
 use crate::export::text::wrap::paragraph;
 
@@ -125,7 +125,7 @@ fn findings(report: &Report) -> String {
 
 /// The entries in the order in which people should look at them, numbered from 1.
 fn numbered(report: &Report) -> Vec<(usize, &Blocking)> {
-    let order = verdict::order(report);
+    let order = weight::order(report);
     (1..)
         .zip(order.into_iter().filter_map(|i| report.blocking.get(i)))
         .collect()
@@ -134,7 +134,7 @@ fn numbered(report: &Report) -> Vec<(usize, &Blocking)> {
 /// For each entry of `blocking` its number in that order.
 fn numbers(report: &Report) -> Vec<usize> {
     let mut numbers = vec![0; report.blocking.len()];
-    for (number, i) in (1..).zip(verdict::order(report)) {
+    for (number, i) in (1..).zip(weight::order(report)) {
         numbers[i] = number;
     }
     numbers

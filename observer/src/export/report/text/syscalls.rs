@@ -167,6 +167,13 @@ pub(super) fn account(seen: &Syscalls) -> String {
             count(seen.folded)
         );
     }
+    if seen.net_waits_untimed > 0 {
+        text += &format!(
+            "; besides, {} for the network of unknown length, in no sum: another task tried the \
+             descriptor next, or it was closed",
+            counted(seen.net_waits_untimed, "wait", "waits")
+        );
+    }
     for (reason, n) in &seen.lost {
         text += &format!("; lost {}: {}", count(*n), reason.replace('_', " "));
     }

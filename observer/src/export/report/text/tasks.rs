@@ -2,7 +2,8 @@
 
 use super::{limited, numbers};
 use crate::export::dto::{Report, TaskShare};
-use crate::export::report::{TextOptions, phrase, verdict};
+use crate::export::report::weight::{self, Weights};
+use crate::export::report::{TextOptions, phrase};
 use crate::export::text::clean::fit;
 use crate::export::text::table::{Column, Table};
 use crate::export::text::units::{count, counted, duration};
@@ -157,12 +158,13 @@ fn rows(report: &Report) -> Vec<Row<'_>> {
         }
     }
     let mut rows: Vec<_> = rows.into_values().collect();
+    let weights = Weights::of(report);
     // As the sites: what matters first, so that idle library threads do not push it out.
     rows.sort_by_cached_key(|row| {
         let urgency = report
             .blocking
             .get(row.site)
-            .map(|entry| verdict::urgency(report, entry));
+            .map(|entry| weight::urgency(&weights, entry));
         (
             urgency,
             Reverse(row.total_ns),

@@ -3,7 +3,7 @@
 use super::blocking::shown;
 use super::numbered;
 use crate::export::dto::Report;
-use crate::export::report::verdict::Rank;
+use crate::export::report::weight::Rank;
 use crate::export::report::{TextOptions, phrase};
 use crate::export::text::clean::fit;
 use crate::export::text::table::{Column, Table};

@@ -1,0 +1,87 @@
+//! A tokio worker's own loop is no task of the program. The program says which tasks it has.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::child::Running;
+use crate::support::observer;
+use crate::support::report::{check_completeness, list, number};
+use crate::support::require::{Need, fixture, require};
+
+const LIFE: &str = "6";
+const START: Duration = Duration::from_secs(20);
+
+fn start(profile: &str, scenario: &str, workers: &str, victims: &str) -> Running {
+    let mut command = Command::new(fixture(&format!("tokio/{profile}/stalls")));
+    command.args(["--duration", LIFE, "--scenario", scenario]);
+    command.args(["--workers", workers, "--victims", victims]);
+    let program = Running::start(&mut command);
+    program.event("ready", START);
+    program
+}
+
+/// Waits and their number, of tasks for which `wanted` holds.
+fn waits(report: &Value, wanted: impl Fn(&Value, &Value) -> bool) -> u64 {
+    let mut sum = 0;
+    for entry in list(report, "blocking") {
+        for task in list(entry, "tasks")
+            .iter()
+            .filter(|task| wanted(entry, task))
+        {
+            sum += number(task, "count");
+        }
+    }
+    sum
+}
+
+fn check(profile: &str) {
+    // They want each CPU all the time, so that workers lose theirs anywhere.
+    let _rivals: Vec<Running> = (0..3)
+        .map(|_| start(profile, "endless", "1", "0"))
+        .collect();
+    let program = start(profile, "hog", "2", "20");
+    let report = observer::report(program.pid(), 3.0, &[]);
+    let truths: Vec<u64> = program
+        .rest(START)
+        .iter()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|line| line["event"] == "truth")
+        .map(|line| number(&line, "task"))
+        .collect();
+    assert_eq!(truths.len(), 21, "{truths:?}");
+
+    let workers = waits(&report, |entry, task| {
+        assert!(
+            task["kind"] != "thread" || entry["legality"] != "in_poll",
+            "a thread is in no poll: {entry:#}"
+        );
+        task["kind"] == "thread" && task["name"] == "tokio-rt-worker"
+    });
+    let others = waits(&report, |_, task| {
+        task["kind"] == "tokio_task" && !truths.contains(&number(task, "id"))
+    });
+    println!("{workers} waits of workers, {others} of tasks that the program does not have");
+    assert!(workers > 5, "{:#}", report["blocking"]);
+    // Until a worker was first seen to park it is not known which task its loop is in.
+    assert!(others <= workers / 4 + 3, "{:#}", report["blocking"]);
+    assert!(
+        waits(&report, |_, task| truths.contains(&number(task, "id"))) > 20,
+        "the program's own tasks wait too: {:#}",
+        report["blocking"]
+    );
+    check_completeness(&report);
+}
+
+#[test]
+fn a_worker_that_loses_its_cpu_outside_of_polls_is_a_thread() {
+    require!(Need::Privilege, Need::Fixture("tokio/release/stalls"));
+    check("release");
+}
+
+#[test]
+fn a_stripped_program_tells_the_same() {
+    require!(Need::Privilege, Need::Fixture("tokio/stripped/stalls"));
+    check("stripped");
+}

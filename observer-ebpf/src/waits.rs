@@ -214,8 +214,15 @@ pub fn begin<C: StackIdContext>(
     count(Counter::Seen);
     if state & TASK_DEAD != 0 {
         count(Counter::Exited);
-        // Threads that never waited, or called, have no entry.
-        let _ = INFLIGHT.remove(tid);
+        if let Some(entry) = INFLIGHT.get_ptr_mut(tid) {
+            // SAFETY: points into a map value.
+            if unsafe { (*entry).start } != 0 {
+                // As in `open`: this thread ran, so its last wait did end.
+                count(Counter::LostEnd);
+            }
+            // It may have been removed meanwhile.
+            let _ = INFLIGHT.remove(tid);
+        }
         polls::gone(control, tid);
         if kernel::traces_syscalls() {
             crate::syscalls::forget(tid);

@@ -2,6 +2,7 @@
 
 pub mod census;
 pub mod census_names;
+pub mod children;
 pub mod doctor;
 pub mod finish;
 pub mod go_transitions;

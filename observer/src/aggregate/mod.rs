@@ -13,4 +13,5 @@ pub mod polls;
 pub mod rollup;
 mod task_shares;
 pub mod transitions;
+mod waiting;
 pub mod workers;

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use super::holders::Holders;
 use super::ledger::{Ledger, Row};
 use super::task_shares::{self, TaskPart};
-use super::{c_call, describe};
+use super::{c_call, describe, waiting};
 use crate::model::cause::Cause;
 use crate::model::event::{Identity, Tally, WaitClass, WaitKey};
 use crate::model::names::{Names, cause_of};
 use crate::model::stacks::StackId;
 use crate::model::task::{Legality, TaskRef};
 use crate::model::view::{Blocking, CauseShare, Unfinished, Waker};
-use crate::model::{Frame, FrameKind, Known, Reason, Resource, syscall};
+use crate::model::{Frame, FrameKind, Known, Reason, Resource};
 
 /// Tasks that one entry lists.
 const MAX_TASKS: usize = 100;
@@ -243,7 +243,10 @@ fn add_row(
         _ => None,
     };
     for part in parts(key, row, ledger, names) {
-        if part.user.is_some_and(|stack| rests(stack, names)) {
+        if part
+            .user
+            .is_some_and(|stack| waiting::rests(names.frames(stack)))
+        {
             *idle_ns += part.tally.total_ns;
             continue;
         }
@@ -346,15 +349,6 @@ fn add_shared(entry: &mut Entry, row: &Row, cause: Cause, names: &dyn Names) {
     }
 }
 
-/// The goroutine that waits for signals on behalf of package os/signal: it blocks in the kernel for
-/// as long as none comes, by design (Go `src/runtime/sigqueue.go`, signal_recv).
-fn rests(stack: StackId, names: &dyn Names) -> bool {
-    names
-        .frames(stack)
-        .iter()
-        .any(|frame| frame.function.as_deref() == Some("os/signal.signal_recv"))
-}
-
 fn is_dns(stack: Option<StackId>, names: &dyn Names) -> bool {
     stack.is_some_and(|stack| {
         names.frames(stack).iter().any(|frame| {
@@ -431,6 +425,9 @@ fn finish(place: &Place, entry: Entry, names: &dyn Names) -> Blocking {
             .windows(2)
             .all(|w| { w[0].kind == FrameKind::Kernel || w[1].kind != FrameKind::Kernel })
     );
+    let holder = waiting::may_be_lock(&stack)
+        .then(|| entry.holders.probable(place.cause))
+        .flatten();
     let tasks_total = entry.tasks.len() as u64;
     let tasks = task_shares::largest(entry.tasks, MAX_TASKS, names);
     let mut wakers: Vec<Waker> = entry
@@ -443,10 +440,7 @@ fn finish(place: &Place, entry: Entry, names: &dyn Names) -> Blocking {
     Blocking {
         target: place.target,
         cause: place.cause,
-        syscall: place.nr.map(|nr| {
-            syscall::by_number(nr)
-                .map_or_else(|| format!("syscall {nr}"), |row| row.name.to_owned())
-        }),
+        syscall: place.nr.map(|nr| names.syscall_name(nr)),
         wait_reason: None,
         resource: entry.resource,
         legality: place.legality,
@@ -464,7 +458,7 @@ fn finish(place: &Place, entry: Entry, names: &dyn Names) -> Blocking {
         run_queue_ns: entry.tally.run_queue_ns,
         unfinished: entry.open,
         wakers,
-        holder: entry.holders.probable(place.cause),
+        holder,
         long_poll: None,
     }
 }

@@ -342,6 +342,9 @@ mod tests {
         fn task_creator(&self, _pid: Pid, _task: TaskRef) -> Option<String> {
             None
         }
+        fn syscall_name(&self, nr: u32) -> String {
+            format!("syscall {nr}")
+        }
         fn process_name(&self, _pid: Pid) -> Option<String> {
             None
         }

@@ -125,6 +125,7 @@ impl Session {
         }
         self.note_unready();
         let mut notes = std::mem::take(&mut self.state.notes);
+        notes.extend(self.state.children.notes());
         let censuses = self.finish_censuses(&mut notes);
         let (pairs, note) = std::mem::take(&mut self.peers).finish();
         notes.extend(note);

@@ -120,6 +120,10 @@ impl Names for SessionNames<'_> {
         self.finders.borrow_mut().describe(pid, task, addresses)
     }
 
+    fn syscall_name(&self, nr: u32) -> String {
+        crate::sys::names::syscall(nr)
+    }
+
     fn process_name(&self, pid: Pid) -> Option<String> {
         if let Some(target) = self.find(pid) {
             return Some(format!("{} (pid {pid})", target.process.comm));

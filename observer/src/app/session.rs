@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use observer_common::config::{CONTROL_NO_KERNEL_STACKS, CONTROL_POLLS, Control};
 
 use super::census::Sampler;
+use super::children::Children;
 use super::finish::{Ended, Observed};
 use super::peers::Peers;
 use super::run_cost::{self, RunCost};
@@ -183,6 +184,7 @@ impl Session {
             undecoded: 0,
             summed: 0,
             notes: Vec::new(),
+            children: Children::default(),
             exec_seen: Vec::new(),
             launched,
             threads_seen: Vec::new(),

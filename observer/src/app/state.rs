@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::children::Children;
 use super::stacks::Stacks;
 use super::task_types::Finders;
 use crate::aggregate::cpu::{CpuLedger, CpuStack};
@@ -49,6 +50,8 @@ pub struct State {
     pub undecoded: u64,
     pub summed: u64,
     pub notes: Vec<String>,
+    /// Processes that targets made.
+    pub children: Children,
     pub exec_seen: Vec<Pid>,
     pub launched: Option<Pid>,
     /// When the observation began.
@@ -98,18 +101,7 @@ impl State {
             Event::Exec { pid } => self.exec_seen.push(*pid),
             // The process as a whole ends when its pidfd says so; threads may outlive the first.
             Event::Exit { pid } => tracing::debug!(pid = pid.0, "main thread exited"),
-            Event::Fork { pid, child } => {
-                self.notes_child(*pid, *child);
-            }
-        }
-    }
-
-    pub fn notes_child(&mut self, pid: Pid, child: Pid) {
-        const MOST: usize = 32;
-        if self.notes.len() < MOST {
-            self.notes.push(format!(
-                "pid {pid} made child process {child}, which was not observed (add it with -p)"
-            ));
+            Event::Fork { pid, child } => self.children.add(*pid, *child),
         }
     }
 

@@ -29,6 +29,8 @@ pub trait Names {
     fn task_creator(&self, pid: Pid, task: TaskRef) -> Option<String>;
     /// What a task is, for runtimes whose tasks have types; `stack` is one of its stacks.
     fn task_facts(&self, pid: Pid, task: TaskRef, stack: Option<StackId>) -> Option<TaskFacts>;
+    /// A system call by its number.
+    fn syscall_name(&self, nr: u32) -> String;
     /// A process for display (`comm`).
     fn process_name(&self, pid: Pid) -> Option<String>;
 }

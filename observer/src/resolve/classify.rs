@@ -309,7 +309,9 @@ pub fn site(frames: &[Frame]) -> Known<&Frame> {
     Known::Unknown(if frames.iter().all(|f| f.kind == FrameKind::Kernel) {
         Reason::new("no user stack was taken")
     } else if is_whole(frames) {
-        Reason::new("no application code on the stack: a thread of the runtime itself")
+        Reason::new(
+            "no application code on the stack: a thread of the runtime or of a library, or frames are missing",
+        )
     } else {
         Reason::new(
             "the stack ends in the C library: code without frame pointers and unwind tables",
@@ -473,7 +475,7 @@ mod tests {
         assert_eq!(site(&stack[..1]), Known::Known(&nameless));
         let why = |stack: &[Frame]| site(stack).reason().unwrap().0.clone();
         assert!(why(&[kernel]).contains("no user stack"));
-        assert!(why(&[libc.clone(), root]).contains("runtime itself"));
+        assert!(why(&[libc.clone(), root]).contains("thread of the runtime"));
         assert!(why(&[libc, broken]).contains("frame pointers"));
         assert!(why(&[]).contains("no user stack"));
     }

@@ -13,6 +13,14 @@ pub enum ProcessError {
     /// There is no such process.
     #[error("no process has pid {0}: it may have exited; `observer ps` lists what runs")]
     NoSuchProcess(Pid),
+    /// It ended, and its parent has not asked how.
+    #[error("pid {0} has exited: it is a zombie, until its parent asks for its exit status")]
+    Zombie(Pid),
+    /// It is a thread of the kernel.
+    #[error(
+        "pid {0} is a kernel thread: it runs no program; `observer ps` lists what can be observed"
+    )]
+    KernelThread(Pid),
     /// It may not be read.
     #[error(
         "no permission to look at pid {0}: run as root or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
@@ -135,6 +143,14 @@ impl Process {
         let wrap = |e| ProcessError::from_procfs(pid, e);
         let process = ProcProcess::new(pid.0 as i32).map_err(wrap)?;
         let stat = process.stat().map_err(wrap)?;
+        // Neither has an executable, which would read as if there were no such process.
+        let flags = procfs::process::StatFlags::from_bits_truncate(stat.flags);
+        if stat.state == 'Z' {
+            return Err(ProcessError::Zombie(pid));
+        }
+        if flags.contains(procfs::process::StatFlags::PF_KTHREAD) {
+            return Err(ProcessError::KernelThread(pid));
+        }
         let exe = process.exe().map_err(wrap)?;
         Ok(Self {
             id: ProcessId {
@@ -238,6 +254,32 @@ impl Process {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zombies_and_kernel_threads_are_told_from_no_process() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = Pid(child.id());
+        let looked = std::iter::repeat_with(|| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            Process::open(pid)
+        });
+        let zombie = looked.take(500).find(Result::is_err).unwrap();
+        assert!(matches!(zombie, Err(ProcessError::Zombie(_))), "{zombie:?}");
+        child.wait().unwrap();
+        let gone = Process::open(pid);
+        assert!(
+            matches!(gone, Err(ProcessError::NoSuchProcess(_))),
+            "{gone:?}"
+        );
+        // Not in a pid namespace of its own.
+        if fs::read_to_string("/proc/2/comm").is_ok_and(|comm| comm == "kthreadd\n") {
+            let kernel = Process::open(Pid(2));
+            assert!(
+                matches!(kernel, Err(ProcessError::KernelThread(_))),
+                "{kernel:?}"
+            );
+        }
+    }
 
     #[test]
     fn mappings_are_read_whatever_the_file_is_called() {

@@ -139,7 +139,7 @@ pub(super) fn completeness(report: &Report) -> String {
     if off != 0 {
         let size = count(u64::try_from(off.unsigned_abs()).unwrap_or(u64::MAX));
         lines.push(if off > 0 {
-            format!("this does not add up: {size} of the waits seen are not accounted for")
+            format!("this does not add up: {size} of the waits seen can not be accounted for")
         } else {
             format!("this does not add up: {size} more waits are accounted for than were seen")
         });

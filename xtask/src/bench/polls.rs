@@ -37,10 +37,7 @@ pub fn run(project: &Project, args: &Args) -> Result<Vec<Row>> {
     ]);
     let target = Process::start(&mut command, Stream::Stdout, "the program that yields")?;
     target.line("ready", LIMIT)?;
-    let conditions = conditions(
-        &["no-cpu", "sched", "runtime-polls", "runtime"],
-        args,
-    )?;
+    let conditions = conditions(&["no-cpu", "sched", "runtime-polls", "runtime"], args)?;
     let mut rows: Vec<Row> = conditions
         .iter()
         .map(|condition| Row {

@@ -258,7 +258,7 @@ fn live_busy_programs_give_no_wrong_answers() {
     let Some(go) = go() else { return };
     let fixture = start(&go, "busy", &[], false, &[]);
     let (mut reader, memory) = fixture.census();
-    let (mut waiting, mut torn, mut stacks) = (0, 0, 0);
+    let (mut waiting, mut torn, mut stacks, mut over) = (0, 0, 0, 0);
     for round in 0..300 {
         let census = reader.take(&memory, Mono(round + 1)).unwrap();
         torn += census.figures.torn;
@@ -278,18 +278,22 @@ fn live_busy_programs_give_no_wrong_answers() {
             };
             stacks += 1;
             let entry = symbols.function_name(task.entry.unwrap() - bias);
-            assert_eq!(
-                Some(last.as_str()),
-                entry,
-                "round {round}: {task:?} {names:?}"
+            // A goroutine whose function has returned goes on in goexit1, called by goexit
+            // (`src/runtime/asm_amd64.s`, Go 1.26). It can be stopped there, but not wait.
+            let is_over = last == "runtime.goexit1" && task.wait_reason == Some("preempted");
+            over += u64::from(is_over);
+            assert!(
+                is_over || Some(last.as_str()) == entry,
+                "round {round}: {entry:?} {task:?} {names:?}"
             );
             for wait in census.waits_of(task) {
                 assert!(wait.len <= wait.capacity, "round {round}: {wait:?}");
             }
         }
     }
-    println!("{waiting} waiting goroutines, {stacks} with stacks, {torn} torn");
+    println!("{waiting} waiting goroutines, {stacks} with stacks, {over} over, {torn} torn");
     assert!(stacks > 300, "{stacks}");
+    assert!(over < stacks / 10, "{over} of {stacks}");
 }
 
 #[test]

@@ -126,6 +126,13 @@ impl Session {
         self.note_unready();
         let mut notes = std::mem::take(&mut self.state.notes);
         notes.extend(self.state.children.notes());
+        notes.extend(self.targets.iter().filter_map(|target| {
+            let by = target.process.stopped_by()?;
+            let pid = target.process.id.pid;
+            Some(format!(
+                "pid {pid} was stopped when the observation ended, by {by}: while it is stopped none of its threads can run, and no wait is seen"
+            ))
+        }));
         let censuses = self.finish_censuses(&mut notes);
         let (pairs, note) = std::mem::take(&mut self.peers).finish();
         notes.extend(note);

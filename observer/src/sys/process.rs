@@ -175,6 +175,18 @@ impl Process {
             .is_ok_and(|s| s.starttime == self.id.start.0 && s.state != 'Z')
     }
 
+    /// What holds it in the state "stopped" now, in which it can not run: a signal or a debugger.
+    pub fn stopped_by(&self) -> Option<&'static str> {
+        let process = ProcProcess::new(self.id.pid.0 as i32).ok()?;
+        let stat = process.stat().ok()?;
+        match stat.state {
+            _ if stat.starttime != self.id.start.0 => None,
+            'T' => Some("a signal (SIGSTOP, SIGTSTP); SIGCONT lets it go on"),
+            't' => Some("a debugger"),
+            _ => None,
+        }
+    }
+
     /// Its threads now.
     ///
     /// # Errors
@@ -279,6 +291,27 @@ mod tests {
                 "{kernel:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_stopped_process_is_told_from_one_that_waits() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        let process = Process::open(Pid(pid)).unwrap();
+        assert_eq!(process.stopped_by(), None);
+        // SAFETY: a signal to a child that has not been waited for.
+        assert_eq!(unsafe { libc::kill(pid as i32, libc::SIGSTOP) }, 0);
+        let mut looks = std::iter::repeat_with(|| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            process.stopped_by()
+        });
+        let by = looks.by_ref().take(500).find_map(|by| by);
+        assert!(by.is_some_and(|by| by.contains("SIGSTOP")), "{by:?}");
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

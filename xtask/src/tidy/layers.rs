@@ -178,6 +178,7 @@ fn external(layer: &Layer, path: &[String]) -> Option<String> {
 fn is_dependency(name: &str) -> bool {
     const OTHERS: &[&str] = &[
         "anyhow",
+        "cpp_demangle",
         "framehop",
         "gimli",
         "iced_x86",

@@ -6,6 +6,7 @@
 //! on, so that stacks of a process that has exited are still symbolized.
 
 mod cache;
+mod demangle;
 mod go;
 mod modules;
 mod plugin;

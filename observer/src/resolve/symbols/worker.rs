@@ -11,6 +11,7 @@ use blazesym::symbolize::source::{Elf, Kernel, Source};
 use blazesym::symbolize::{Input, Reason as SymReason, Sym, Symbolized};
 
 use super::cache::Cache;
+use super::demangle::demangle;
 use super::modules::{Module, Modules};
 use super::plugin::ResolvedFrame;
 use super::space::{Place, Space};
@@ -68,7 +69,7 @@ fn new_blazesym() -> blazesym::symbolize::Symbolizer {
     blazesym::symbolize::Symbolizer::builder()
         .enable_code_info(true)
         .enable_inlined_fns(true)
-        .enable_demangling(true)
+        .enable_demangling(false)
         .build()
 }
 
@@ -341,7 +342,7 @@ fn is_far(sym: &Sym<'_>) -> bool {
 /// The functions inlined at the address, innermost first, then the one that holds them.
 fn expand(sym: &Sym<'_>) -> Vec<ResolvedFrame> {
     let resolved = |name: &str, code: Option<&blazesym::symbolize::CodeInfo<'_>>| ResolvedFrame {
-        function: classify::without_hash(name).to_owned(),
+        function: classify::without_hash(&demangle(name)).to_owned(),
         file: code.map(|code| code.to_path().display().to_string()),
         line: code.and_then(|code| code.line).filter(|line| *line > 0),
         kind: None,

@@ -75,6 +75,8 @@ pub const CONTROL_NO_KERNEL_STACKS: u64 = 2;
 
 /// Polls of tokio tasks are followed by probes.
 pub const CONTROL_POLLS: u64 = 4;
+/// So are their wake-ups.
+pub const CONTROL_DELAYS: u64 = 8;
 
 const _: () = assert!(size_of::<Control>() == 40);
 pod!(Control);

@@ -7,7 +7,7 @@ use core::intrinsics::{AtomicOrdering::Relaxed, atomic_xadd};
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use observer_common::config::{CONTROL_POLLS, Control};
+use observer_common::config::{CONTROL_DELAYS, CONTROL_POLLS, Control};
 use observer_common::counters::Counter;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::poll::{
@@ -46,8 +46,12 @@ fn task_at(slot: u32, header: u64) -> Option<Found> {
 #[inline(always)]
 fn read_task(slot: u32, header: u64) -> Option<Found> {
     use aya_ebpf::helpers::bpf_probe_read_user;
+    const VTABLE: u64 = 16;
+    // The id is near, as a rule, and each read is a call. A task is larger than what is read of it.
     // SAFETY: the helper checks the address and fails instead of faulting.
-    let vtable = unsafe { bpf_probe_read_user((header + 16) as *const u64) }.ok()?;
+    let words: [u64; 4] =
+        unsafe { bpf_probe_read_user(header.wrapping_add(VTABLE) as *const [u64; 4]) }.ok()?;
+    let vtable = words[0];
     let sum = POLL_TYPES.get_ptr_mut(PollKey {
         vtable,
         slot,
@@ -55,8 +59,13 @@ fn read_task(slot: u32, header: u64) -> Option<Found> {
     })?;
     // SAFETY: points into a map value; the offset is written before the first hit and stays.
     let offset = unsafe { (*sum).id_offset };
-    // SAFETY: as above.
-    let id = unsafe { bpf_probe_read_user(header.wrapping_add(offset) as *const u64) }.ok()?;
+    let id = match offset.wrapping_sub(VTABLE) {
+        8 => words[1],
+        16 => words[2],
+        24 => words[3],
+        // SAFETY: as above.
+        _ => unsafe { bpf_probe_read_user(header.wrapping_add(offset) as *const u64) }.ok()?,
+    };
     Some(Found { vtable, id, sum })
 }
 
@@ -111,13 +120,18 @@ fn frame(polls: &mut Polls, index: usize) -> &mut PollFrame {
 /// Adds a poll that ended at `now`; true when it is long.
 #[inline(always)]
 fn sum(frame: &PollFrame, now: u64) -> bool {
-    let ns = now.saturating_sub(frame.start);
     let key = PollKey {
         vtable: frame.vtable,
         slot: frame.slot,
         pad: 0,
     };
-    if let Some(sum) = POLL_TYPES.get_ptr_mut(key) {
+    sum_to(frame, POLL_TYPES.get_ptr_mut(key), now)
+}
+
+#[inline(always)]
+fn sum_to(frame: &PollFrame, sum: Option<*mut PollSum>, now: u64) -> bool {
+    let ns = now.saturating_sub(frame.start);
+    if let Some(sum) = sum {
         // SAFETY: points into a map value.
         add(unsafe { &raw mut (*sum).polls }, ns);
     }
@@ -135,7 +149,9 @@ pub fn begin<C: EbpfContext>(ctx: &C, hit: &Hit, header: u64, sp: u64) {
         enter(ctx, hit, polls, &found, sp, now);
     }
     // After what it waited behind, so that this is known when the delay is.
-    waited(ctx, hit, header, &found, now);
+    if crate::filter::control().is_some_and(|control| control.flags & CONTROL_DELAYS != 0) {
+        waited(ctx, hit, header, &found, now);
+    }
 }
 
 #[inline(always)]
@@ -156,7 +172,13 @@ fn enter<C: EbpfContext>(ctx: &C, hit: &Hit, polls: &mut Polls, found: &Found, s
         if frame.sp > sp {
             break;
         }
-        if sum(frame, now) {
+        // As a rule the next task is of the same type.
+        let is_long = if frame.vtable == found.vtable && frame.slot == hit.slot {
+            sum_to(frame, Some(found.sum), now)
+        } else {
+            sum(frame, now)
+        };
+        if is_long {
             let record = PollRecord {
                 header: emit::header::<PollRecord>(Kind::Poll, hit.tgid, hit.tid, now),
                 frame: *frame,

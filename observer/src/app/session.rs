@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use observer_common::config::{CONTROL_NO_KERNEL_STACKS, CONTROL_POLLS, Control};
+use observer_common::config::{CONTROL_DELAYS, CONTROL_NO_KERNEL_STACKS, CONTROL_POLLS, Control};
 
 use super::census::Sampler;
 use super::children::Children;
@@ -281,6 +281,9 @@ impl Session {
         }
         if self.follows_polls() {
             flags |= CONTROL_POLLS;
+            if self.options.delays {
+                flags |= CONTROL_DELAYS;
+            }
         }
         self.maps.set_control(Control {
             enabled: u32::from(enabled),

@@ -9,6 +9,7 @@ pub mod describe;
 pub mod histogram;
 mod holders;
 pub mod ledger;
+mod legality;
 pub mod polls;
 pub mod rollup;
 mod task_shares;

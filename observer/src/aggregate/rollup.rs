@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::holders::Holders;
 use super::ledger::{Ledger, Row};
 use super::task_shares::{self, TaskPart};
-use super::{c_call, describe, waiting};
+use super::{c_call, describe, legality, waiting};
 use crate::model::cause::Cause;
 use crate::model::event::{Identity, Tally, WaitClass, WaitKey};
 use crate::model::names::{Names, cause_of};
@@ -66,6 +66,8 @@ struct Entry {
     stack: Option<(StackPair, u64)>,
     go_running: u64,
     legality: Legality,
+    /// The legality is known by what the task is.
+    by_type: bool,
 }
 
 type StackPair = (Option<StackId>, Option<StackId>);
@@ -259,11 +261,12 @@ fn add_row(
         } else {
             cause
         };
+        let legality = legality::of(key, part.user, names);
         let place = Place {
             target,
             cause,
             nr,
-            legality: key.legality,
+            legality,
             site: match &site {
                 Known::Known(f) => Ok((f.function.clone(), f.file.clone(), f.line)),
                 Known::Unknown(reason) => Err(reason.clone()),
@@ -293,7 +296,8 @@ fn add_row(
             site,
             stack: None,
             go_running: 0,
-            legality: key.legality,
+            legality,
+            by_type: legality != key.legality,
         });
         entry.tally.merge(&part.tally);
         if entry.resource != resource {
@@ -391,26 +395,9 @@ pub(super) fn common(a: Option<Resource>, b: Option<&Resource>) -> Option<Resour
     })
 }
 
-fn legality_evidence(entry: &Entry) -> Option<String> {
-    match entry.legality {
-        Legality::InPoll => Some(
-            "the thread was inside the tokio runtime, polling (read from its thread-local context)"
-                .to_owned(),
-        ),
-        Legality::MayBlock => Some(
-            "the thread had left the tokio runtime: spawn_blocking or block_in_place (read from its thread-local context)"
-                .to_owned(),
-        ),
-        Legality::NoRule => (entry.go_running * 2 > entry.tally.total_ns).then(|| {
-            "the goroutine was still `running`: a raw syscall or runtime lock, so its P could not be handed on"
-                .to_owned()
-        }),
-        Legality::Unknown => Some("whether the runtime allows blocking there could not be read".to_owned()),
-    }
-}
-
 fn finish(place: &Place, entry: Entry, names: &dyn Names) -> Blocking {
-    let legality_evidence = legality_evidence(&entry);
+    let running = entry.go_running * 2 > entry.tally.total_ns;
+    let legality_evidence = legality::evidence(entry.legality, entry.by_type, running);
     let mut stack = Vec::new();
     if let Some(((user, kernel), _)) = entry.stack {
         if let Some(kernel) = kernel {

@@ -28,6 +28,21 @@ pub(super) fn rests(frames: &[Frame]) -> bool {
         })
 }
 
+/// Whether the thread runs tasks beside the one it is in: a scheduler is the innermost of tokio's own
+/// functions that poll (tokio 1.23 to 1.54 `src/runtime/scheduler`, `src/task/local.rs`), and not
+/// `block_on` or a job of the blocking pool. `None`: no name tells.
+pub(super) fn drives_tasks(frames: &[Frame]) -> Option<bool> {
+    const SCHEDULERS: [&str; 2] = ["tokio::runtime::scheduler::", "tokio::task::local::"];
+    const ALONE: [&str; 2] = [
+        "tokio::runtime::park::CachedParkThread",
+        "tokio::runtime::blocking::",
+    ];
+    let of = |name: &str, parts: &[&str]| parts.iter().any(|part| name.contains(part));
+    functions(frames)
+        .find(|name| of(name, &SCHEDULERS) || of(name, &ALONE))
+        .map(|name| of(name, &SCHEDULERS))
+}
+
 /// Parts of the names of functions that wait until another thread says something: whoever ends such
 /// a wait sent, signalled or finished, and held nothing.
 const SIGNALLED: &[&str] = &[
@@ -135,6 +150,32 @@ mod tests {
             "os/signal.loop"
         ])));
         assert!(!rests(&[]));
+    }
+
+    #[test]
+    fn a_scheduler_drives_tasks_and_block_on_in_a_job_does_not() {
+        let worker = [
+            "std::thread::functions::sleep",
+            "user app::handler::{{closure}}",
+            "tokio::runtime::task::harness::poll_future",
+            "tokio::runtime::scheduler::multi_thread::worker::Context::run_task",
+            "<tokio::runtime::blocking::task::BlockingTask<T> as core::future::future::Future>::poll",
+        ];
+        assert_eq!(drives_tasks(&stack(&worker)), Some(true));
+        let current_thread = [
+            "user app::root::{{closure}}",
+            "tokio::runtime::scheduler::current_thread::CoreGuard::block_on",
+            "tokio::runtime::blocking::pool::Inner::run",
+        ];
+        assert_eq!(drives_tasks(&stack(&current_thread)), Some(true));
+        let job = [
+            "user app::job::{{closure}}",
+            "tokio::runtime::park::CachedParkThread::block_on",
+            "tokio::runtime::handle::Handle::block_on",
+            "<tokio::runtime::blocking::task::BlockingTask<T> as core::future::future::Future>::poll",
+        ];
+        assert_eq!(drives_tasks(&stack(&job)), Some(false));
+        assert_eq!(drives_tasks(&stack(&["user app::main"])), None);
     }
 
     #[test]

@@ -8,10 +8,11 @@ use std::collections::HashSet;
 
 use super::super::live::u64_at;
 use super::super::offsets::POLL_FD;
+use super::finds::{Finds, Watched};
 use super::gather::Gather;
 use super::record::Record;
-use super::unwind::{AddressMap, FrameView, Role};
-use crate::model::census::{Holder, Reference, TaskState};
+use super::unwind::{FrameView, Role};
+use crate::model::census::{Holder, Reference};
 use crate::model::memory::{Memory, ReadError};
 
 /// Descriptors that are looked for at most.
@@ -57,22 +58,17 @@ struct Seems {
 /// Collects references to connections. Keeps its buffers between chunks.
 #[derive(Debug, Default)]
 pub struct Conns {
-    watched: Vec<i32>,
+    watched: Watched<i32>,
     context: usize,
     words: Vec<Word>,
     seems: Vec<Seems>,
-    found: Vec<(u32, Holder)>,
+    finds: Finds<Holder>,
     words_left: usize,
     inner_left: usize,
-    holders_left: usize,
     /// Tasks of the chunk whose search a bound ended.
     cut: HashSet<u32>,
     /// The same for any task of the census.
     missed: bool,
-    /// What parked goroutines referred to in the last census, by `g`, and in this one.
-    kept: AddressMap<Vec<Holder>>,
-    next_kept: AddressMap<Vec<Holder>>,
-    number: u64,
 }
 
 impl Conns {
@@ -86,28 +82,22 @@ impl Conns {
 
     /// Sets which descriptors are looked for.
     pub fn watch(&mut self, fds: &[i32]) {
-        let mut watched: Vec<i32> = fds.iter().take(MAX_WATCHED).copied().collect();
-        watched.sort_unstable();
-        watched.dedup();
-        if watched != self.watched {
-            self.watched = watched;
-            self.number += 1;
-        }
+        self.watched.set(fds, MAX_WATCHED);
     }
 
     /// Whether any is looked for.
     pub fn active(&self) -> bool {
-        !self.watched.is_empty()
+        !self.watched.all().is_empty()
     }
 
     /// Changes whenever others are looked for.
     pub fn watch_number(&self) -> u64 {
-        self.number
+        self.watched.number()
     }
 
     /// The same for one task of the chunk; `None` when a bound ended its search.
     pub fn searched(&self, task: u32) -> Option<u64> {
-        (!self.cut.contains(&task)).then_some(self.number)
+        (!self.cut.contains(&task)).then_some(self.watched.number())
     }
 
     /// A bound ends the search for a task.
@@ -124,35 +114,28 @@ impl Conns {
     /// Starts a census.
     pub fn begin(&mut self) {
         self.missed = false;
-        std::mem::swap(&mut self.kept, &mut self.next_kept);
-        self.next_kept.clear();
+        self.finds.begin(MAX_HOLDERS);
         (self.words_left, self.inner_left) = (MAX_OBJECTS, MAX_INNER);
-        self.holders_left = MAX_HOLDERS;
     }
 
     /// Starts a chunk.
     pub fn clear(&mut self) {
         self.words.clear();
-        self.found.clear();
+        self.finds.clear();
         self.cut.clear();
     }
 
     /// Takes over what the parked goroutine at `g` referred to in the last census.
     pub fn known(&mut self, task: u32, g: u64) {
-        for holder in self.kept.get(&g).into_iter().flatten() {
-            if self.holders_left == 0 {
-                self.miss(task);
-                return;
-            }
-            self.holders_left -= 1;
-            self.found.push((task, *holder));
+        if !self.finds.take_over(task, g) {
+            self.miss(task);
         }
     }
 
     /// Looks at a frame of the task with this index.
     pub fn visit(&mut self, task: u32, record: &Record, frame: &FrameView<'_>) {
         let plain = frame.role == Role::Plain;
-        if self.watched.is_empty() || !(plain || frame.role == Role::Wrapper) {
+        if !self.active() || !(plain || frame.role == Role::Wrapper) {
             return;
         }
         for word in frame.bytes.chunks_exact(8).take(MAX_WORDS) {
@@ -267,7 +250,7 @@ impl Conns {
         let fd = i32::try_from(u64_at(bytes, SYSFD)?).ok()?;
         let context = u64_at(bytes, self.context)?;
         let plausible = context.is_multiple_of(8) && context >= 0x1_0000;
-        (self.watched.binary_search(&fd).is_ok() && plausible).then_some(Seems {
+        (self.watched.contains(&fd) && plausible).then_some(Seems {
             word,
             fd,
             how,
@@ -300,43 +283,30 @@ impl Conns {
             }
             let (task, how) = (word.task, seems.how);
             let known = |(t, h): &&mut (u32, Holder)| *t == task && h.fd == seems.fd;
-            if let Some((_, known)) = self.found.iter_mut().find(known) {
+            if let Some((_, known)) = self.finds.found().iter_mut().find(known) {
                 // Words of outer frames come later.
                 if how <= known.how {
                     (known.how, known.pc) = (how, word.pc);
                 }
                 continue;
             }
-            if self.holders_left == 0 {
+            let holder = Holder {
+                task: record.goid,
+                fd: seems.fd,
+                pc: word.pc,
+                how,
+            };
+            if !self.finds.push(task, holder) {
                 self.cut.insert(task);
                 self.missed = true;
-                continue;
             }
-            self.holders_left -= 1;
-            self.found.push((
-                task,
-                Holder {
-                    task: record.goid,
-                    fd: seems.fd,
-                    pc: word.pc,
-                    how,
-                },
-            ));
         }
         Ok(())
     }
 
     /// The references of tasks that did not change while they were read.
     pub fn emit(&mut self, records: &[Record], out: &mut Vec<Holder>) {
-        for (task, holder) in &self.found {
-            let Some(record) = records.get(*task as usize).filter(|r| !r.torn) else {
-                continue;
-            };
-            out.push(*holder);
-            if record.state == TaskState::Waiting {
-                self.next_kept.entry(record.g).or_default().push(*holder);
-            }
-        }
+        self.finds.emit(records, out);
     }
 }
 

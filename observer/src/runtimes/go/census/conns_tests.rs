@@ -3,6 +3,7 @@
 use super::super::fake::Bytes;
 use super::super::unwind::Walk;
 use super::*;
+use crate::model::census::TaskState;
 
 const FD: i32 = 7;
 const NET_FD: u64 = 0xc0_0000_1000;

@@ -25,6 +25,7 @@ use crate::runtimes::TaskCensus;
 pub mod conns;
 #[cfg(test)]
 pub(crate) mod fake;
+mod finds;
 pub mod gather;
 pub mod record;
 pub mod refs;

@@ -5,10 +5,11 @@
 //! function's code calls the runtime to send, receive or lock. Both together are what is reported.
 
 use super::super::live::u64_at;
+use super::finds::{Finds, Watched};
 use super::gather::Gather;
 use super::record::Record;
-use super::unwind::{AddressMap, FrameView};
-use crate::model::census::{Mention, Reference, TaskState, Uses};
+use super::unwind::FrameView;
+use crate::model::census::{Mention, Reference, Uses};
 use crate::model::memory::{Memory, ReadError};
 
 /// Addresses that are watched at most.
@@ -38,17 +39,10 @@ struct Object {
 /// Collects references. Keeps its buffers between chunks.
 #[derive(Debug, Default)]
 pub struct Refs {
-    watched: Vec<u64>,
-    /// Index of the task in its chunk, and what it refers to.
-    found: Vec<(u32, Mention)>,
+    watched: Watched<u64>,
+    finds: Finds<Mention>,
     objects: Vec<Object>,
     objects_left: usize,
-    mentions_left: usize,
-    /// What parked goroutines referred to in the last census, by `g`, and in this one.
-    kept: AddressMap<Vec<Mention>>,
-    next_kept: AddressMap<Vec<Mention>>,
-    /// Changes with what is watched.
-    number: u64,
     /// A bound left something out of this census, or a stack could not be looked at whole.
     cut: bool,
 }
@@ -56,56 +50,43 @@ pub struct Refs {
 impl Refs {
     /// Sets what is watched.
     pub fn watch(&mut self, addresses: &[u64]) {
-        let mut watched: Vec<u64> = addresses.iter().take(MAX_WATCHED).copied().collect();
-        watched.sort_unstable();
-        watched.dedup();
-        if watched != self.watched {
-            self.watched = watched;
-            self.number += 1;
-        }
+        self.watched.set(addresses, MAX_WATCHED);
     }
 
     /// Changes whenever something else is watched: what was found on a stack that has not changed
     /// since holds as long as this is the same.
     pub fn watch_number(&self) -> u64 {
-        self.number
+        self.watched.number()
     }
 
     /// Takes over what the parked goroutine at `g` referred to in the last census.
     pub fn known(&mut self, task: u32, g: u64) {
-        for mention in self.kept.get(&g).into_iter().flatten() {
-            if self.mentions_left == 0 {
-                self.cut = true;
-                return;
-            }
-            self.mentions_left -= 1;
-            self.found.push((task, *mention));
+        if !self.finds.take_over(task, g) {
+            self.cut = true;
         }
     }
 
     /// Whether anything is watched.
     pub fn active(&self) -> bool {
-        !self.watched.is_empty()
+        !self.watched.all().is_empty()
     }
 
     /// Starts a census.
     pub fn begin(&mut self) {
         self.cut = false;
-        std::mem::swap(&mut self.kept, &mut self.next_kept);
-        self.next_kept.clear();
+        self.finds.begin(MAX_MENTIONS);
         self.objects_left = MAX_OBJECTS;
-        self.mentions_left = MAX_MENTIONS;
     }
 
     /// Starts a chunk.
     pub fn clear(&mut self) {
-        self.found.clear();
+        self.finds.clear();
         self.objects.clear();
     }
 
     /// Looks at a frame of the task with this index.
     pub fn visit(&mut self, task: u32, record: &Record, frame: &FrameView<'_>) {
-        if !frame.uses.any() || self.watched.is_empty() {
+        if !frame.uses.any() || !self.active() {
             return;
         }
         let (pc, uses) = (frame.pc, frame.uses);
@@ -114,8 +95,9 @@ impl Refs {
             if !word.is_multiple_of(8) || !POINTERS.contains(&word) {
                 continue;
             }
-            let next = self.watched.partition_point(|watched| *watched < word);
-            match self.watched.get(next) {
+            let watched = self.watched.all();
+            let next = watched.partition_point(|watched| *watched < word);
+            match watched.get(next) {
                 Some(&found) if found == word => {
                     self.add(task, record, (pc, uses), word, Reference::Direct);
                     continue;
@@ -162,15 +144,12 @@ impl Refs {
             *t == task && m.address == address && m.pc == pc && m.how <= how
         };
         // The newest entries are those of the same task.
-        if self.found.iter().rev().take(16).any(known) {
+        if self.finds.found().iter().rev().take(16).any(known) {
             return;
         }
-        if self.mentions_left == 0 {
+        if !self.finds.push(task, mention) {
             self.cut = true;
-            return;
         }
-        self.mentions_left -= 1;
-        self.found.push((task, mention));
     }
 
     /// Looks into the objects.
@@ -203,7 +182,7 @@ impl Refs {
             let held = bytes
                 .chunks_exact(8)
                 .filter_map(|word| u64_at(word, 0))
-                .find(|word| self.watched.binary_search(word).is_ok());
+                .find(|word| self.watched.contains(word));
             if let Some(address) = held {
                 let at = (object.pc, object.uses);
                 self.add(object.task, record, at, address, Reference::Through);
@@ -225,15 +204,7 @@ impl Refs {
 
     /// The references of tasks that did not change while they were read.
     pub fn emit(&mut self, records: &[Record], out: &mut Vec<Mention>) {
-        for (task, mention) in &self.found {
-            let Some(record) = records.get(*task as usize).filter(|r| !r.torn) else {
-                continue;
-            };
-            out.push(*mention);
-            if record.state == TaskState::Waiting {
-                self.next_kept.entry(record.g).or_default().push(*mention);
-            }
-        }
+        self.finds.emit(records, out);
     }
 }
 
@@ -242,6 +213,7 @@ mod tests {
     use super::super::fake::Bytes;
     use super::super::unwind::{Role, Walk};
     use super::*;
+    use crate::model::census::TaskState;
 
     const CHANNEL: u64 = 0xc0_0000_1000;
     const OBJECT_AT: u64 = 0xc0_0000_2000;

@@ -25,7 +25,21 @@ pub struct Condition {
     ready: &'static str,
 }
 
-/// Nothing attached, and each tier.
+/// What `observer` gets before the arguments of a condition: it says when it is at work, and ends when
+/// it is stopped.
+const REPORT: [&str; 4] = ["report", "-v", "-d", "3600"];
+
+/// One of our own conditions.
+const fn ours(name: &'static str, args: &'static [&'static str]) -> Condition {
+    Condition {
+        name,
+        program: Some(""),
+        args,
+        ready: "observing",
+    }
+}
+
+/// Nothing attached, and each tier. Probes are never taken out: what is measured is what they cost.
 const OURS: &[Condition] = &[
     Condition {
         name: "none",
@@ -33,49 +47,16 @@ const OURS: &[Condition] = &[
         args: &[],
         ready: "",
     },
-    Condition {
-        name: "sched",
-        program: Some(""),
-        args: &["report", "-v", "-d", "3600", "-p"],
-        ready: "observing",
-    },
-    Condition {
-        name: "no-cpu",
-        program: Some(""),
-        args: &["report", "-v", "-d", "3600", "--no-cpu", "-p"],
-        ready: "observing",
-    },
-    Condition {
-        name: "syscalls",
-        program: Some(""),
-        args: &["report", "-v", "-d", "3600", "--tier", "syscalls", "-p"],
-        ready: "observing",
-    },
-    Condition {
-        name: "runtime",
-        program: Some(""),
-        // Never taken out: what is measured is what the probes cost.
-        args: &[
-            "report",
-            "-v",
-            "-d",
-            "3600",
-            "--tier",
-            "runtime",
-            "--max-hits",
-            "1000000000",
-            "-p",
-        ],
-        ready: "observing",
-    },
-    Condition {
-        name: "runtime-polls",
-        program: Some(""),
-        args: &[
-            "report",
-            "-v",
-            "-d",
-            "3600",
+    ours("sched", &["-p"]),
+    ours("no-cpu", &["--no-cpu", "-p"]),
+    ours("syscalls", &["--tier", "syscalls", "-p"]),
+    ours(
+        "runtime",
+        &["--tier", "runtime", "--max-hits", "1000000000", "-p"],
+    ),
+    ours(
+        "runtime-polls",
+        &[
             "--tier",
             "runtime",
             "--no-delays",
@@ -83,8 +64,7 @@ const OURS: &[Condition] = &[
             "1000000000",
             "-p",
         ],
-        ready: "observing",
-    },
+    ),
 ];
 
 /// What a user would take instead.
@@ -147,7 +127,9 @@ impl Condition {
             return Ok(None);
         };
         let mut command = if program.is_empty() {
-            Command::new(observer)
+            let mut command = Command::new(observer);
+            command.args(REPORT);
+            command
         } else {
             Command::new(program)
         };

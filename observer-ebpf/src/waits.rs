@@ -22,7 +22,7 @@ use observer_common::task::{TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_I
 use crate::emit::{self, count, count_many};
 use crate::kernel::UserRegisters;
 use crate::maps::{INFLIGHT, ROLES, WAITS, ZERO_INFLIGHT, ZERO_SUM};
-use crate::{current, holds, kernel, polls, stacks};
+use crate::{current, filter, holds, kernel, polls, stacks};
 
 /// Scheduler states (Linux `include/linux/sched.h`).
 const TASK_UNINTERRUPTIBLE: u32 = 0x2;
@@ -213,32 +213,15 @@ pub fn begin<C: StackIdContext>(
     let tid = ids.1;
     count(Counter::Seen);
     if state & TASK_DEAD != 0 {
-        count(Counter::Exited);
-        if let Some(entry) = INFLIGHT.get_ptr_mut(tid) {
-            // SAFETY: points into a map value.
-            if unsafe { (*entry).start } != 0 {
-                // As in `open`: this thread ran, so its last wait did end.
-                count(Counter::LostEnd);
-            }
-            // It may have been removed meanwhile.
-            let _ = INFLIGHT.remove(tid);
-        }
-        polls::gone(control, tid);
-        if kernel::traces_syscalls() {
-            crate::syscalls::forget(tid);
-        }
+        exited(control, tid);
         return;
     }
     let Some(entry) = open(ctx, tid) else {
         return;
     };
-    let task = current::task(target, tid);
-    // By way of memory: the verifier walks what follows once, and not for each way to find the task.
-    // SAFETY: a valid reference.
-    let task = unsafe {
-        core::ptr::write_volatile(&raw mut entry.key.task, task);
-        core::ptr::read_volatile(&raw const entry.key.task)
-    };
+    current::read_task(target, tid, &mut entry.key.task);
+    // SAFETY: a valid reference; volatile, so that it is read from where it was written.
+    let task = unsafe { core::ptr::read_volatile(&raw const entry.key.task) };
     holds::leave(ctx, ids, target, (entry, &task), now);
     polls::leave(ctx, control, ids, &task, now);
     if ready {
@@ -271,21 +254,55 @@ pub fn begin<C: StackIdContext>(
     } else {
         entry.key.user_ip = entry.user_ip;
     }
-    // The walk by frame pointers has all of a stack that is Go's alone.
-    let in_go = current::in_go_code(target, entry.user_ip);
-    if !in_go {
+    if !current::in_go_code(target, entry.user_ip) {
         entry.task_at = current::goroutine_in_c(target);
     }
     if crate::probes::may_sample(target) {
-        entry.kernel_stack = stacks::kernel(ctx, control);
-        if target.flags & TARGET_COPY_STACKS != 0
-            && !in_go
-            && crate::probes::copy_user_stack(ctx, control, target, entry, tid, now)
-        {
-            entry.flags |= WAIT_STACK_COPIED as u32;
-        }
+        sample(ctx, target, entry, tid, now);
     }
     publish(entry, now);
+}
+
+/// Takes the stacks of the wait that begins at `now`. Apart, as all that is seldom run: a switch finds
+/// cold caches, as a rule.
+#[inline(never)]
+fn sample<C: StackIdContext>(
+    ctx: &C,
+    target: &TargetConfig,
+    entry: &mut InFlight,
+    tid: u32,
+    now: u64,
+) {
+    let Some(control) = filter::control() else {
+        return;
+    };
+    entry.kernel_stack = stacks::kernel(ctx, control);
+    // Of a stack that is Go's alone the walk by frame pointers has all.
+    if target.flags & TARGET_COPY_STACKS != 0
+        && !current::in_go_code(target, entry.user_ip)
+        && crate::probes::copy_user_stack(ctx, control, target, entry, tid, now)
+    {
+        entry.flags |= WAIT_STACK_COPIED as u32;
+    }
+}
+
+/// A target thread has left its CPU for good.
+#[inline(never)]
+fn exited(control: &Control, tid: u32) {
+    count(Counter::Exited);
+    if let Some(entry) = INFLIGHT.get_ptr_mut(tid) {
+        // SAFETY: points into a map value.
+        if unsafe { (*entry).start } != 0 {
+            // As in `open`: this thread ran, so its last wait did end.
+            count(Counter::LostEnd);
+        }
+        // It may have been removed meanwhile.
+        let _ = INFLIGHT.remove(tid);
+    }
+    polls::gone(control, tid);
+    if kernel::traces_syscalls() {
+        crate::syscalls::forget(tid);
+    }
 }
 
 /// A thread gets a CPU, now unless told: its wait, if it had one, ends.
@@ -321,23 +338,7 @@ pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, at: Option<u64>
     entry.key.epoch = control.epoch;
     entry.key.flags = (entry.flags as u8) & WAIT_SEEDED;
     let summed = sum(&mut entry.key, duration, run_queue);
-    let mut sent = false;
-    if duration >= control.min_ns {
-        let record = WaitRecord {
-            header: emit::header::<WaitRecord>(Kind::Wait, entry.key.tgid, tid, now),
-            key: entry.key,
-            start: entry.start,
-            woken: entry.woken,
-            args: entry.args,
-            waker: entry.waker,
-            kernel_stack: entry.kernel_stack,
-            pad: 0,
-        };
-        sent = emit::send(ctx, &record, false);
-        if !sent {
-            count(Counter::LostRecord);
-        }
-    }
+    let sent = duration >= control.min_ns && send(ctx, entry, tid, now);
     if summed {
         count(if sent {
             Counter::Emitted
@@ -349,9 +350,41 @@ pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, at: Option<u64>
     unsafe { core::ptr::write_volatile(&raw mut entry.start, 0) };
 }
 
+/// Sends the record of a wait that ended at `now`. False when there was no room (counted).
+#[inline(never)]
+fn send<C: EbpfContext>(ctx: &C, entry: &InFlight, tid: u32, now: u64) -> bool {
+    let record = WaitRecord {
+        header: emit::header::<WaitRecord>(Kind::Wait, entry.key.tgid, tid, now),
+        key: entry.key,
+        start: entry.start,
+        woken: entry.woken,
+        args: entry.args,
+        waker: entry.waker,
+        kernel_stack: entry.kernel_stack,
+        pad: 0,
+    };
+    let sent = emit::send(ctx, &record, false);
+    if !sent {
+        count(Counter::LostRecord);
+    }
+    sent
+}
+
 /// Adds a wait to the aggregates. False when it is lost.
 #[inline(always)]
 fn sum(key: &mut WaitKey, duration: u64, run_queue: u64) -> bool {
+    match WAITS.get_ptr_mut(&*key) {
+        Some(slot) => {
+            add(slot, duration, run_queue);
+            true
+        }
+        None => sum_first(key, duration, run_queue),
+    }
+}
+
+/// Adds the first wait of its key.
+#[inline(never)]
+fn sum_first(key: &mut WaitKey, duration: u64, run_queue: u64) -> bool {
     if let Some(slot) = slot(key) {
         add(slot, duration, run_queue);
         return true;
@@ -420,7 +453,7 @@ pub fn woken<C: StackIdContext>(ctx: &C, control: &Control, tid: u32) {
     if entry.key.task.flags & TASK_IDLE != 0 || now.saturating_sub(entry.start) < control.min_ns {
         return;
     }
-    let (tgid, waker_tid) = crate::filter::current_ids();
+    let (tgid, waker_tid) = filter::current_ids();
     let context = kernel::context();
     entry.waker.context = context;
     entry.waker.tgid = tgid;
@@ -428,7 +461,7 @@ pub fn woken<C: StackIdContext>(ctx: &C, control: &Control, tid: u32) {
     if context == observer_common::events::wait::WAKER_INTERRUPT {
         return;
     }
-    if let Some(target) = crate::filter::target(tgid) {
+    if let Some(target) = filter::target(tgid) {
         entry.waker.task = current::task(target, waker_tid);
         if target.flags & TARGET_NO_FRAME_POINTERS == 0 {
             entry.waker.user_stack = stacks::user(ctx, control);

@@ -295,7 +295,12 @@ impl Session {
                 SAMPLES
             },
             cpu_copies: CPU_COPIES,
-            flags,
+            flags: flags
+                | (std::env::var("KNOB")
+                    .ok()
+                    .and_then(|v| v.parse::<u64>().ok())
+                    .unwrap_or(0)
+                    << 32),
         })?;
         Ok(())
     }

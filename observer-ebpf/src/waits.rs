@@ -13,8 +13,8 @@ use observer_common::events::inflight::InFlight;
 use observer_common::events::syscall::ROLE_SUBJECT;
 use observer_common::events::wait::{
     BUCKETS, CLASS_KERNEL, CLASS_PAGE_FAULT, CLASS_RUN_QUEUE, CLASS_SYSCALL, CLASS_UNKNOWN,
-    NO_STACK, NO_SYSCALL, WAIT_SEEDED, WAIT_STACK_COPIED, WAIT_UNINTERRUPTIBLE, WaitKey,
-    WaitRecord, WaitSum, Waker, bucket_of,
+    NO_STACK, NO_SYSCALL, WAIT_SEEDED, WAIT_STACK_COPIED, WAIT_UNINTERRUPTIBLE, WAKER_INTERRUPT,
+    WaitKey, WaitRecord, WaitSum, Waker, bucket_of,
 };
 use observer_common::kind::Kind;
 use observer_common::task::{TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_IN_POLL, Task};
@@ -373,13 +373,12 @@ fn send<C: EbpfContext>(ctx: &C, entry: &InFlight, tid: u32, now: u64) -> bool {
 /// Adds a wait to the aggregates. False when it is lost.
 #[inline(always)]
 fn sum(key: &mut WaitKey, duration: u64, run_queue: u64) -> bool {
-    match WAITS.get_ptr_mut(&*key) {
-        Some(slot) => {
-            add(slot, duration, run_queue);
-            true
-        }
-        None => sum_first(key, duration, run_queue),
-    }
+    let known: &WaitKey = key;
+    let Some(slot) = WAITS.get_ptr_mut(known) else {
+        return sum_first(key, duration, run_queue);
+    };
+    add(slot, duration, run_queue);
+    true
 }
 
 /// Adds the first wait of its key.
@@ -450,19 +449,24 @@ pub fn woken<C: StackIdContext>(ctx: &C, control: &Control, tid: u32) {
     entry.woken = now;
     // Who woke it matters for waits that become records; one that is long only because it waited for
     // a CPU afterwards was not held up by its waker.
-    if entry.key.task.flags & TASK_IDLE != 0 || now.saturating_sub(entry.start) < control.min_ns {
-        return;
+    if entry.key.task.flags & TASK_IDLE == 0 && now.saturating_sub(entry.start) >= control.min_ns {
+        note_waker(ctx, control, entry);
     }
-    let (tgid, waker_tid) = filter::current_ids();
+}
+
+/// The running thread ends a long wait.
+#[inline(never)]
+fn note_waker<C: StackIdContext>(ctx: &C, control: &Control, entry: &mut InFlight) {
+    let (tgid, tid) = filter::current_ids();
     let context = kernel::context();
     entry.waker.context = context;
     entry.waker.tgid = tgid;
-    entry.waker.tid = waker_tid;
-    if context == observer_common::events::wait::WAKER_INTERRUPT {
+    entry.waker.tid = tid;
+    if context == WAKER_INTERRUPT {
         return;
     }
     if let Some(target) = filter::target(tgid) {
-        entry.waker.task = current::task(target, waker_tid);
+        current::read_task(target, tid, &mut entry.waker.task);
         if target.flags & TARGET_NO_FRAME_POINTERS == 0 {
             entry.waker.user_stack = stacks::user(ctx, control);
         }

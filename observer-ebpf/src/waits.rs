@@ -78,20 +78,13 @@ pub fn entry_of(tid: u32) -> Option<&'static mut InFlight> {
 /// Opens the entry of a thread for a new wait, which is to be written whole: [`blank`] or [`park`].
 /// `None` when there is no room (counted). Ended by [`publish`].
 #[inline(always)]
-pub fn open<C: EbpfContext>(ctx: &C, tid: u32) -> Option<&'static mut InFlight> {
+pub fn open<C: EbpfContext>(ctx: &C, control: &Control, tid: u32) -> Option<&'static mut InFlight> {
     let Some(entry) = entry_of(tid) else {
         count(Counter::LostInflightFull);
         return None;
     };
     if entry.start != 0 {
-        // The end of this thread's last wait was not seen: that one is lost, this one is not.
-        count(Counter::LostEnd);
-        aya_log_ebpf::debug!(
-            ctx,
-            "thread {} left its CPU, but was thought to be off it",
-            tid
-        );
-        holds::lost(entry);
+        end_unseen(ctx, control, tid, entry);
     }
     // SAFETY: valid references; volatile, because the order of these two and what follows matters.
     unsafe {
@@ -99,6 +92,27 @@ pub fn open<C: EbpfContext>(ctx: &C, tid: u32) -> Option<&'static mut InFlight> 
         core::ptr::write_volatile(&raw mut entry.check, 0);
     }
     Some(entry)
+}
+
+/// A thread runs, but the end of its wait was not seen. When it was woken is known, as a rule: the wait
+/// is counted until then, and lost is how long the thread was ready.
+#[inline(never)]
+fn end_unseen<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, entry: &mut InFlight) {
+    aya_log_ebpf::debug!(
+        ctx,
+        "thread {} left its CPU, but was thought to be off it",
+        tid
+    );
+    if entry.woken <= entry.start {
+        count(Counter::LostEnd);
+        holds::lost(entry);
+        return;
+    }
+    let woken = entry.woken;
+    count(Counter::EndAtWakeUp);
+    finish(ctx, control, tid, entry, woken);
+    // Since when it has run is not known.
+    entry.thread.since = 0;
 }
 
 /// From here on others see the wait, which began at `start`.
@@ -213,10 +227,10 @@ pub fn begin<C: StackIdContext>(
     let tid = ids.1;
     count(Counter::Seen);
     if state & TASK_DEAD != 0 {
-        exited(control, tid);
+        exited(ctx, control, tid);
         return;
     }
-    let Some(entry) = open(ctx, tid) else {
+    let Some(entry) = open(ctx, control, tid) else {
         return;
     };
     current::read_task(target, tid, &mut entry.key.task);
@@ -288,13 +302,14 @@ fn sample<C: StackIdContext>(
 
 /// A target thread has left its CPU for good.
 #[inline(never)]
-fn exited(control: &Control, tid: u32) {
+fn exited<C: EbpfContext>(ctx: &C, control: &Control, tid: u32) {
     count(Counter::Exited);
     if let Some(entry) = INFLIGHT.get_ptr_mut(tid) {
-        // SAFETY: points into a map value.
-        if unsafe { (*entry).start } != 0 {
+        // SAFETY: as in `entry_of`.
+        let entry = unsafe { &mut *entry };
+        if entry.start != 0 {
             // As in `open`: this thread ran, so its last wait did end.
-            count(Counter::LostEnd);
+            end_unseen(ctx, control, tid, entry);
         }
         // It may have been removed meanwhile.
         let _ = INFLIGHT.remove(tid);
@@ -320,6 +335,12 @@ pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, at: Option<u64>
         Some(at) => at,
         None => emit::now(),
     };
+    finish(ctx, control, tid, entry, now);
+}
+
+/// Counts and closes the wait of `entry`, which ends at `now`.
+#[inline(always)]
+fn finish<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, entry: &mut InFlight, now: u64) {
     let duration = now.saturating_sub(entry.start);
     let run_queue = if entry.woken != 0 {
         now.saturating_sub(entry.woken).min(duration)

@@ -171,26 +171,6 @@ pub fn left_stack(target: &TargetConfig, goroutine: u64) -> Option<(u64, u64)> {
     Some((sp, pc))
 }
 
-/// What the thread-local CONTEXT of one copy of tokio says.
-#[derive(Clone, Copy)]
-struct InCopy {
-    copy: u8,
-    flags: u8,
-    entered: u8,
-    /// Whether the thread has ever been in this copy.
-    seen: bool,
-    id: u64,
-}
-
-impl InCopy {
-    /// Whether it tells more than `other`: a task, or a runtime that the thread is in.
-    #[inline(always)]
-    fn is_better_than(&self, other: &Self) -> bool {
-        other.id == 0
-            && (self.id != 0 || (self.flags & TASK_HAS_ENTERED != 0 && self.entered != NOT_ENTERED))
-    }
-}
-
 /// Where the offsets of a copy count from. `Some(None)`: the thread has never used its
 /// thread-locals. glibc: the second word at fsbase is the vector of blocks, 16 bytes each; the entry
 /// before the first holds their number (`sysdeps/x86_64/nptl/tls.h`, `elf/dl-tls.c`).
@@ -208,21 +188,43 @@ fn locals_of(copy: &TokioCopy, fsbase: u64) -> Option<Option<u64>> {
     Some((block != 0 && block != u64::MAX).then_some(block))
 }
 
-/// Reads one copy into `found`, which is empty but for the copy's number. False: not readable.
+/// Reads one copy, and keeps what it says in `kept` when it tells more than what is there: a task, or
+/// a runtime that the thread is in. False: not readable. What is kept is in memory that the verifier
+/// does not follow: else it would walk all that comes later once for each outcome.
 #[inline(never)]
-fn in_copy(copy: &TokioCopy, fsbase: u64, found: &mut InCopy) -> bool {
-    read_copy(copy, fsbase, found).is_some()
+fn in_copy(copy: &TokioCopy, fsbase: u64, number: u8, kept: &mut Task) -> bool {
+    let Some(locals) = locals_of(copy, fsbase) else {
+        return false;
+    };
+    let Some(base) = locals else {
+        return true;
+    };
+    let Some((id, entered, flags)) = read_copy(copy, base) else {
+        return false;
+    };
+    let inside = flags & TASK_HAS_ENTERED != 0 && entered != NOT_ENTERED;
+    let first = kept.flags & (TASK_HAS_ENTERED | TASK_HAS_BUDGET) == 0;
+    if kept.kind == TASK_THREAD && (id != 0 || inside || first) {
+        kept.flags = flags;
+        kept.detail = entered;
+        if id == 0 {
+            // Not a task: a foreign thread, or the root future of block_on.
+            kept.flags |= TASK_FOREIGN;
+        } else {
+            kept.id = id;
+            kept.kind = TASK_TOKIO;
+            kept.reason = number;
+        }
+    }
+    true
 }
 
+/// Task id, EnterRuntime byte and `TASK_*` flags of one copy.
 #[inline(always)]
-fn read_copy(copy: &TokioCopy, fsbase: u64, found: &mut InCopy) -> Option<()> {
-    let Some(base) = locals_of(copy, fsbase)? else {
-        return Some(());
-    };
-    found.seen = true;
+fn read_copy(copy: &TokioCopy, base: u64) -> Option<(u64, u8, u8)> {
     let at = base.wrapping_add(copy.id as u64);
     let first = user::<u64>(at)?;
-    found.id = if copy.flags & TOKIO_ID_TAGGED == 0 {
+    let id = if copy.flags & TOKIO_ID_TAGGED == 0 {
         first
     } else if first as u32 == 0 {
         // Of the tag only the low half is sure to be written.
@@ -230,89 +232,56 @@ fn read_copy(copy: &TokioCopy, fsbase: u64, found: &mut InCopy) -> Option<()> {
     } else {
         user::<u64>(at.wrapping_add(8))?
     };
+    let mut flags = 0;
+    let mut entered = 0;
     const BOTH: u32 = TOKIO_HAS_ENTERED | TOKIO_HAS_BUDGET;
     let word_at = copy.entered & !7;
     if copy.flags & BOTH == BOTH && copy.budget & !7 == word_at {
         // As a rule they lie in one word, and each read is a call.
         if let Some(word) = user::<u64>(base.wrapping_add(word_at as u64)) {
             let byte = |offset: i64| (word >> ((offset as u64 & 7) * 8)) as u8;
-            found.entered = byte(copy.entered);
-            found.flags |= TASK_HAS_ENTERED | TASK_HAS_BUDGET;
+            entered = byte(copy.entered);
+            flags |= TASK_HAS_ENTERED | TASK_HAS_BUDGET;
             if byte(copy.budget) != 0 {
-                found.flags |= TASK_IN_POLL;
+                flags |= TASK_IN_POLL;
             }
         }
-        return Some(());
+        return Some((id, entered, flags));
     }
     if copy.flags & TOKIO_HAS_ENTERED != 0
         && let Some(byte) = user::<u8>(base.wrapping_add(copy.entered as u64))
     {
-        found.entered = byte;
-        found.flags |= TASK_HAS_ENTERED;
+        entered = byte;
+        flags |= TASK_HAS_ENTERED;
     }
     if copy.flags & TOKIO_HAS_BUDGET != 0
         && let Some(tag) = user::<u8>(base.wrapping_add(copy.budget as u64))
     {
-        found.flags |= TASK_HAS_BUDGET;
+        flags |= TASK_HAS_BUDGET;
         if tag != 0 {
-            found.flags |= TASK_IN_POLL;
+            flags |= TASK_IN_POLL;
         }
     }
-    Some(())
-}
-
-#[inline(never)]
-fn read_tokio(target: &TargetConfig, tid: u32, to: &mut Task) {
-    *to = match tokio(target, tid) {
-        Some(task) => task,
-        None => unreadable(TASK_TOKIO),
-    };
+    Some((id, entered, flags))
 }
 
 /// The task id, EnterRuntime byte and cooperative budget of the copy of tokio that the thread is in.
-/// `None`: not readable.
-#[inline(always)]
-fn tokio(target: &TargetConfig, tid: u32) -> Option<Task> {
-    let fsbase = kernel::current_fsbase()?;
-    let mut chosen = InCopy {
-        copy: 0,
-        flags: 0,
-        entered: NOT_ENTERED,
-        seen: false,
-        id: 0,
+#[inline(never)]
+fn read_tokio(target: &TargetConfig, tid: u32, to: &mut Task) {
+    *to = Task {
+        detail: NOT_ENTERED,
+        ..foreign(tid)
+    };
+    let Some(fsbase) = kernel::current_fsbase() else {
+        *to = unreadable(TASK_TOKIO);
+        return;
     };
     for number in 0..MAX_TOKIO_COPIES {
-        if target.flags & TARGET_TOKIO_COPY << number == 0 {
-            continue;
-        }
-        let mut found = InCopy {
-            copy: number as u8,
-            flags: 0,
-            entered: 0,
-            seen: false,
-            id: 0,
-        };
-        if !in_copy(&target.tokio[number], fsbase, &mut found) {
-            return None;
-        }
-        if found.seen && (!chosen.seen || found.is_better_than(&chosen)) {
-            chosen = found;
+        if target.flags & TARGET_TOKIO_COPY << number != 0
+            && !in_copy(&target.tokio[number], fsbase, number as u8, to)
+        {
+            *to = unreadable(TASK_TOKIO);
+            return;
         }
     }
-    if chosen.id == 0 {
-        // Not a task: a foreign thread, or the root future of block_on.
-        return Some(Task {
-            flags: chosen.flags | TASK_FOREIGN,
-            detail: chosen.entered,
-            ..foreign(tid)
-        });
-    }
-    Some(Task {
-        id: chosen.id,
-        kind: TASK_TOKIO,
-        flags: chosen.flags,
-        detail: chosen.entered,
-        reason: chosen.copy,
-        pad: 0,
-    })
 }

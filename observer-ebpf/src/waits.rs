@@ -339,7 +339,7 @@ pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, at: Option<u64>
 }
 
 /// Counts and closes the wait of `entry`, which ends at `now`.
-#[inline(always)]
+#[inline(never)]
 fn finish<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, entry: &mut InFlight, now: u64) {
     let duration = now.saturating_sub(entry.start);
     let run_queue = if entry.woken != 0 {

@@ -89,39 +89,30 @@ pub const fn bucket_of(ns: u64) -> usize {
     if units < 2 {
         return 0;
     }
-    // Position of the highest bit, without instructions that BPF lacks.
+    // Position of the highest bit by halves. BPF has no instruction for it, and a branch for each half
+    // would have the verifier walk what follows once for every position.
     let mut value = units;
-    let mut log = 0_u32;
-    if value >= 1 << 32 {
-        value >>= 32;
-        log += 32;
+    let mut log = 0;
+    let mut half = 32;
+    while half > 0 {
+        let above = exceeds(value, (1 << half) - 1) * half;
+        value >>= above;
+        log += above;
+        half /= 2;
     }
-    if value >= 1 << 16 {
-        value >>= 16;
-        log += 16;
-    }
-    if value >= 1 << 8 {
-        value >>= 8;
-        log += 8;
-    }
-    if value >= 1 << 4 {
-        value >>= 4;
-        log += 4;
-    }
-    if value >= 1 << 2 {
-        value >>= 2;
-        log += 2;
-    }
-    if value >= 1 << 1 {
-        log += 1;
-    }
-    let half = (units >> (log - 1)) & 1;
-    let bucket = (log as usize) * 2 + half as usize - 1;
-    if bucket >= BUCKETS {
+    let bucket = 2 * log + ((units >> (log - 1)) & 1) - 1;
+    if bucket >= BUCKETS as u64 {
         BUCKETS - 1
     } else {
-        bucket
+        bucket as usize
     }
+}
+
+/// 1 when `value` is greater than `limit`, else 0, for values below 2^63: the sign of their difference.
+/// Hidden from the compiler, which would make a branch of it.
+#[inline(always)]
+const fn exceeds(value: u64, limit: u64) -> u64 {
+    core::hint::black_box(limit.wrapping_sub(value)) >> 63
 }
 
 /// The smallest duration of a bucket, in nanoseconds.

@@ -14,8 +14,8 @@ use crate::model::task::{Legality, TaskRef};
 use crate::model::view::{Blocking, Unfinished};
 use crate::model::{Cause, Frame, Known, Pid, Reason};
 
-/// Places that one report lists.
-const MAX_SITES: usize = 200;
+/// Places that one report lists. Those after them have a sample or two each.
+const MAX_SITES: usize = 100;
 /// Of these, places whose stack is shown whole: as many as the text form shows by itself.
 const WHOLE_STACKS: usize = 8;
 /// Tasks that one entry lists.
@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn the_places_that_count_have_whole_stacks_and_the_others_say_what_is_left_out() {
-        const PLACES: u64 = 12;
+        const PLACES: u64 = MAX_SITES as u64 + 12;
         const DEEP: u64 = 40;
         let mut table = StackTable::default();
         let mut ledger = CpuLedger::default();
@@ -405,10 +405,7 @@ mod tests {
             window_ns: 1_000_000_000,
         };
         let seen = cpu(&ledger, &named, clock);
-        assert_eq!(
-            (seen.sites.len() as u64, seen.sites_total),
-            (PLACES, PLACES)
-        );
+        assert_eq!((seen.sites.len(), seen.sites_total), (MAX_SITES, PLACES));
         for (rank, site) in seen.sites.iter().enumerate() {
             let place = PLACES - 1 - rank as u64;
             assert_eq!(site.samples, place + 1);

@@ -30,7 +30,7 @@ pub fn of(frames: &[Frame]) -> Option<CCall> {
         .rev()
         .filter(is_c)
         .find(|frame| frame.function.as_deref().map(plain) == Some(plain(function)))
-        .and_then(|frame| frame.module.clone());
+        .and_then(|frame| frame.module.as_deref().map(ToOwned::to_owned));
     Some(CCall {
         function: function.to_owned(),
         library,
@@ -67,10 +67,10 @@ mod tests {
     fn frames(list: &[(&str, &str, FrameKind)]) -> Vec<Frame> {
         let frame = |(function, module, kind): &(&str, &str, FrameKind)| Frame {
             address: 1,
-            function: (!function.is_empty()).then(|| (*function).to_owned()),
+            function: (!function.is_empty()).then(|| (*function).into()),
             file: None,
             line: None,
-            module: Some((*module).to_owned()),
+            module: Some((*module).into()),
             kind: *kind,
             unknown_reason: None,
         };

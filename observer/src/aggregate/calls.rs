@@ -1,6 +1,7 @@
 //! Sums over system calls and waits for the network, and their roll-up (tier `syscalls`).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::task_shares::{self, TaskPart};
 use crate::model::calls::{CallKey, CallRow, NetKey, NetWait, OpenCall, OpenNet};
@@ -220,7 +221,7 @@ impl CallLedger {
 struct NetPlace {
     target: usize,
     nr: u32,
-    function: Option<String>,
+    function: Option<Arc<str>>,
     service: Option<String>,
 }
 

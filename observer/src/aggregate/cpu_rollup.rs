@@ -1,8 +1,10 @@
 //! From samples to what is shown: places on CPU, and entries for polls that kept their worker.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::cpu::{CpuLedger, CpuStack, HoldRow};
+use super::shorten::shorten;
 use super::task_shares::{TaskPart, largest};
 use crate::model::cpu::{CpuSite, CpuUse, LongPoll, TaskSamples};
 use crate::model::event::Identity;
@@ -12,8 +14,10 @@ use crate::model::task::{Legality, TaskRef};
 use crate::model::view::{Blocking, Unfinished};
 use crate::model::{Cause, Frame, Known, Pid, Reason};
 
-/// Places that one report lists.
-const MAX_SITES: usize = 200;
+/// Places that one report lists. Those after them have a sample or two each.
+const MAX_SITES: usize = 100;
+/// Of these, places whose stack is shown whole: as many as the text form shows by itself.
+const WHOLE_STACKS: usize = 8;
 /// Tasks that one entry lists.
 const MAX_TASKS: usize = 100;
 
@@ -44,11 +48,14 @@ pub trait CpuNames: Names {
     fn running_stack(&self, pid: Pid, stack: CpuStack) -> Option<StackId>;
 }
 
+/// Function and module.
+type SiteName = (Option<Arc<str>>, Option<Arc<str>>);
+
 /// A place: samples spread over the lines of a function are one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Place {
     target: usize,
-    site: Result<(Option<String>, Option<String>), Reason>,
+    site: Result<SiteName, Reason>,
 }
 
 impl Place {
@@ -61,6 +68,10 @@ impl Place {
             Known::Unknown(reason) => Err(reason.clone()),
         };
         Self { target, site }
+    }
+
+    fn function(&self) -> Option<&str> {
+        self.site.as_ref().ok()?.0.as_deref()
     }
 }
 
@@ -112,18 +123,22 @@ pub fn cpu(ledger: &CpuLedger, names: &dyn CpuNames, clock: Clock) -> CpuUse {
             place.best = Some((stack, site, row.samples));
         }
     }
-    let mut sites: Vec<CpuSite> = places
-        .into_iter()
-        .map(|(place, seen)| finish_site(place.target, seen, names, clock))
-        .collect();
-    sites.sort_by(|a, b| {
-        let name = |s: &CpuSite| s.site.known().and_then(|f| f.function.clone());
-        (b.samples, a.target)
-            .cmp(&(a.samples, b.target))
-            .then_with(|| name(a).cmp(&name(b)))
+    let sites_total = places.len() as u64;
+    let mut places: Vec<(Place, OnCpu)> = places.into_iter().collect();
+    places.sort_by(|(a, seen_a), (b, seen_b)| {
+        (seen_b.samples, a.target)
+            .cmp(&(seen_a.samples, b.target))
+            .then_with(|| a.function().cmp(&b.function()))
     });
-    let sites_total = sites.len() as u64;
-    sites.truncate(MAX_SITES);
+    places.truncate(MAX_SITES);
+    let sites = places
+        .into_iter()
+        .enumerate()
+        .map(|(rank, (place, seen))| {
+            let whole = rank < WHOLE_STACKS;
+            finish_site(place.target, seen, whole, names, clock)
+        })
+        .collect();
     CpuUse {
         hz: clock.hz,
         samples,
@@ -133,7 +148,13 @@ pub fn cpu(ledger: &CpuLedger, names: &dyn CpuNames, clock: Clock) -> CpuUse {
     }
 }
 
-fn finish_site(target: usize, seen: OnCpu, names: &dyn CpuNames, clock: Clock) -> CpuSite {
+fn finish_site(
+    target: usize,
+    seen: OnCpu,
+    whole: bool,
+    names: &dyn CpuNames,
+    clock: Clock,
+) -> CpuSite {
     let (stack, site) = match seen.best {
         Some((stack, site, _)) => (stack, site),
         None => (None, Known::Unknown(NO_STACK)),
@@ -142,10 +163,17 @@ fn finish_site(target: usize, seen: OnCpu, names: &dyn CpuNames, clock: Clock) -
     let mut tasks: Vec<(TaskRef, (u64, Pid))> = seen.tasks.into_iter().collect();
     tasks.sort_by(|a, b| b.1.0.cmp(&a.1.0).then(a.0.cmp(&b.0)));
     tasks.truncate(MAX_TASKS);
+    let frames = stack.map_or(&[][..], |id| names.frames(id));
+    let (stack, frames_left_out) = if whole {
+        (frames.to_vec(), 0)
+    } else {
+        shorten(frames, site.known())
+    };
     CpuSite {
         target,
         site,
-        stack: stack.map_or_else(Vec::new, |id| names.frames(id).to_vec()),
+        stack,
+        frames_left_out,
         tasks: tasks
             .into_iter()
             .map(|(task, (samples, pid))| TaskSamples {
@@ -262,4 +290,134 @@ pub fn kernel_kept(ledger: &CpuLedger) -> HashSet<(Pid, u32)> {
             CpuStack::Own(_) => None,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::FrameKind;
+    use crate::model::event::{CpuSampleEvent, WaitClass};
+    use crate::model::stacks::{RawStack, StackTable};
+    use crate::model::task::{TaskFacts, TaskKind};
+    use crate::model::{Mono, Resource, Tid};
+
+    /// Stacks, of which the frame before the last is the site.
+    struct Named(Vec<(StackId, Vec<Frame>)>);
+
+    impl CpuNames for Named {
+        fn running_stack(&self, _: Pid, stack: CpuStack) -> Option<StackId> {
+            match stack {
+                CpuStack::Own(id) => Some(id),
+                CpuStack::Kernel(_) => None,
+            }
+        }
+    }
+
+    impl Names for Named {
+        fn target(&self, _: Pid) -> Option<usize> {
+            Some(0)
+        }
+        fn kernel_side_stack(&self, _: Option<Pid>, _: u32) -> Option<StackId> {
+            None
+        }
+        fn frames(&self, stack: StackId) -> &[Frame] {
+            let found = self.0.iter().find(|(id, _)| *id == stack);
+            found.map_or(&[], |(_, frames)| frames)
+        }
+        fn has_gap(&self, _: StackId) -> bool {
+            false
+        }
+        fn site(&self, stack: StackId) -> Known<Frame> {
+            let frames = self.frames(stack);
+            Known::Known(frames[frames.len() - 2].clone())
+        }
+        fn resource(&self, _: Pid, _: WaitClass, _: u64) -> Option<Resource> {
+            None
+        }
+        fn task_name(&self, _: Pid, _: TaskRef) -> Option<String> {
+            None
+        }
+        fn task_creator(&self, _: Pid, _: TaskRef) -> Option<String> {
+            None
+        }
+        fn task_facts(&self, _: Pid, _: TaskRef, _: Option<StackId>) -> Option<TaskFacts> {
+            None
+        }
+        fn syscall_name(&self, _: u32) -> String {
+            String::new()
+        }
+        fn process_name(&self, _: Pid) -> Option<String> {
+            None
+        }
+    }
+
+    fn sample(at: u64) -> CpuSampleEvent<'static> {
+        CpuSampleEvent {
+            pid: Pid(1),
+            tid: Tid(2),
+            at: Mono(at),
+            identity: Identity::Task(TaskRef {
+                kind: TaskKind::TokioTask,
+                id: 7,
+            }),
+            legality: Legality::InPoll,
+            in_kernel: false,
+            ip: 1,
+            sp: 0,
+            bp: 0,
+            user_stack: None,
+            bytes: &[],
+        }
+    }
+
+    #[test]
+    fn the_places_that_count_have_whole_stacks_and_the_others_say_what_is_left_out() {
+        const PLACES: u64 = MAX_SITES as u64 + 12;
+        const DEEP: u64 = 40;
+        let mut table = StackTable::default();
+        let mut ledger = CpuLedger::default();
+        let mut named = Named(Vec::new());
+        for place in 0..PLACES {
+            let frames: Vec<Frame> = (0..DEEP)
+                .map(|at| Frame {
+                    address: place * DEEP + at,
+                    function: Some(format!("f{place}_{at}").into()),
+                    file: None,
+                    line: None,
+                    module: None,
+                    kind: FrameKind::Runtime,
+                    unknown_reason: None,
+                })
+                .collect();
+            let id = table.intern(RawStack {
+                pid: Some(Pid(1)),
+                addresses: frames.iter().map(|frame| frame.address).collect(),
+                cut: None,
+                gap: None,
+            });
+            named.0.push((id, frames));
+            for at in 0..=place {
+                ledger.add_sample(&sample(at), CpuStack::Own(id));
+            }
+        }
+        let clock = Clock {
+            hz: 99,
+            window_ns: 1_000_000_000,
+        };
+        let seen = cpu(&ledger, &named, clock);
+        assert_eq!((seen.sites.len(), seen.sites_total), (MAX_SITES, PLACES));
+        for (rank, site) in seen.sites.iter().enumerate() {
+            let place = PLACES - 1 - rank as u64;
+            assert_eq!(site.samples, place + 1);
+            let shown = site.stack.iter().filter(|f| f.function.is_some()).count() as u64;
+            assert_eq!(shown + site.frames_left_out, DEEP);
+            assert_eq!(site.frames_left_out == 0, rank < WHOLE_STACKS);
+            assert!(
+                site.stack
+                    .iter()
+                    .any(|frame| Some(frame) == site.site.known())
+            );
+            assert_eq!(site.stack[0].address, place * DEEP);
+        }
+    }
 }

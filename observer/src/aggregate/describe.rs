@@ -39,7 +39,7 @@ pub fn waker(waker: &WakerKey, cause: Cause, names: &dyn Names) -> (String, Opti
             names
                 .site(stack)
                 .known()
-                .and_then(|frame| frame.function.clone())
+                .and_then(|frame| frame.function.as_deref().map(ToOwned::to_owned))
         });
     let name = || {
         names

@@ -12,6 +12,7 @@ pub mod ledger;
 mod legality;
 pub mod polls;
 pub mod rollup;
+mod shorten;
 mod task_shares;
 pub mod transitions;
 mod waiting;

@@ -1,6 +1,7 @@
 //! From the ledger to what is shown: rows become entries by cause, site and resource.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::holders::Holders;
 use super::ledger::{Ledger, Row};
@@ -35,7 +36,7 @@ pub struct Rollup {
 }
 
 /// Function, file and line.
-type SiteName = (Option<String>, Option<String>, Option<u32>);
+type SiteName = (Option<Arc<str>>, Option<Arc<str>>, Option<u32>);
 
 /// What makes two rows one entry.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -47,7 +48,7 @@ struct Place {
     /// Function and line, or why they are not known.
     site: Result<SiteName, Reason>,
     /// The C function that it is in, and the Go function and line that called it.
-    c_call: Option<(String, Option<String>, Option<u32>)>,
+    c_call: Option<(String, Option<Arc<str>>, Option<u32>)>,
     kind: Option<&'static str>,
     path: Option<String>,
     peer: Option<String>,

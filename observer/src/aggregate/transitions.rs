@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::model::event::Tally;
 use crate::model::names::Names;
@@ -26,7 +27,7 @@ const IDS: usize = 5;
 enum Spot {
     None,
     Unknown(String),
-    At(String, Option<String>, Option<u32>),
+    At(Arc<str>, Option<Arc<str>>, Option<u32>),
 }
 
 #[derive(Default)]
@@ -51,7 +52,7 @@ enum WokenBy {
     /// The scheduler itself.
     Scheduler,
     /// A task, in this function, when it is known.
-    Task(Option<String>),
+    Task(Option<Arc<str>>),
 }
 
 impl Row {
@@ -239,7 +240,11 @@ fn states(rows: BTreeMap<Key, Row>, followed: &Followed, names: &dyn Names) -> V
                         (_, Some(Cause::NetWait)) => ("network poller".to_owned(), None),
                         _ => ("the runtime's scheduler".to_owned(), None),
                     };
-                    Waker { task, site, count }
+                    Waker {
+                        task,
+                        site: site.map(|name| name.to_string()),
+                        count,
+                    }
                 })
                 .collect();
             wakers.sort_by_key(|waker| Reverse(waker.count));
@@ -366,8 +371,8 @@ mod tests {
         let frame = |function: &str| {
             vec![Frame {
                 address: 1,
-                function: Some(function.to_owned()),
-                file: Some("main.go".to_owned()),
+                function: Some(function.into()),
+                file: Some("main.go".into()),
                 line: Some(3),
                 module: None,
                 kind: FrameKind::User,

@@ -102,7 +102,7 @@ mod tests {
             let plain = name.strip_prefix("user ").unwrap_or(name);
             Frame {
                 address: 1,
-                function: Some(plain.strip_prefix("kernel ").unwrap_or(plain).to_owned()),
+                function: Some(plain.strip_prefix("kernel ").unwrap_or(plain).into()),
                 file: None,
                 line: None,
                 module: None,

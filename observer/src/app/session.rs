@@ -161,7 +161,6 @@ impl Session {
             None
         };
         tracing::debug!("kernel programs loaded");
-        let source = Source::open(kernel.take_records(), options.transport)?;
         if options.kernel_log > 0 {
             forward_kernel_log(&mut kernel);
         }
@@ -217,6 +216,10 @@ impl Session {
             },
         );
         kernel.attach(&plan)?;
+        // Before the records' buffer is mapped and the stacks of blocked threads are read: not all at once.
+        kernel.forget_types();
+        usage::release_freed_memory();
+        let source = Source::open(kernel.take_records(), options.transport)?;
         if let Some(tier) = &mut syscalls {
             tier.attached();
         }
@@ -266,8 +269,6 @@ impl Session {
         session.state.began = Mono(usage::monotonic_ns());
         session.set_control(true)?;
         session.seed();
-        session.kernel.forget_types();
-        usage::release_freed_memory();
         for index in 0..session.targets.len() {
             session.start_census(index);
         }

@@ -1,7 +1,7 @@
 //! Stacks of a session: fetched from the kernel's map or unwound, kept once, named at the end.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -273,13 +273,29 @@ impl Stacks {
                     .is_some_and(|stack| stack.pid == Some(pid))
             })
             .collect();
+        self.name_all(&ids);
+    }
+
+    /// Symbolizes stacks, once each. What they have in common is looked up once, before.
+    pub fn name_all(&mut self, ids: &[StackId]) {
+        let mut addresses: HashMap<Pid, HashSet<u64>> = HashMap::new();
+        for id in ids.iter().filter(|id| !self.named.contains_key(id)) {
+            if let Some(stack) = self.table.get(*id)
+                && let Some(pid) = stack.pid
+            {
+                addresses.entry(pid).or_default().extend(&*stack.addresses);
+            }
+        }
+        for (pid, addresses) in addresses {
+            self.symbolizer.learn(pid, addresses.into_iter().collect());
+        }
         for id in ids {
-            self.name(id);
+            self.name(*id);
         }
     }
 
     /// Symbolizes a stack, once.
-    pub fn name(&mut self, id: StackId) {
+    fn name(&mut self, id: StackId) {
         if self.named.contains_key(&id) {
             return;
         }
@@ -299,7 +315,7 @@ impl Stacks {
                 } else {
                     name(before)
                 };
-                frames.extend(gap.map(|(_, reason)| two_stacks::missing(reason)));
+                frames.extend(gap.map(|(_, reason)| Frame::missing(reason.clone())));
                 frames.extend(name(after));
                 frames
             }
@@ -312,7 +328,6 @@ impl Stacks {
         {
             last.unknown_reason.clone_from(&stack.cut);
         }
-        qualify_inlined(&mut frames);
         self.named.insert(id, frames);
     }
 
@@ -368,65 +383,4 @@ fn without_scheduler(mut frames: Vec<Frame>) -> Vec<Frame> {
         frames.drain(..=last);
     }
     frames
-}
-
-/// Debug information names an inlined closure `{closure#0}` and nothing more; the function that it
-/// was inlined into is the last frame of the same address, and tells whose closure it is.
-fn qualify_inlined(frames: &mut [Frame]) {
-    for at in 0..frames.len() {
-        let bare = frames[at].function.as_deref();
-        let Some(bare) = bare.filter(|name| name.starts_with('{')) else {
-            continue;
-        };
-        let owner = frames[at + 1..]
-            .iter()
-            .take_while(|frame| frame.address == frames[at].address)
-            .filter_map(|frame| frame.function.as_deref())
-            .filter(|name| !name.starts_with('{'))
-            .last();
-        if let Some(owner) = owner {
-            frames[at].function = Some(format!("{owner}::{bare}"));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::FrameKind;
-
-    #[test]
-    fn an_inlined_closure_is_named_after_the_function_it_lies_in() {
-        let frame = |address, name: &str| Frame {
-            address,
-            function: Some(name.to_owned()),
-            file: None,
-            line: None,
-            module: None,
-            kind: FrameKind::User,
-            unknown_reason: None,
-        };
-        let mut frames = vec![
-            frame(1, "{closure#0}"),
-            frame(1, "time<()>"),
-            frame(1, "app::save"),
-            frame(2, "{async_fn#0}"),
-            frame(3, "app::main"),
-        ];
-        qualify_inlined(&mut frames);
-        let names: Vec<_> = frames
-            .iter()
-            .filter_map(|f| f.function.as_deref())
-            .collect();
-        assert_eq!(
-            names,
-            [
-                "app::save::{closure#0}",
-                "time<()>",
-                "app::save",
-                "{async_fn#0}",
-                "app::main"
-            ]
-        );
-    }
 }

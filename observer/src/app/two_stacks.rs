@@ -1,7 +1,7 @@
 //! Stacks in two parts: C frames of a thread's stack, then the goroutine's own, which it left when it
 //! called C. What is missing between them, or of them, is said in the stack itself.
 
-use crate::model::{Frame, FrameKind, Reason};
+use crate::model::Reason;
 use crate::resolve::unwind::Unwound;
 use crate::runtimes::{TaskStack, TaskStacks};
 
@@ -66,19 +66,6 @@ pub fn walked(addresses: &[u64], tasks: &dyn TaskStacks) -> Joined {
         addresses: [leaf, own].concat(),
         cut: None,
         gap: Some((leaf.len() as u32, reason)),
-    }
-}
-
-/// The frame that stands for those that are missing.
-pub fn missing(reason: &Reason) -> Frame {
-    Frame {
-        address: 0,
-        function: None,
-        file: None,
-        line: None,
-        module: None,
-        kind: FrameKind::User,
-        unknown_reason: Some(reason.clone()),
     }
 }
 

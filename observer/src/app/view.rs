@@ -296,9 +296,9 @@ fn name_stacks(observed: &mut Observed) {
     let mut order: Vec<(StackId, u64)> = by_time.into_iter().collect();
     order.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
     let all = order.len();
-    for (stack, _) in order.into_iter().take(MAX_STACKS) {
-        observed.stacks.name(stack);
-    }
+    order.truncate(MAX_STACKS);
+    let order: Vec<StackId> = order.into_iter().map(|(stack, _)| stack).collect();
+    observed.stacks.name_all(&order);
     if all > MAX_STACKS {
         observed.notes.push(format!(
             "{} of {all} different stacks were not symbolized: those with the least time",

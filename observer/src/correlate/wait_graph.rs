@@ -360,7 +360,7 @@ pub(super) fn place_name(site: &Known<Frame>) -> String {
                 let short = file.rsplit('/').next().unwrap_or(file);
                 format!("{function} {short}:{line}")
             }
-            _ => function,
+            _ => function.to_string(),
         })
     };
     site.known()

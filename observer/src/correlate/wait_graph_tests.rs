@@ -7,10 +7,10 @@ use crate::model::meeting::SideSite;
 fn frame(function: &str) -> Known<Frame> {
     Known::Known(Frame {
         address: 0x40_1000,
-        function: Some(function.to_owned()),
-        file: Some("/src/app/main.go".to_owned()),
+        function: Some(function.into()),
+        file: Some("/src/app/main.go".into()),
         line: Some(7),
-        module: Some("app".to_owned()),
+        module: Some("app".into()),
         kind: FrameKind::User,
         unknown_reason: None,
     })

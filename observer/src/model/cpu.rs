@@ -60,8 +60,10 @@ pub struct CpuSite {
     pub target: usize,
     /// Nearest user frame that is not runtime or standard library.
     pub site: Known<Frame>,
-    /// The stack that was seen most, nearest frame first.
+    /// The stack that was seen most, nearest frame first; without its middle where the place hardly counts.
     pub stack: Vec<Frame>,
+    /// Frames that are left out of it.
+    pub frames_left_out: u64,
     /// Which tasks, most samples first; bounded.
     pub tasks: Vec<TaskSamples>,
     /// How many different tasks there were in all.

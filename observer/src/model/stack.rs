@@ -1,5 +1,7 @@
 //! Stacks as they are shown: symbolized frames, nearest first.
 
+use std::sync::Arc;
+
 use super::known::Reason;
 
 /// Where a frame's code belongs.
@@ -24,21 +26,36 @@ impl FrameKind {
     }
 }
 
-/// One frame of a stack.
+/// One frame of a stack. The same function is in a great many stacks, so its texts are shared.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Frame {
     /// The instruction address in the process (or kernel).
     pub address: u64,
     /// Demangled function name, if known.
-    pub function: Option<String>,
+    pub function: Option<Arc<str>>,
     /// Source file, if known.
-    pub file: Option<String>,
+    pub file: Option<Arc<str>>,
     /// Source line, if known.
     pub line: Option<u32>,
     /// File name of the module (executable or library).
-    pub module: Option<String>,
+    pub module: Option<Arc<str>>,
     /// What kind of code it is.
     pub kind: FrameKind,
     /// Why the function is not known, when it is not.
     pub unknown_reason: Option<Reason>,
+}
+
+impl Frame {
+    /// The frame that stands for those that are missing in its place.
+    pub fn missing(reason: Reason) -> Self {
+        Self {
+            address: 0,
+            function: None,
+            file: None,
+            line: None,
+            module: None,
+            kind: FrameKind::User,
+            unknown_reason: Some(reason),
+        }
+    }
 }

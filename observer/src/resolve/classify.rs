@@ -451,10 +451,10 @@ mod tests {
     fn frame(function: Option<&str>, module: Option<&str>, kind: FrameKind) -> Frame {
         Frame {
             address: 1,
-            function: function.map(ToOwned::to_owned),
+            function: function.map(Into::into),
             file: None,
             line: None,
-            module: module.map(ToOwned::to_owned),
+            module: module.map(Into::into),
             kind,
             unknown_reason: None,
         }

@@ -116,8 +116,8 @@ fn target(pid: u32, comm: &str, runtime: &'static str, version: Known<String>) -
 fn frame(address: u64, function: &str, source: Option<(&str, u32)>, kind: FrameKind) -> Frame {
     Frame {
         address,
-        function: Some(function.to_owned()),
-        file: source.map(|(file, _)| file.to_owned()),
+        function: Some(function.into()),
+        file: source.map(|(file, _)| file.into()),
         line: source.map(|(_, line)| line),
         module: Some(
             if kind == FrameKind::Kernel {
@@ -125,7 +125,7 @@ fn frame(address: u64, function: &str, source: Option<(&str, u32)>, kind: FrameK
             } else {
                 "server"
             }
-            .to_owned(),
+            .into(),
         ),
         kind,
         unknown_reason: None,
@@ -154,7 +154,7 @@ fn nameless(address: u64, module: &str, reason: &'static str) -> Frame {
         function: None,
         file: None,
         line: None,
-        module: Some(module.to_owned()),
+        module: Some(module.into()),
         kind: FrameKind::User,
         unknown_reason: Some(Reason::new(reason)),
     }

@@ -287,7 +287,7 @@ fn users_of(
         };
         let name = match &function {
             crate::model::Known::Known(frame) => frame.function.clone().unwrap_or_default(),
-            crate::model::Known::Unknown(reason) => reason.to_string(),
+            crate::model::Known::Unknown(reason) => reason.to_string().into(),
         };
         let (user, sums) = groups.entry((evidence, name)).or_insert_with(|| {
             let user = User {

@@ -162,7 +162,7 @@ fn function(names: &dyn CensusNames, address: u64) -> Option<String> {
     names
         .function(address)
         .known()
-        .and_then(|f| f.function.clone())
+        .and_then(|f| f.function.as_deref().map(ToOwned::to_owned))
 }
 
 fn shown(

@@ -26,10 +26,10 @@ fn frame(address: u64) -> Frame {
     };
     Frame {
         address,
-        function: Some(function.to_owned()),
-        file: Some("main.go".to_owned()),
+        function: Some(function.into()),
+        file: Some("main.go".into()),
         line: Some(7),
-        module: Some("app".to_owned()),
+        module: Some("app".into()),
         kind: FrameKind::User,
         unknown_reason: None,
     }

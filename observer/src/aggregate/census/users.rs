@@ -157,7 +157,7 @@ fn gather(
     for one in uses {
         let name = match &one.function {
             Known::Known(frame) => frame.function.clone().unwrap_or_default(),
-            Known::Unknown(reason) => reason.to_string(),
+            Known::Unknown(reason) => reason.to_string().into(),
         };
         let (user, ids) = groups
             .entry((one.direction, name, one.evidence))

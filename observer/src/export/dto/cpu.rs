@@ -67,8 +67,13 @@ pub struct CpuSite {
     pub target: usize,
     /// Nearest frame of the application's own code.
     pub site: Site,
-    /// The stack that was seen most, nearest frame first.
+    /// The stack that was seen most, nearest frame first. Whole for the eight places with the most
+    /// samples; of the others the nearest frames, the site and the application's outermost ones, with
+    /// frames without a function between them that say how many are left out.
     pub stack: Vec<Frame>,
+    /// Frames left out of `stack`, in all.
+    #[serde(default)]
+    pub frames_left_out: u64,
     /// Which tasks, most samples first; bounded, see `tasks_total`. Ticks that hit a runtime's thread
     /// between two tasks are of none.
     pub tasks: Vec<TaskSamples>,
@@ -117,6 +122,7 @@ impl From<&cpu::CpuSite> for CpuSite {
             target: site.target,
             site: (&site.site).into(),
             stack: site.stack.iter().map(Frame::from).collect(),
+            frames_left_out: site.frames_left_out,
             tasks: site
                 .tasks
                 .iter()

@@ -33,10 +33,10 @@ pub struct Frame {
 impl From<&model::Frame> for Frame {
     fn from(frame: &model::Frame) -> Self {
         Self {
-            function: frame.function.clone(),
-            file: frame.file.clone(),
+            function: frame.function.as_deref().map(ToOwned::to_owned),
+            file: frame.file.as_deref().map(ToOwned::to_owned),
             line: frame.line,
-            module: frame.module.clone(),
+            module: frame.module.as_deref().map(ToOwned::to_owned),
             kind: frame.kind.as_str().to_owned(),
             address: format!("{:#x}", frame.address),
             unknown_reason: frame.unknown_reason.as_ref().map(ToString::to_string),
@@ -71,10 +71,10 @@ impl From<&Known<model::Frame>> for Site {
     fn from(site: &Known<model::Frame>) -> Self {
         match site {
             Known::Known(frame) => Self {
-                function: frame.function.clone(),
-                file: frame.file.clone(),
+                function: frame.function.as_deref().map(ToOwned::to_owned),
+                file: frame.file.as_deref().map(ToOwned::to_owned),
                 line: frame.line,
-                module: frame.module.clone(),
+                module: frame.module.as_deref().map(ToOwned::to_owned),
                 address: Some(format!("{:#x}", frame.address)),
                 unknown_reason: frame.unknown_reason.as_ref().map(ToString::to_string),
             },

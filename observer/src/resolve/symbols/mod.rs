@@ -13,9 +13,11 @@ mod plugin;
 mod space;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod worker;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread;
 
@@ -133,6 +135,7 @@ enum Request {
     Register(ModuleId, Box<dyn ModuleSymbols>),
     Forget(Pid),
     Evict,
+    Learn(Pid, Vec<u64>, Reply<()>),
     Stats(Reply<SymbolizerStats>),
 }
 
@@ -246,6 +249,16 @@ impl SymbolizerHandle {
         self.send(Request::Evict)
     }
 
+    /// Looks up addresses that follow calls, each once and by rising address, for [`Self::process`] to
+    /// answer from memory afterwards (see [`Limits::addresses`]). So each part of a file's debug
+    /// information is read once, and what was read of one file is freed before the next. Blocks.
+    pub fn learn(&self, pid: Pid, addresses: Vec<u64>) {
+        // A thread that has ended says so in every stack.
+        let _ended = self
+            .ask(|reply| Request::Learn(pid, addresses, reply))
+            .is_none();
+    }
+
     /// What the symbolizer holds and has done. `None` when its thread has ended.
     pub fn stats(&self) -> Option<SymbolizerStats> {
         self.ask(Request::Stats)
@@ -281,7 +294,7 @@ fn nameless(addresses: &[u64], kind: FrameKind) -> Vec<Frame> {
         .collect()
 }
 
-fn unknown_frame(address: u64, kind: FrameKind, module: Option<String>, why: Reason) -> Frame {
+fn unknown_frame(address: u64, kind: FrameKind, module: Option<Arc<str>>, why: Reason) -> Frame {
     Frame {
         address,
         function: None,

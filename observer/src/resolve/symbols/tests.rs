@@ -130,6 +130,28 @@ fn this_process_is_symbolized_with_files_lines_and_inlined_functions() {
 }
 
 #[test]
+fn what_was_learnt_is_answered_from_memory() {
+    let handle = start();
+    let addresses = [
+        libc::nanosleep as *const () as u64 + 1,
+        outer_function() + 1,
+        outer_function() + 1,
+        8,
+    ];
+    let expected = handle.process(own_pid(), &addresses, Addresses::AfterCall);
+    let handle = start();
+    handle.learn(own_pid(), addresses.to_vec());
+    let learnt = handle.stats().unwrap();
+    // Two different ones; at the third there is no code.
+    assert_eq!((learnt.lookups, learnt.hits, learnt.cached), (2, 0, 2));
+    let frames = handle.process(own_pid(), &addresses, Addresses::AfterCall);
+    assert_eq!(frames, expected);
+    let asked = handle.stats().unwrap();
+    assert_eq!((asked.lookups, asked.hits), (5, 3));
+    handle.learn(Pid(u32::MAX), vec![1]);
+}
+
+#[test]
 fn standard_library_and_libc_functions_are_runtime() {
     let handle = start();
     let addresses = [

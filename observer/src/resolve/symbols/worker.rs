@@ -15,6 +15,7 @@ use super::demangle::demangle;
 use super::modules::{Module, Modules};
 use super::plugin::ResolvedFrame;
 use super::space::{Place, Space};
+use super::texts::Texts;
 use super::{Addresses, Request, SymbolizerConfig, SymbolizerStats, unknown_frame};
 use crate::model::{Frame, FrameKind, Pid, Reason};
 use crate::resolve::classify;
@@ -23,17 +24,21 @@ use crate::sys::usage;
 /// A symbol without a size (hand-written assembly) is believed this far, in bytes. Beyond that the
 /// nearest symbol names a function that has nothing to do with the address.
 const UNSIZED_REACH: usize = 512;
+/// The module of kernel frames.
+const KERNEL: &str = "kernel";
 /// Inlined functions shown for one address.
 const MAX_INLINED: usize = 64;
 
 /// Memory that blazesym may come to use, in bytes: what it has read of debug information it keeps,
 /// and single parts can not be given back. Enough for the index of a large file.
 const MAX_GROWTH: u64 = 36 << 20;
+/// What may be kept of a file that is not needed any more, likewise.
+const MODULE_GROWTH: u64 = 4 << 20;
 /// Between looks at how much that is: addresses that were not known yet.
 const LOOK_EVERY: u32 = 32;
 
-/// The functions of one address, or why there are none.
-type Answer = Result<Arc<[ResolvedFrame]>, Reason>;
+/// The frames of one address in a module, still without an address in a process, or why there are none.
+type Answer = Result<Arc<[Frame]>, Reason>;
 
 struct Worker {
     blazesym: blazesym::symbolize::Symbolizer,
@@ -43,6 +48,7 @@ struct Worker {
     modules: Modules,
     /// By module serial (0: the kernel) and address in it.
     answers: Cache<(u64, u64), Answer>,
+    texts: Texts,
     max_processes: usize,
     requests: u64,
     stats: SymbolizerStats,
@@ -56,6 +62,7 @@ pub fn run(requests: &Receiver<Request>, config: SymbolizerConfig) {
         spaces: HashMap::new(),
         modules: Modules::new(config.plugins, config.limits.modules),
         answers: Cache::new(config.limits.addresses),
+        texts: Texts::default(),
         max_processes: config.limits.processes.max(1),
         requests: 0,
         stats: SymbolizerStats::default(),
@@ -87,6 +94,11 @@ impl Worker {
             Request::Evict => {
                 self.renew_blazesym();
                 self.answers.clear();
+                self.texts.clear();
+            }
+            Request::Learn(pid, addresses, reply) => {
+                self.learn(pid, addresses);
+                reply(());
             }
             Request::Stats(reply) => {
                 let modules = self.modules.len();
@@ -147,6 +159,38 @@ impl Worker {
         frames
     }
 
+    /// Remembers what addresses that follow calls mean, file by file.
+    fn learn(&mut self, pid: Pid, mut addresses: Vec<u64>) {
+        addresses.sort_unstable();
+        addresses.dedup();
+        if !self.spaces.contains_key(&pid) && self.prepare(pid).is_err() {
+            return;
+        }
+        let mut last = None;
+        let mut frames = Vec::new();
+        for address in addresses {
+            let lookup = Addresses::AfterCall.lookup(0, address);
+            let module = match self.spaces.get(&pid).and_then(|space| space.find(lookup)) {
+                Some(Place::File(module, _)) => Some(module.serial),
+                _ => None,
+            };
+            if module.is_some() && module != last {
+                self.leave_module();
+                last = module;
+            }
+            self.address(pid, address, lookup, &mut frames);
+            frames.clear();
+        }
+        self.leave_module();
+    }
+
+    /// Frees what was read of a file whose addresses are all known now, if it is much.
+    fn leave_module(&mut self) {
+        if usage::own_rss().saturating_sub(self.blazesym_new.0) > MODULE_GROWTH {
+            self.renew_blazesym();
+        }
+    }
+
     fn address(&mut self, pid: Pid, address: u64, lookup: u64, frames: &mut Vec<Frame>) {
         let unmapped = || {
             unknown_frame(
@@ -174,7 +218,7 @@ impl Worker {
                     Some(name) => classify::nameless(name),
                     None => FrameKind::User,
                 };
-                let name = name.map(ToOwned::to_owned);
+                let name = name.map(|name| self.texts.share(name));
                 frames.push(unknown_frame(address, kind, name, reason));
                 return;
             }
@@ -188,11 +232,11 @@ impl Worker {
             Err(reason) => Err(reason.clone()),
         };
         match vaddr.and_then(|vaddr| self.cached(&module, vaddr)) {
-            Ok(found) => frames.extend(found.iter().map(|f| frame(address, Some(name), f))),
+            Ok(found) => frames.extend(at(address, &found)),
             Err(reason) => frames.push(unknown_frame(
                 address,
                 classify::nameless(name),
-                Some(name.to_owned()),
+                Some(self.texts.share(name)),
                 reason,
             )),
         }
@@ -216,7 +260,7 @@ impl Worker {
             && let Some(found) = own.lookup(vaddr)
             && !found.is_empty()
         {
-            return Ok(found.into_iter().take(MAX_INLINED).collect());
+            return Ok(self.frames(&found, module.file.name(), None));
         }
         let source = Elf::new(module.file.reopen_path());
         let mut found = self.blazesym(&Source::Elf(source.clone()), Input::VirtOffset(vaddr));
@@ -248,11 +292,13 @@ impl Worker {
             Err(reason) => reason.clone(),
         };
         module.answered.set(module.answered.get() || found.is_ok());
-        found.map(Arc::from).map_err(|why_not| match why_not {
-            Failure::None => why("has no symbol for that address"),
-            Failure::Far => why("has no symbol that covers that address"),
-            Failure::Error(text) => Reason::with(format!("{}: {text}", module.file.name())),
-        })
+        found
+            .map(|found| self.frames(&found, module.file.name(), None))
+            .map_err(|why_not| match why_not {
+                Failure::None => why("has no symbol for that address"),
+                Failure::Far => why("has no symbol that covers that address"),
+                Failure::Error(text) => Reason::with(format!("{}: {text}", module.file.name())),
+            })
     }
 
     fn kernel(&mut self, addresses: &[u64]) -> Vec<Frame> {
@@ -271,32 +317,58 @@ impl Worker {
                 answer
             } else {
                 let found = self.blazesym(&source, Input::AbsAddr(lookup));
-                let answer = found.map(Arc::from).map_err(|why| match why {
-                    Failure::Error(text) => {
-                        Reason::with(format!("kernel symbols can not be read: {text}"))
-                    }
-                    Failure::None | Failure::Far => Reason::new(
-                        "no kernel symbol there: addresses hidden (needs CAP_SYSLOG and \
+                let answer = found
+                    .map(|found| self.frames(&found, KERNEL, Some(FrameKind::Kernel)))
+                    .map_err(|why| match why {
+                        Failure::Error(text) => {
+                            Reason::with(format!("kernel symbols can not be read: {text}"))
+                        }
+                        Failure::None | Failure::Far => Reason::new(
+                            "no kernel symbol there: addresses hidden (needs CAP_SYSLOG and \
                          kernel.kptr_restrict < 2) or the module is gone",
-                    ),
-                });
+                        ),
+                    });
                 self.answers.insert((0, lookup), answer.clone());
                 answer
             };
             match answer {
-                Ok(found) => frames.extend(found.iter().map(|f| Frame {
-                    kind: FrameKind::Kernel,
-                    ..frame(address, Some("kernel"), f)
-                })),
+                Ok(found) => frames.extend(at(address, &found)),
                 Err(reason) => frames.push(unknown_frame(
                     address,
                     FrameKind::Kernel,
-                    Some("kernel".to_owned()),
+                    Some(self.texts.share(KERNEL)),
                     reason,
                 )),
             }
         }
         frames
+    }
+
+    /// What was found as frames of a module, still without an address. `kind`: of all of them, when that
+    /// is known.
+    fn frames(
+        &mut self,
+        found: &[ResolvedFrame],
+        module: &str,
+        kind: Option<FrameKind>,
+    ) -> Arc<[Frame]> {
+        let mut frames: Vec<Frame> = found
+            .iter()
+            .take(MAX_INLINED + 1)
+            .map(|one| Frame {
+                address: 0,
+                function: Some(self.texts.share(&one.function)),
+                file: one.file.as_deref().map(|file| self.texts.share(file)),
+                line: one.line,
+                module: Some(self.texts.share(module)),
+                kind: kind
+                    .or(one.kind)
+                    .unwrap_or_else(|| classify::kind(&one.function, one.file.as_deref(), module)),
+                unknown_reason: None,
+            })
+            .collect();
+        qualify_inlined(&mut frames);
+        frames.into()
     }
 
     fn blazesym(
@@ -354,21 +426,72 @@ fn expand(sym: &Sym<'_>) -> Vec<ResolvedFrame> {
         .collect()
 }
 
-fn frame(address: u64, module: Option<&str>, found: &ResolvedFrame) -> Frame {
-    let kind = found.kind.unwrap_or_else(|| {
-        classify::kind(
-            &found.function,
-            found.file.as_deref(),
-            module.unwrap_or_default(),
-        )
-    });
-    Frame {
+/// The frames of one address, there.
+fn at(address: u64, found: &[Frame]) -> impl Iterator<Item = Frame> {
+    found.iter().map(move |frame| Frame {
         address,
-        function: Some(found.function.clone()),
-        file: found.file.clone(),
-        line: found.line,
-        module: module.map(ToOwned::to_owned),
-        kind,
-        unknown_reason: None,
+        ..frame.clone()
+    })
+}
+
+/// Debug information names an inlined closure `{closure#0}` and nothing more; the function that it
+/// was inlined into is the last frame of the same address, and tells whose closure it is.
+fn qualify_inlined(frames: &mut [Frame]) {
+    fn bare(frame: &Frame) -> Option<&str> {
+        frame
+            .function
+            .as_deref()
+            .filter(|name| name.starts_with('{'))
+    }
+    let owner = frames
+        .iter()
+        .enumerate()
+        .rev()
+        .find(|(_, frame)| bare(frame).is_none())
+        .and_then(|(at, frame)| Some((at, frame.function.clone()?)));
+    let Some((end, owner)) = owner else { return };
+    for frame in &mut frames[..end] {
+        if let Some(name) = bare(frame) {
+            frame.function = Some(format!("{owner}::{name}").into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_inlined_closure_is_named_after_the_function_it_lies_in() {
+        let frame = |name: &str| Frame {
+            address: 0,
+            function: Some(name.into()),
+            file: None,
+            line: None,
+            module: None,
+            kind: FrameKind::User,
+            unknown_reason: None,
+        };
+        let check = |names: &[&str], expected: &[&str]| {
+            let mut frames: Vec<Frame> = names.iter().map(|name| frame(name)).collect();
+            qualify_inlined(&mut frames);
+            let names = frames.iter().filter_map(|f| f.function.as_deref());
+            assert_eq!(names.collect::<Vec<_>>(), expected);
+        };
+        check(
+            &["{closure#0}", "time<()>", "{async_fn#0}", "app::save"],
+            &[
+                "app::save::{closure#0}",
+                "time<()>",
+                "app::save::{async_fn#0}",
+                "app::save",
+            ],
+        );
+        // Nothing tells whose these are.
+        check(
+            &["{closure#1}", "app::main", "{async_fn#0}"],
+            &["app::main::{closure#1}", "app::main", "{async_fn#0}"],
+        );
+        check(&["{closure#0}"], &["{closure#0}"]);
     }
 }

@@ -113,7 +113,7 @@ pub fn hostile() -> View {
         entry.legality_evidence = Some(long.clone());
         entry.legality = Legality::Unknown;
         let mut site = user(u64::MAX, &long, &path, u32::MAX);
-        site.module = Some(wide.clone());
+        site.module = Some(wide.as_str().into());
         entry.stack = vec![site.clone(); 60];
         entry.stack.extend(kernel(&[long.as_str(); 40]));
         entry.site = Known::Known(site);

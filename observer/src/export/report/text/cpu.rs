@@ -30,8 +30,19 @@ pub(super) fn heading(report: &Report, options: TextOptions) -> String {
         "TASKS ON A CPU: {} at {} Hz{}",
         counted(cpu.samples, "sample", "samples"),
         cpu.hz,
-        limited(shown(cpu, options).count(), all)
+        places(shown(cpu, options).count(), cpu.sites.len(), all)
     )
+}
+
+/// How many of all places are shown, and how many a report lists at most.
+fn places(shown: usize, listed: usize, all: usize) -> String {
+    if listed >= all {
+        limited(shown, all)
+    } else if shown < listed {
+        format!(" ({shown} of {all}; --full shows {listed})")
+    } else {
+        format!(" ({shown} of {all})")
+    }
 }
 
 /// One row per place.
@@ -89,4 +100,17 @@ fn mostly(report: &Report, site: &CpuSite) -> String {
         text += &format!(" in {}", phrase::target(report, site.target));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_places_are_promised_than_the_report_lists() {
+        assert_eq!(places(8, 8, 8), "");
+        assert_eq!(places(8, 90, 90), " (8 of 90; --full shows all)");
+        assert_eq!(places(8, 100, 133), " (8 of 133; --full shows 100)");
+        assert_eq!(places(100, 100, 133), " (100 of 133)");
+    }
 }

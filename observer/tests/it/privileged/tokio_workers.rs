@@ -1,5 +1,6 @@
 //! A tokio worker's own loop is no task of the program. The program says which tasks it has.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
@@ -84,4 +85,66 @@ fn a_worker_that_loses_its_cpu_outside_of_polls_is_a_thread() {
 fn a_stripped_program_tells_the_same() {
     require!(Need::Privilege, Need::Fixture("tokio/stripped/stalls"));
     check("stripped");
+}
+
+/// Seconds for which the fixture `loops` runs, and for which it is observed: over the change of its
+/// phases (at half of its life), and not to its end.
+const LOOPS_LIFE: &str = "8";
+const LOOPS_WATCHED: f64 = 6.0;
+
+/// What the fixture `loops` says at its end.
+struct Loops {
+    report: Value,
+    truth: Value,
+}
+
+impl Loops {
+    fn observe(profile: &str, args: &[&str], more: &[&str]) -> Self {
+        let mut command = Command::new(fixture(&format!("tokio/{profile}/loops")));
+        command.args(["--duration", LOOPS_LIFE]).args(args);
+        let program = Running::start(&mut command);
+        program.event("ready", START);
+        let report = observer::report(program.pid(), LOOPS_WATCHED, more);
+        let truth = program.event("truth", START);
+        Self { report, truth }
+    }
+
+    fn truths(&self, key: &str) -> BTreeSet<u64> {
+        let all = list(&self.truth, key).iter();
+        all.filter_map(Value::as_u64).collect()
+    }
+
+    /// Threads of a list of its only runtime.
+    fn threads(&self, key: &str) -> BTreeSet<u64> {
+        let [group] = list(&self.report, "workers") else {
+            panic!("not one runtime: {:#}", self.report["workers"]);
+        };
+        let all = list(group, key).iter();
+        all.map(|worker| number(worker, "tid")).collect()
+    }
+}
+
+#[test]
+fn workers_that_changed_threads_are_counted_once() {
+    require!(Need::Privilege, Need::Fixture("tokio/release/loops"));
+    let seen = Loops::observe("release", &["--workers", "4", "--hand-over"], &[]);
+    let (workers, former) = (seen.threads("workers"), seen.threads("former"));
+    let (before, after) = (seen.truths("before"), seen.truths("after"));
+    println!(
+        "{} workers, {} before; tasks were polled by {}, then by {}",
+        workers.len(),
+        former.len(),
+        before.len(),
+        after.len()
+    );
+    assert!(
+        before.len() > 4 && !former.is_empty(),
+        "no worker changed threads: {:#}, {:#}",
+        seen.truth,
+        seen.report["workers"]
+    );
+    assert_eq!(workers.len() as u64, number(&seen.truth, "workers"));
+    // What was polled after the last change was polled by workers, and by all of those that are left.
+    assert!(after.is_subset(&workers), "{after:?}, {workers:?}");
+    assert!(former.is_subset(&before), "{former:?}, {before:?}");
 }

@@ -102,8 +102,8 @@ pub const TARGET_NO_FRAME_POINTERS: u32 = 16;
 
 /// Copies of tokio in one process whose tasks are read at most.
 pub const MAX_TOKIO_COPIES: usize = 4;
-/// There is such a copy, and it is read.
-pub const TOKIO_READ: u32 = 8;
+/// The first copy is read; the next bits are the other copies'.
+pub const TARGET_TOKIO_COPY: u32 = 1 << 8;
 
 /// How tasks of one copy of tokio are read.
 #[repr(C)]

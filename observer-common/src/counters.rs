@@ -20,12 +20,14 @@ pub enum Counter {
     LostAggregateNs = 10,
     /// A record did not fit the buffer (the wait is in the aggregates all the same).
     LostRecord = 11,
-    /// Lost: a new wait began on a thread whose last one was never seen to end.
+    /// Lost: a thread left its CPU whose last wait was seen neither to end nor to be woken from.
     LostEnd = 12,
     /// Detail lost: the task was folded into "other tasks" because the aggregate was full.
     FoldedTasks = 13,
     /// Time of idle runtime threads, in nanoseconds; their waits are among `Aggregated`.
     IdleNs = 14,
+    /// Detail lost: the end of a wait was not seen. It is counted until the thread was woken.
+    EndAtWakeUp = 15,
     /// User stacks not taken: the walk failed.
     UserStackFailed = 20,
     /// Stacks not taken: another stack has the slot (hash collision).

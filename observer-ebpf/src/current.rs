@@ -2,8 +2,8 @@
 
 use aya_ebpf::helpers::bpf_probe_read_user;
 use observer_common::config::{
-    MAX_TOKIO_COPIES, NO_OFFSET, READER_GO, READER_TOKIO, TARGET_COPY_STACKS, TOKIO_HAS_BUDGET,
-    TOKIO_HAS_ENTERED, TOKIO_ID_TAGGED, TOKIO_READ, TargetConfig, TokioCopy,
+    MAX_TOKIO_COPIES, NO_OFFSET, READER_GO, READER_TOKIO, TARGET_COPY_STACKS, TARGET_TOKIO_COPY,
+    TOKIO_HAS_BUDGET, TOKIO_HAS_ENTERED, TOKIO_ID_TAGGED, TargetConfig, TokioCopy,
 };
 use observer_common::counters::Counter;
 use observer_common::task::{
@@ -26,32 +26,32 @@ fn user<T>(address: u64) -> Option<T> {
 /// The running task of the running thread.
 #[inline(always)]
 pub fn task(target: &TargetConfig, tid: u32) -> Task {
-    let reader = target.reader;
-    if reader != READER_GO && reader != READER_TOKIO {
-        return Task {
-            id: tid as u64,
-            kind: TASK_THREAD,
-            ..Task::default()
-        };
-    }
-    let Some(fsbase) = kernel::current_fsbase() else {
-        return unreadable(reader);
-    };
-    if reader == READER_GO {
-        goroutine(target, tid, fsbase)
-    } else {
-        tokio(target, tid, fsbase)
+    let mut task = Task::default();
+    read_task(target, tid, &mut task);
+    task
+}
+
+/// Writes the running task of the running thread to `to`. Each reader is a function of its own: what
+/// is not run is then not in the way of what is (a switch finds cold caches, as a rule), and the
+/// verifier walks what follows once, not for each way to find a task.
+#[inline(always)]
+pub fn read_task(target: &TargetConfig, tid: u32, to: &mut Task) {
+    match target.reader {
+        READER_GO => read_goroutine(target, tid, to),
+        READER_TOKIO => read_tokio(target, tid, to),
+        _ => {
+            *to = Task {
+                id: tid as u64,
+                kind: TASK_THREAD,
+                ..Task::default()
+            }
+        }
     }
 }
 
 #[inline(always)]
-fn unreadable(reader: u32) -> Task {
+fn unreadable(kind: u8) -> Task {
     count(Counter::TaskUnreadable);
-    let kind = if reader == READER_GO {
-        TASK_GOROUTINE
-    } else {
-        TASK_TOKIO
-    };
     Task {
         kind,
         flags: TASK_UNREADABLE,
@@ -59,72 +59,67 @@ fn unreadable(reader: u32) -> Task {
     }
 }
 
-/// `fsbase + tls -> g -> g.m -> m.curg -> goid`. Never `g` itself: on the system stack TLS holds g0,
-/// while `m.curg` stays the goroutine (Go `src/runtime/proc.go`, systemstack and asmcgocall).
+/// A thread that the runtime does not know.
 #[inline(always)]
-fn goroutine(target: &TargetConfig, tid: u32, fsbase: u64) -> Task {
-    let Some(g) = user::<u64>(fsbase.wrapping_add(target.go_tls as u64)) else {
-        return unreadable(READER_GO);
-    };
-    if g == 0 {
-        return Task {
-            id: tid as u64,
-            kind: TASK_THREAD,
-            flags: TASK_FOREIGN,
-            ..Task::default()
-        };
+fn foreign(tid: u32) -> Task {
+    Task {
+        id: tid as u64,
+        kind: TASK_THREAD,
+        flags: TASK_FOREIGN,
+        ..Task::default()
     }
-    let Some(m) = user::<u64>(g + target.go_g_m as u64) else {
-        return unreadable(READER_GO);
+}
+
+#[inline(never)]
+fn read_goroutine(target: &TargetConfig, tid: u32, to: &mut Task) {
+    *to = match goroutine(target, tid) {
+        Some(task) => task,
+        None => unreadable(TASK_GOROUTINE),
     };
+}
+
+/// `fsbase + tls -> g -> g.m -> m.curg -> goid`. Never `g` itself: on the system stack TLS holds g0,
+/// while `m.curg` stays the goroutine (Go `src/runtime/proc.go`, systemstack and asmcgocall). `None`:
+/// not readable.
+#[inline(always)]
+fn goroutine(target: &TargetConfig, tid: u32) -> Option<Task> {
+    let fsbase = kernel::current_fsbase()?;
+    let g = user::<u64>(fsbase.wrapping_add(target.go_tls as u64))?;
+    if g == 0 {
+        return Some(foreign(tid));
+    }
+    let m = user::<u64>(g.wrapping_add(target.go_g_m as u64))?;
     if m == 0 {
-        return Task {
-            id: tid as u64,
-            kind: TASK_THREAD,
-            flags: TASK_FOREIGN,
-            ..Task::default()
-        };
+        return Some(foreign(tid));
     }
     if target.go_m_procid != NO_OFFSET {
-        match user::<u64>(m + target.go_m_procid as u64) {
-            Some(procid) if procid == tid as u64 => {}
-            // A thread that is being started has no procid yet.
-            Some(0) => {}
-            Some(_) => {
-                count(Counter::TaskMismatch);
-                return Task {
-                    kind: TASK_GOROUTINE,
-                    flags: TASK_MISMATCH,
-                    ..Task::default()
-                };
-            }
-            None => return unreadable(READER_GO),
+        let procid = user::<u64>(m.wrapping_add(target.go_m_procid as u64))?;
+        // A thread that is being started has none yet.
+        if procid != tid as u64 && procid != 0 {
+            count(Counter::TaskMismatch);
+            return Some(Task {
+                kind: TASK_GOROUTINE,
+                flags: TASK_MISMATCH,
+                ..Task::default()
+            });
         }
     }
-    let Some(curg) = user::<u64>(m + target.go_m_curg as u64) else {
-        return unreadable(READER_GO);
-    };
+    let curg = user::<u64>(m.wrapping_add(target.go_m_curg as u64))?;
     if curg == 0 {
-        return Task {
-            id: 0,
+        return Some(Task {
             kind: TASK_GOROUTINE,
             flags: TASK_IDLE,
             ..Task::default()
-        };
+        });
     }
-    let Some(goid) = user::<u64>(curg + target.go_g_goid as u64) else {
-        return unreadable(READER_GO);
-    };
-    let status = user::<u8>(curg + target.go_g_status as u64).unwrap_or(0);
-    let reason = user::<u8>(curg + target.go_g_waitreason as u64).unwrap_or(0);
-    Task {
-        id: goid,
+    Some(Task {
+        id: user::<u64>(curg.wrapping_add(target.go_g_goid as u64))?,
         kind: TASK_GOROUTINE,
         flags: 0,
-        detail: status,
-        reason,
+        detail: user::<u8>(curg.wrapping_add(target.go_g_status as u64)).unwrap_or(0),
+        reason: user::<u8>(curg.wrapping_add(target.go_g_waitreason as u64)).unwrap_or(0),
         pad: 0,
-    }
+    })
 }
 
 /// How far the stack of the running thread can reach from `sp` up, in bytes: a thread's stack ends
@@ -180,9 +175,11 @@ pub fn left_stack(target: &TargetConfig, goroutine: u64) -> Option<(u64, u64)> {
 #[derive(Clone, Copy)]
 struct InCopy {
     copy: u8,
-    id: u64,
     flags: u8,
     entered: u8,
+    /// Whether the thread has ever been in this copy.
+    seen: bool,
+    id: u64,
 }
 
 impl InCopy {
@@ -211,27 +208,27 @@ fn locals_of(copy: &TokioCopy, fsbase: u64) -> Option<Option<u64>> {
     Some((block != 0 && block != u64::MAX).then_some(block))
 }
 
-/// Reads one copy. `Some(None)`: the thread is not in it.
+/// Reads one copy into `found`, which is empty but for the copy's number. False: not readable.
+#[inline(never)]
+fn in_copy(copy: &TokioCopy, fsbase: u64, found: &mut InCopy) -> bool {
+    read_copy(copy, fsbase, found).is_some()
+}
+
 #[inline(always)]
-fn in_copy(number: u8, copy: &TokioCopy, fsbase: u64) -> Option<Option<InCopy>> {
+fn read_copy(copy: &TokioCopy, fsbase: u64, found: &mut InCopy) -> Option<()> {
     let Some(base) = locals_of(copy, fsbase)? else {
-        return Some(None);
+        return Some(());
     };
+    found.seen = true;
     let at = base.wrapping_add(copy.id as u64);
     let first = user::<u64>(at)?;
-    let id = if copy.flags & TOKIO_ID_TAGGED == 0 {
+    found.id = if copy.flags & TOKIO_ID_TAGGED == 0 {
         first
     } else if first as u32 == 0 {
         // Of the tag only the low half is sure to be written.
         0
     } else {
         user::<u64>(at.wrapping_add(8))?
-    };
-    let mut found = InCopy {
-        copy: number,
-        id,
-        flags: 0,
-        entered: 0,
     };
     const BOTH: u32 = TOKIO_HAS_ENTERED | TOKIO_HAS_BUDGET;
     let word_at = copy.entered & !7;
@@ -245,7 +242,7 @@ fn in_copy(number: u8, copy: &TokioCopy, fsbase: u64) -> Option<Option<InCopy>> 
                 found.flags |= TASK_IN_POLL;
             }
         }
-        return Some(Some(found));
+        return Some(());
     }
     if copy.flags & TOKIO_HAS_ENTERED != 0
         && let Some(byte) = user::<u8>(base.wrapping_add(copy.entered as u64))
@@ -261,52 +258,61 @@ fn in_copy(number: u8, copy: &TokioCopy, fsbase: u64) -> Option<Option<InCopy>> 
             found.flags |= TASK_IN_POLL;
         }
     }
-    Some(Some(found))
+    Some(())
+}
+
+#[inline(never)]
+fn read_tokio(target: &TargetConfig, tid: u32, to: &mut Task) {
+    *to = match tokio(target, tid) {
+        Some(task) => task,
+        None => unreadable(TASK_TOKIO),
+    };
 }
 
 /// The task id, EnterRuntime byte and cooperative budget of the copy of tokio that the thread is in.
+/// `None`: not readable.
 #[inline(always)]
-fn tokio(target: &TargetConfig, tid: u32, fsbase: u64) -> Task {
+fn tokio(target: &TargetConfig, tid: u32) -> Option<Task> {
+    let fsbase = kernel::current_fsbase()?;
     let mut chosen = InCopy {
         copy: 0,
-        id: 0,
         flags: 0,
         entered: NOT_ENTERED,
+        seen: false,
+        id: 0,
     };
-    let mut read = false;
     for number in 0..MAX_TOKIO_COPIES {
-        let copy = &target.tokio[number];
-        if copy.flags & TOKIO_READ == 0 {
+        if target.flags & TARGET_TOKIO_COPY << number == 0 {
             continue;
         }
-        match in_copy(number as u8, copy, fsbase) {
-            None => return unreadable(READER_TOKIO),
-            Some(None) => {}
-            Some(Some(found)) => {
-                if !read || found.is_better_than(&chosen) {
-                    chosen = found;
-                }
-                read = true;
-            }
+        let mut found = InCopy {
+            copy: number as u8,
+            flags: 0,
+            entered: 0,
+            seen: false,
+            id: 0,
+        };
+        if !in_copy(&target.tokio[number], fsbase, &mut found) {
+            return None;
+        }
+        if found.seen && (!chosen.seen || found.is_better_than(&chosen)) {
+            chosen = found;
         }
     }
     if chosen.id == 0 {
         // Not a task: a foreign thread, or the root future of block_on.
-        return Task {
-            id: tid as u64,
-            kind: TASK_THREAD,
+        return Some(Task {
             flags: chosen.flags | TASK_FOREIGN,
             detail: chosen.entered,
-            reason: 0,
-            pad: 0,
-        };
+            ..foreign(tid)
+        });
     }
-    Task {
+    Some(Task {
         id: chosen.id,
         kind: TASK_TOKIO,
         flags: chosen.flags,
         detail: chosen.entered,
         reason: chosen.copy,
         pad: 0,
-    }
+    })
 }

@@ -186,9 +186,14 @@ fn close<C: EbpfContext>(ctx: &C, (tgid, tid): (u32, u32), hold: &Hold, now: u64
         .saturating_sub(hold.first)
         .saturating_sub(hold.blocked_ns)
         .saturating_sub(hold.run_queue_ns);
-    if hold.samples == 0 || on_cpu < LONG_NS {
-        return;
+    if hold.samples != 0 && on_cpu >= LONG_NS {
+        send(ctx, tgid, tid, hold, now);
     }
+}
+
+/// Apart: it is seldom run.
+#[inline(never)]
+fn send<C: EbpfContext>(ctx: &C, tgid: u32, tid: u32, hold: &Hold, now: u64) {
     if !emit::send_body(ctx, Kind::Hold, (tgid, tid), now, hold) {
         count(Counter::LostHold);
     }

@@ -268,9 +268,14 @@ pub fn leave<C: EbpfContext>(
     task: &Task,
     now: u64,
 ) {
-    if control.flags & CONTROL_POLLS == 0 {
-        return;
+    if control.flags & CONTROL_POLLS != 0 {
+        left(ctx, tgid, tid, task, now);
     }
+}
+
+/// Apart: most sessions have no probes.
+#[inline(never)]
+fn left<C: EbpfContext>(ctx: &C, tgid: u32, tid: u32, task: &Task, now: u64) {
     let Some(polls) = POLLS.get_ptr_mut(tid) else {
         return;
     };
@@ -307,9 +312,14 @@ pub fn leave<C: EbpfContext>(
 /// A thread gets a CPU again after a wait.
 #[inline(always)]
 pub fn arrive(control: &Control, tid: u32, entry: &InFlight, duration: u64, run_queue: u64) {
-    if control.flags & CONTROL_POLLS == 0 || entry.key.task.kind != TASK_TOKIO {
-        return;
+    if control.flags & CONTROL_POLLS != 0 && entry.key.task.kind == TASK_TOKIO {
+        arrived(tid, entry, duration, run_queue);
     }
+}
+
+/// As `left`.
+#[inline(never)]
+fn arrived(tid: u32, entry: &InFlight, duration: u64, run_queue: u64) {
     let Some(polls) = POLLS.get_ptr_mut(tid) else {
         return;
     };

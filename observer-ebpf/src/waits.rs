@@ -13,8 +13,8 @@ use observer_common::events::inflight::InFlight;
 use observer_common::events::syscall::ROLE_SUBJECT;
 use observer_common::events::wait::{
     BUCKETS, CLASS_KERNEL, CLASS_PAGE_FAULT, CLASS_RUN_QUEUE, CLASS_SYSCALL, CLASS_UNKNOWN,
-    NO_STACK, NO_SYSCALL, WAIT_SEEDED, WAIT_STACK_COPIED, WAIT_UNINTERRUPTIBLE, WaitKey,
-    WaitRecord, WaitSum, Waker, bucket_of,
+    NO_STACK, NO_SYSCALL, WAIT_SEEDED, WAIT_STACK_COPIED, WAIT_UNINTERRUPTIBLE, WAKER_INTERRUPT,
+    WaitKey, WaitRecord, WaitSum, Waker, bucket_of,
 };
 use observer_common::kind::Kind;
 use observer_common::task::{TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_IN_POLL, Task};
@@ -22,7 +22,7 @@ use observer_common::task::{TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_I
 use crate::emit::{self, count, count_many};
 use crate::kernel::UserRegisters;
 use crate::maps::{INFLIGHT, ROLES, WAITS, ZERO_INFLIGHT, ZERO_SUM};
-use crate::{current, holds, kernel, polls, stacks};
+use crate::{current, filter, holds, kernel, polls, stacks};
 
 /// Scheduler states (Linux `include/linux/sched.h`).
 const TASK_UNINTERRUPTIBLE: u32 = 0x2;
@@ -78,20 +78,13 @@ pub fn entry_of(tid: u32) -> Option<&'static mut InFlight> {
 /// Opens the entry of a thread for a new wait, which is to be written whole: [`blank`] or [`park`].
 /// `None` when there is no room (counted). Ended by [`publish`].
 #[inline(always)]
-pub fn open<C: EbpfContext>(ctx: &C, tid: u32) -> Option<&'static mut InFlight> {
+pub fn open<C: EbpfContext>(ctx: &C, control: &Control, tid: u32) -> Option<&'static mut InFlight> {
     let Some(entry) = entry_of(tid) else {
         count(Counter::LostInflightFull);
         return None;
     };
     if entry.start != 0 {
-        // The end of this thread's last wait was not seen: that one is lost, this one is not.
-        count(Counter::LostEnd);
-        aya_log_ebpf::debug!(
-            ctx,
-            "thread {} left its CPU, but was thought to be off it",
-            tid
-        );
-        holds::lost(entry);
+        end_unseen(ctx, control, tid, entry);
     }
     // SAFETY: valid references; volatile, because the order of these two and what follows matters.
     unsafe {
@@ -99,6 +92,27 @@ pub fn open<C: EbpfContext>(ctx: &C, tid: u32) -> Option<&'static mut InFlight> 
         core::ptr::write_volatile(&raw mut entry.check, 0);
     }
     Some(entry)
+}
+
+/// A thread runs, but the end of its wait was not seen. When it was woken is known, as a rule: the wait
+/// is counted until then, and lost is how long the thread was ready.
+#[inline(never)]
+fn end_unseen<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, entry: &mut InFlight) {
+    aya_log_ebpf::debug!(
+        ctx,
+        "thread {} left its CPU, but was thought to be off it",
+        tid
+    );
+    if entry.woken <= entry.start {
+        count(Counter::LostEnd);
+        holds::lost(entry);
+        return;
+    }
+    let woken = entry.woken;
+    count(Counter::EndAtWakeUp);
+    finish(ctx, control, tid, entry, woken);
+    // Since when it has run is not known.
+    entry.thread.since = 0;
 }
 
 /// From here on others see the wait, which began at `start`.
@@ -213,32 +227,15 @@ pub fn begin<C: StackIdContext>(
     let tid = ids.1;
     count(Counter::Seen);
     if state & TASK_DEAD != 0 {
-        count(Counter::Exited);
-        if let Some(entry) = INFLIGHT.get_ptr_mut(tid) {
-            // SAFETY: points into a map value.
-            if unsafe { (*entry).start } != 0 {
-                // As in `open`: this thread ran, so its last wait did end.
-                count(Counter::LostEnd);
-            }
-            // It may have been removed meanwhile.
-            let _ = INFLIGHT.remove(tid);
-        }
-        polls::gone(control, tid);
-        if kernel::traces_syscalls() {
-            crate::syscalls::forget(tid);
-        }
+        exited(ctx, control, tid);
         return;
     }
-    let Some(entry) = open(ctx, tid) else {
+    let Some(entry) = open(ctx, control, tid) else {
         return;
     };
-    let task = current::task(target, tid);
-    // By way of memory: the verifier walks what follows once, and not for each way to find the task.
-    // SAFETY: a valid reference.
-    let task = unsafe {
-        core::ptr::write_volatile(&raw mut entry.key.task, task);
-        core::ptr::read_volatile(&raw const entry.key.task)
-    };
+    current::read_task(target, tid, &mut entry.key.task);
+    // SAFETY: a valid reference; volatile, so that it is read from where it was written.
+    let task = unsafe { core::ptr::read_volatile(&raw const entry.key.task) };
     holds::leave(ctx, ids, target, (entry, &task), now);
     polls::leave(ctx, control, ids, &task, now);
     if ready {
@@ -271,21 +268,56 @@ pub fn begin<C: StackIdContext>(
     } else {
         entry.key.user_ip = entry.user_ip;
     }
-    // The walk by frame pointers has all of a stack that is Go's alone.
-    let in_go = current::in_go_code(target, entry.user_ip);
-    if !in_go {
+    if !current::in_go_code(target, entry.user_ip) {
         entry.task_at = current::goroutine_in_c(target);
     }
     if crate::probes::may_sample(target) {
-        entry.kernel_stack = stacks::kernel(ctx, control);
-        if target.flags & TARGET_COPY_STACKS != 0
-            && !in_go
-            && crate::probes::copy_user_stack(ctx, control, target, entry, tid, now)
-        {
-            entry.flags |= WAIT_STACK_COPIED as u32;
-        }
+        sample(ctx, target, entry, tid, now);
     }
     publish(entry, now);
+}
+
+/// Takes the stacks of the wait that begins at `now`. Apart, as all that is seldom run: a switch finds
+/// cold caches, as a rule.
+#[inline(never)]
+fn sample<C: StackIdContext>(
+    ctx: &C,
+    target: &TargetConfig,
+    entry: &mut InFlight,
+    tid: u32,
+    now: u64,
+) {
+    let Some(control) = filter::control() else {
+        return;
+    };
+    entry.kernel_stack = stacks::kernel(ctx, control);
+    // Of a stack that is Go's alone the walk by frame pointers has all.
+    if target.flags & TARGET_COPY_STACKS != 0
+        && !current::in_go_code(target, entry.user_ip)
+        && crate::probes::copy_user_stack(ctx, control, target, entry, tid, now)
+    {
+        entry.flags |= WAIT_STACK_COPIED as u32;
+    }
+}
+
+/// A target thread has left its CPU for good.
+#[inline(never)]
+fn exited<C: EbpfContext>(ctx: &C, control: &Control, tid: u32) {
+    count(Counter::Exited);
+    if let Some(entry) = INFLIGHT.get_ptr_mut(tid) {
+        // SAFETY: as in `entry_of`.
+        let entry = unsafe { &mut *entry };
+        if entry.start != 0 {
+            // As in `open`: this thread ran, so its last wait did end.
+            end_unseen(ctx, control, tid, entry);
+        }
+        // It may have been removed meanwhile.
+        let _ = INFLIGHT.remove(tid);
+    }
+    polls::gone(control, tid);
+    if kernel::traces_syscalls() {
+        crate::syscalls::forget(tid);
+    }
 }
 
 /// A thread gets a CPU, now unless told: its wait, if it had one, ends.
@@ -303,6 +335,12 @@ pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, at: Option<u64>
         Some(at) => at,
         None => emit::now(),
     };
+    finish(ctx, control, tid, entry, now);
+}
+
+/// Counts and closes the wait of `entry`, which ends at `now`.
+#[inline(always)]
+fn finish<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, entry: &mut InFlight, now: u64) {
     let duration = now.saturating_sub(entry.start);
     let run_queue = if entry.woken != 0 {
         now.saturating_sub(entry.woken).min(duration)
@@ -321,23 +359,7 @@ pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, at: Option<u64>
     entry.key.epoch = control.epoch;
     entry.key.flags = (entry.flags as u8) & WAIT_SEEDED;
     let summed = sum(&mut entry.key, duration, run_queue);
-    let mut sent = false;
-    if duration >= control.min_ns {
-        let record = WaitRecord {
-            header: emit::header::<WaitRecord>(Kind::Wait, entry.key.tgid, tid, now),
-            key: entry.key,
-            start: entry.start,
-            woken: entry.woken,
-            args: entry.args,
-            waker: entry.waker,
-            kernel_stack: entry.kernel_stack,
-            pad: 0,
-        };
-        sent = emit::send(ctx, &record, false);
-        if !sent {
-            count(Counter::LostRecord);
-        }
-    }
+    let sent = duration >= control.min_ns && send(ctx, entry, tid, now);
     if summed {
         count(if sent {
             Counter::Emitted
@@ -349,9 +371,40 @@ pub fn end<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, at: Option<u64>
     unsafe { core::ptr::write_volatile(&raw mut entry.start, 0) };
 }
 
+/// Sends the record of a wait that ended at `now`. False when there was no room (counted).
+#[inline(never)]
+fn send<C: EbpfContext>(ctx: &C, entry: &InFlight, tid: u32, now: u64) -> bool {
+    let record = WaitRecord {
+        header: emit::header::<WaitRecord>(Kind::Wait, entry.key.tgid, tid, now),
+        key: entry.key,
+        start: entry.start,
+        woken: entry.woken,
+        args: entry.args,
+        waker: entry.waker,
+        kernel_stack: entry.kernel_stack,
+        pad: 0,
+    };
+    let sent = emit::send(ctx, &record, false);
+    if !sent {
+        count(Counter::LostRecord);
+    }
+    sent
+}
+
 /// Adds a wait to the aggregates. False when it is lost.
 #[inline(always)]
 fn sum(key: &mut WaitKey, duration: u64, run_queue: u64) -> bool {
+    let known: &WaitKey = key;
+    let Some(slot) = WAITS.get_ptr_mut(known) else {
+        return sum_first(key, duration, run_queue);
+    };
+    add(slot, duration, run_queue);
+    true
+}
+
+/// Adds the first wait of its key.
+#[inline(never)]
+fn sum_first(key: &mut WaitKey, duration: u64, run_queue: u64) -> bool {
     if let Some(slot) = slot(key) {
         add(slot, duration, run_queue);
         return true;
@@ -417,19 +470,24 @@ pub fn woken<C: StackIdContext>(ctx: &C, control: &Control, tid: u32) {
     entry.woken = now;
     // Who woke it matters for waits that become records; one that is long only because it waited for
     // a CPU afterwards was not held up by its waker.
-    if entry.key.task.flags & TASK_IDLE != 0 || now.saturating_sub(entry.start) < control.min_ns {
-        return;
+    if entry.key.task.flags & TASK_IDLE == 0 && now.saturating_sub(entry.start) >= control.min_ns {
+        note_waker(ctx, control, entry);
     }
-    let (tgid, waker_tid) = crate::filter::current_ids();
+}
+
+/// The running thread ends a long wait.
+#[inline(never)]
+fn note_waker<C: StackIdContext>(ctx: &C, control: &Control, entry: &mut InFlight) {
+    let (tgid, tid) = filter::current_ids();
     let context = kernel::context();
     entry.waker.context = context;
     entry.waker.tgid = tgid;
-    entry.waker.tid = waker_tid;
-    if context == observer_common::events::wait::WAKER_INTERRUPT {
+    entry.waker.tid = tid;
+    if context == WAKER_INTERRUPT {
         return;
     }
-    if let Some(target) = crate::filter::target(tgid) {
-        entry.waker.task = current::task(target, waker_tid);
+    if let Some(target) = filter::target(tgid) {
+        current::read_task(target, tid, &mut entry.waker.task);
         if target.flags & TARGET_NO_FRAME_POINTERS == 0 {
             entry.waker.user_stack = stacks::user(ctx, control);
         }

@@ -63,7 +63,7 @@ pub fn sched_wakeup_new_raw(ctx: RawTracePointContext) -> i32 {
 /// process of the new thread, so there is no third form of this hook.)
 #[inline(always)]
 fn try_wakeup_new<C: StackIdContext>(ctx: &C, tgid: Option<u32>, tid: Option<u32>) {
-    let (Some(_), Some(tgid), Some(tid)) = (filter::control(), tgid, tid) else {
+    let (Some(control), Some(tgid), Some(tid)) = (filter::control(), tgid, tid) else {
         return;
     };
     if filter::target(tgid).is_none() {
@@ -71,7 +71,7 @@ fn try_wakeup_new<C: StackIdContext>(ctx: &C, tgid: Option<u32>, tid: Option<u32
     }
     emit::count(Counter::Seen);
     let now = emit::now();
-    let Some(entry) = waits::open(ctx, tid) else {
+    let Some(entry) = waits::open(ctx, control, tid) else {
         return;
     };
     waits::blank(entry, tgid, CLASS_RUN_QUEUE);

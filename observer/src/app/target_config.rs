@@ -1,8 +1,8 @@
 //! What the kernel side is told about a target: how to read its tasks.
 
 use observer_common::config::{
-    MAX_TOKIO_COPIES, NO_OFFSET, READER_GO, READER_THREAD, READER_TOKIO, TOKIO_HAS_BUDGET,
-    TOKIO_HAS_ENTERED, TOKIO_ID_TAGGED, TOKIO_READ, TargetConfig, TokioCopy,
+    MAX_TOKIO_COPIES, NO_OFFSET, READER_GO, READER_THREAD, READER_TOKIO, TARGET_TOKIO_COPY,
+    TOKIO_HAS_BUDGET, TOKIO_HAS_ENTERED, TOKIO_ID_TAGGED, TargetConfig, TokioCopy,
 };
 
 use crate::runtimes::{TaskReader, ThreadLocals, TokioIdForm, TokioReader};
@@ -12,18 +12,14 @@ const _: () = assert!(
     "both sides must have room for the same copies"
 );
 
-/// How one copy of tokio is read.
-fn tokio_copy(reader: &TokioReader) -> TokioCopy {
+/// How one copy of tokio is read; `None` when the kernel side can not.
+fn tokio_copy(reader: &TokioReader) -> Option<TokioCopy> {
     let mut copy = TokioCopy {
-        flags: TOKIO_READ,
         id: reader.id_offset,
         ..TokioCopy::default()
     };
     if let ThreadLocals::Dynamic { module } = reader.locals {
-        match u32::try_from(module) {
-            Ok(module) => copy.module = module,
-            Err(_) => return TokioCopy::default(),
-        }
+        copy.module = u32::try_from(module).ok()?;
     }
     if reader.id_form == TokioIdForm::Tagged {
         copy.flags |= TOKIO_ID_TAGGED;
@@ -36,7 +32,7 @@ fn tokio_copy(reader: &TokioReader) -> TokioCopy {
         copy.budget = budget;
         copy.flags |= TOKIO_HAS_BUDGET;
     }
-    copy
+    Some(copy)
 }
 
 /// How the tasks of one target are read.
@@ -69,8 +65,11 @@ pub fn target_config(reader: Option<&TaskReader>, same_pid_namespace: bool) -> T
         Some(TaskReader::Tokio(readers)) => {
             config.reader = READER_TOKIO;
             for (copy, reader) in readers.iter() {
-                if let Some(place) = config.tokio.get_mut(usize::from(copy)) {
-                    *place = tokio_copy(reader);
+                if let (Some(place), Some(read)) =
+                    (config.tokio.get_mut(usize::from(copy)), tokio_copy(reader))
+                {
+                    *place = read;
+                    config.flags |= TARGET_TOKIO_COPY << copy;
                 }
             }
         }

@@ -337,6 +337,7 @@ fn completeness(observed: &Observed, rollup: &rollup::Rollup) -> Completeness {
             counter(Counter::LostRecord) + observed.lost_records,
         ),
         ("record_not_understood", observed.undecoded),
+        ("ready_time_not_seen", counter(Counter::EndAtWakeUp)),
         ("tasks_folded", counter(Counter::FoldedTasks)),
         ("task_unreadable", counter(Counter::TaskUnreadable)),
         ("task_mismatch", counter(Counter::TaskMismatch)),

@@ -5,6 +5,9 @@ use crate::export::text::clean::fit;
 use crate::export::text::units::{NBSP, bytes, count, counted, duration, percent, ratio};
 use crate::export::text::wrap::paragraph;
 
+/// The one lost detail that sums lack.
+const READY_NOT_SEEN: &str = "ready_time_not_seen";
+
 /// Reasons of loss in words. A reason that is not here is shown by its name.
 const REASONS: &[(&str, &str)] = &[
     ("inflight_map_full", "too many threads were blocked at once"),
@@ -37,6 +40,10 @@ const REASONS: &[(&str, &str)] = &[
     (
         "record_buffer_full",
         "their single records did not fit the buffer",
+    ),
+    (
+        READY_NOT_SEEN,
+        "their thread was not seen to get its CPU again: counted until it was woken",
     ),
     (
         "record_not_understood",
@@ -154,10 +161,12 @@ pub(super) fn completeness(report: &Report) -> String {
     }
     for (name, n) in account.details_lost.iter().filter(|(_, n)| **n > 0) {
         let reason = reason(name);
-        lines.push(format!(
-            "details missing, sums complete: {}: {reason}",
-            count(*n)
-        ));
+        let sums = if name == READY_NOT_SEEN {
+            "sums lack their time on the run queue"
+        } else {
+            "sums complete"
+        };
+        lines.push(format!("details missing, {sums}: {}: {reason}", count(*n)));
     }
     for (name, n) in account.stacks_lost.iter().filter(|(_, n)| **n > 0) {
         lines.push(format!("stacks missing: {}: {}", count(*n), reason(name)));

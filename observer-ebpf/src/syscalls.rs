@@ -16,7 +16,7 @@ use observer_common::task::{
 
 use crate::emit::{self, count};
 use crate::maps::{NET_OPEN, NET_WAITS, SYSCALL_OPEN, SYSCALLS, ZERO_SUM};
-use crate::{current, kernel, stacks, waits};
+use crate::{current, holds, kernel, stacks, waits};
 
 /// Linux `include/uapi/asm-generic/errno-base.h`.
 const EAGAIN: u32 = 11;
@@ -31,6 +31,8 @@ fn caller(target: &TargetConfig, tid: u32, nr: i32) -> Task {
     let mut task = current::task(target, tid);
     if waits::tokio_parked(&task, nr) {
         task.flags |= TASK_IDLE;
+    } else {
+        task = holds::of_running(task, tid);
     }
     task.flags &= TASK_IDLE | TASK_UNREADABLE | TASK_MISMATCH | TASK_FOREIGN;
     if task.flags & TASK_IDLE != 0 {

@@ -488,6 +488,7 @@ fn note_waker<C: StackIdContext>(ctx: &C, control: &Control, entry: &mut InFligh
     }
     if let Some(target) = filter::target(tgid) {
         current::read_task(target, tid, &mut entry.waker.task);
+        entry.waker.task = holds::of_running(entry.waker.task, tid);
         if target.flags & TARGET_NO_FRAME_POINTERS == 0 {
             entry.waker.user_stack = stacks::user(ctx, control);
         }

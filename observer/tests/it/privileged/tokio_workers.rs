@@ -148,3 +148,55 @@ fn workers_that_changed_threads_are_counted_once() {
     assert!(after.is_subset(&workers), "{after:?}, {workers:?}");
     assert!(former.is_subset(&before), "{former:?}, {before:?}");
 }
+
+/// Tasks that a text names: `tokio task 7`.
+fn named(who: &str, kind: &str) -> Option<u64> {
+    who.strip_prefix(kind)?.split(' ').next()?.parse().ok()
+}
+
+#[test]
+fn what_a_workers_own_loop_does_is_its_threads() {
+    require!(Need::Privilege, Need::Fixture("tokio/release/loops"));
+    let seen = Loops::observe("release", &["--workers", "3"], &["--tier", "syscalls"]);
+    let (tasks, workers) = (seen.truths("tasks"), seen.threads("workers"));
+    let waiter = number(&seen.truth, "waiter");
+
+    // Wakers: the timers of the thread that waits are fired by workers between polls.
+    let waits = list(&seen.report, "blocking");
+    let mine = waits.iter().find(|entry| {
+        entry["syscall"] == "futex" && list(entry, "tasks").iter().any(|task| task["id"] == waiter)
+    });
+    let mine = mine.unwrap_or_else(|| panic!("thread {waiter} is not in {waits:#?}"));
+    let (mut by_workers, mut by_tasks) = (0, 0);
+    for waker in list(mine, "wakers") {
+        let who = waker["task"].as_str().unwrap_or_default();
+        if named(who, "thread ").is_some_and(|tid| workers.contains(&tid)) {
+            by_workers += number(waker, "count");
+        } else if let Some(id) = named(who, "tokio task ") {
+            assert!(!tasks.contains(&id), "no task wakes it: {mine:#}");
+            by_tasks += number(waker, "count");
+        }
+    }
+    println!("woken by workers {by_workers} times, by launchers {by_tasks} times");
+    assert!(by_workers > 100, "{mine:#}");
+    // Until a worker was first seen to park it is not known which task its loop is in.
+    assert!(by_tasks <= 3, "{mine:#}");
+
+    // System calls: what no task of the program made is a thread's.
+    let (mut of_workers, mut of_others, mut of_tasks) = (0, 0, 0);
+    for row in list(&seen.report["syscalls"], "calls") {
+        for task in list(row, "tasks") {
+            let (id, count) = (number(task, "id"), number(task, "count"));
+            match task["kind"].as_str() {
+                Some("tokio_task") if tasks.contains(&id) => of_tasks += count,
+                Some("tokio_task") => of_others += count,
+                Some("thread") if workers.contains(&id) => of_workers += count,
+                _ => {}
+            }
+        }
+    }
+    println!("calls: {of_workers} of workers, {of_tasks} of tasks, {of_others} of launchers");
+    assert!(of_workers > 100, "{:#}", seen.report["syscalls"]);
+    assert!(of_others <= 10, "{:#}", seen.report["syscalls"]);
+    check_completeness(&seen.report);
+}

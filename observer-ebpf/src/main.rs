@@ -15,6 +15,7 @@ mod goroutines;
 mod holds;
 mod kernel;
 mod maps;
+mod paths;
 mod polls;
 mod probes;
 mod stacks;

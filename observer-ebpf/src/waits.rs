@@ -22,13 +22,14 @@ use observer_common::task::{TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_I
 use crate::emit::{self, count, count_many};
 use crate::kernel::UserRegisters;
 use crate::maps::{INFLIGHT, ROLES, WAITS, ZERO_INFLIGHT, ZERO_SUM};
-use crate::{current, filter, holds, kernel, polls, stacks};
+use crate::{current, filter, holds, kernel, paths, polls, stacks};
 
 /// Scheduler states (Linux `include/linux/sched.h`).
 const TASK_UNINTERRUPTIBLE: u32 = 0x2;
 /// See [`TASK_UNINTERRUPTIBLE`].
 pub const TASK_DEAD: u32 = 0x80;
 
+const NR_VFORK: i32 = 58;
 /// Syscalls in which tokio parks a worker.
 const NR_FUTEX: i32 = 202;
 const NR_EPOLL_WAIT: i32 = 232;
@@ -263,7 +264,9 @@ pub fn begin<C: StackIdContext>(
     blank(entry, ids.0, CLASS_RUN_QUEUE);
     entry.key.task = holds::own_loop(entry.thread.own_loop, task, tid);
     describe(entry, regs, state);
-    if target.flags & TARGET_NO_FRAME_POINTERS == 0 {
+    paths::name(entry);
+    // vfork has taken its return address off the stack, where a walk would miss its caller.
+    if target.flags & TARGET_NO_FRAME_POINTERS == 0 && entry.key.syscall != NR_VFORK {
         entry.key.user_stack = stacks::user(ctx, control);
     } else {
         entry.key.user_ip = entry.user_ip;

@@ -10,6 +10,7 @@ pub mod launch;
 pub mod lifecycle;
 pub mod naming;
 pub mod open_waits;
+pub mod paths;
 pub mod peers;
 pub mod poll_view;
 pub mod polls;

@@ -29,7 +29,7 @@ const MAX_ERRNO: i64 = 4095;
 #[inline(always)]
 fn caller(target: &TargetConfig, tid: u32, nr: i32) -> Task {
     let mut task = current::task(target, tid);
-    if waits::tokio_parked(&task, nr) {
+    if waits::tokio_parked(&task, nr) && holds::running_may_be_loop(&task, tid) {
         task.flags |= TASK_IDLE;
     } else {
         task = holds::of_running(task, tid);

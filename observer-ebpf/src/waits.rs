@@ -255,7 +255,10 @@ pub fn begin<C: StackIdContext>(
     }
     let regs = kernel::current_registers();
     let nr = regs.and_then(UserRegisters::syscall);
-    if task.flags & TASK_IDLE != 0 || tokio_parked(&task, nr.unwrap_or(NO_SYSCALL)) {
+    if task.flags & TASK_IDLE != 0
+        || (tokio_parked(&task, nr.unwrap_or(NO_SYSCALL))
+            && holds::may_be_loop(entry.thread.own_loop, &task))
+    {
         holds::parks(entry, &task);
         park(entry, ids.0, &task, nr);
         publish(entry, now);

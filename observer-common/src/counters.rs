@@ -30,6 +30,8 @@ pub enum Counter {
     EndAtWakeUp = 15,
     /// User stacks not taken: the walk failed.
     UserStackFailed = 20,
+    /// Detail lost: no room for another path of a system call.
+    LostPath = 16,
     /// Stacks not taken: another stack has the slot (hash collision).
     StackCollision = 21,
     /// Stacks not taken: the stack map is full.

@@ -5,7 +5,7 @@
 use aya_ebpf::EbpfContext;
 use observer_common::config::{READER_TOKIO, TargetConfig};
 use observer_common::counters::Counter;
-use observer_common::events::hold::Hold;
+use observer_common::events::hold::{Hold, LOOP_WITHOUT_TASK};
 use observer_common::events::inflight::InFlight;
 use observer_common::events::wait::{CLASS_RUN_QUEUE, WAIT_SEEDED};
 use observer_common::kind::Kind;
@@ -16,6 +16,7 @@ use observer_common::task::{
 
 use crate::current::NOT_ENTERED;
 use crate::emit::{self, count};
+use crate::maps::INFLIGHT;
 use crate::{kernel, waits};
 
 /// Polls that were on a CPU for at least this long are sent.
@@ -60,9 +61,11 @@ pub fn leave<C: EbpfContext>(
             if thread.fsbase == 0 {
                 thread.fsbase = kernel::fsbase_of(kernel::current()).unwrap_or(0);
             }
-            let outside = task.flags & (TASK_HAS_BUDGET | TASK_IN_POLL) == TASK_HAS_BUDGET;
-            if outside && task.kind == TASK_TOKIO {
+            if is_outside(task) {
                 thread.launcher = task.id;
+            }
+            if task.kind == TASK_THREAD {
+                thread.own_loop = LOOP_WITHOUT_TASK;
             }
         }
     }
@@ -77,18 +80,41 @@ pub fn parks(entry: &mut InFlight, task: &Task) {
     }
 }
 
+/// Whether a task outside of any budget may be a thread's own loop. A thread that was inside a runtime
+/// without a task drives it by `block_on`: it is none of the blocking pool, where loops run in tasks, and
+/// never becomes one. A task without a budget there is one that opted out of it.
+#[inline(always)]
+pub fn may_be_loop(own: u64, task: &Task) -> bool {
+    own != LOOP_WITHOUT_TASK || task.kind != TASK_TOKIO
+}
+
+/// The same for what runs now.
+#[inline(always)]
+pub fn running_may_be_loop(task: &Task, tid: u32) -> bool {
+    match INFLIGHT.get_ptr(tid) {
+        // SAFETY: as in `of_running`.
+        Some(entry) => may_be_loop(unsafe { (*entry).thread.own_loop }, task),
+        None => true,
+    }
+}
+
+/// Whether a task is outside of any budget: a worker's own loop, or a future that is run without one.
+#[inline(always)]
+fn is_outside(task: &Task) -> bool {
+    task.kind == TASK_TOKIO && task.flags & (TASK_HAS_BUDGET | TASK_IN_POLL) == TASK_HAS_BUDGET
+}
+
 /// Whether a task is outside of a budget that is not known to be the worker's own loop.
 #[inline(always)]
 pub fn is_new_outside(entry: &InFlight, task: &Task) -> bool {
-    let outside = task.flags & (TASK_HAS_BUDGET | TASK_IN_POLL) == TASK_HAS_BUDGET;
-    outside && task.kind == TASK_TOKIO && task.id != entry.thread.own_loop && entered(task)
+    let own = entry.thread.own_loop;
+    is_outside(task) && task.id != own && may_be_loop(own, task) && entered(task)
 }
 
 /// Who waits: a worker's own loop is no task of the program, but its thread.
 #[inline(always)]
 pub fn own_loop(own: u64, task: Task, tid: u32) -> Task {
-    let outside = task.flags & (TASK_HAS_BUDGET | TASK_IN_POLL) == TASK_HAS_BUDGET;
-    if task.kind != TASK_TOKIO || !outside || task.id != own {
+    if !is_outside(&task) || task.id != own {
         return task;
     }
     Task {
@@ -98,6 +124,19 @@ pub fn own_loop(own: u64, task: Task, tid: u32) -> Task {
         detail: NOT_ENTERED,
         reason: 0,
         pad: 0,
+    }
+}
+
+/// The same for what runs now.
+#[inline(always)]
+pub fn of_running(task: Task, tid: u32) -> Task {
+    if !is_outside(&task) {
+        return task;
+    }
+    match INFLIGHT.get_ptr(tid) {
+        // SAFETY: points into a map value; the running thread is off no CPU, so nobody writes it.
+        Some(entry) => own_loop(unsafe { (*entry).thread.own_loop }, task, tid),
+        None => task,
     }
 }
 

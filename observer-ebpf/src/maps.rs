@@ -6,6 +6,7 @@ use aya_ebpf::maps::{Array, HashMap, PerCpuArray, StackTrace};
 use observer_common::config::{Control, TargetConfig};
 use observer_common::counters::COUNTERS as COUNTER_SLOTS;
 use observer_common::events::inflight::InFlight;
+use observer_common::events::path::Path;
 use observer_common::events::poll::{PollKey, PollSum, Polls, Woken, WokenKey};
 use observer_common::events::seed::Seed;
 use observer_common::events::syscall::{NetKey, NetOpen, NetOpenKey, SyscallKey, SyscallOpen};
@@ -54,10 +55,19 @@ pub static STACKS: StackTrace = StackTrace::with_max_entries(16384, 0);
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_SLOTS, 0);
 
-/// What each syscall does with its first argument, by number: `syscall::ROLE_*`. Written by the user
+/// What each syscall does with its first arguments, by number: `syscall::ROLE_*`. Written by the user
 /// side before attach.
 #[map]
 pub static ROLES: Array<u8> = Array::with_max_entries(512, 0);
+
+/// Paths of system calls that waited, by `Path::id`. Written at switch-out, read by the user side at the
+/// end. Full: `LostPath`.
+#[map]
+pub static PATHS: HashMap<u64, Path> = HashMap::with_max_entries(1024, 0);
+
+/// Room to read a path into: too large for the stack. Written at switch-out.
+#[map]
+pub static PATH_SCRATCH: PerCpuArray<Path> = PerCpuArray::with_max_entries(1, 0);
 
 /// An entry without a wait, to insert from: too large for the stack. Never written.
 #[map]

@@ -16,7 +16,7 @@ use observer_common::task::{
 
 use crate::emit::{self, count};
 use crate::maps::{NET_OPEN, NET_WAITS, SYSCALL_OPEN, SYSCALLS, ZERO_SUM};
-use crate::{current, kernel, stacks, waits};
+use crate::{current, holds, kernel, stacks, sums, waits};
 
 /// Linux `include/uapi/asm-generic/errno-base.h`.
 const EAGAIN: u32 = 11;
@@ -29,8 +29,10 @@ const MAX_ERRNO: i64 = 4095;
 #[inline(always)]
 fn caller(target: &TargetConfig, tid: u32, nr: i32) -> Task {
     let mut task = current::task(target, tid);
-    if waits::tokio_parked(&task, nr) {
+    if waits::tokio_parked(&task, nr) && holds::running_may_be_loop(&task, tid) {
         task.flags |= TASK_IDLE;
+    } else {
+        task = holds::of_running(task, tid);
     }
     task.flags &= TASK_IDLE | TASK_UNREADABLE | TASK_MISMATCH | TASK_FOREIGN;
     if task.flags & TASK_IDLE != 0 {
@@ -117,7 +119,7 @@ fn tried(
             pad: 0,
         };
         match net_slot(&key) {
-            Some(slot) => waits::add(slot, now.saturating_sub(open.start), 0),
+            Some(slot) => sums::add(slot, now.saturating_sub(open.start), 0),
             None => count(Counter::LostNetWait),
         }
     } else {
@@ -220,7 +222,7 @@ pub fn exit<C: StackIdContext>(
 #[inline(always)]
 fn sum(key: &mut SyscallKey, duration: u64) -> bool {
     if let Some(slot) = slot(key) {
-        waits::add(slot, duration, 0);
+        sums::add(slot, duration, 0);
         return true;
     }
     // No room for this task's row: fold it, so that the totals stay complete.
@@ -230,7 +232,7 @@ fn sum(key: &mut SyscallKey, duration: u64) -> bool {
     };
     if let Some(slot) = slot(key) {
         count(Counter::FoldedSyscalls);
-        waits::add(slot, duration, 0);
+        sums::add(slot, duration, 0);
         return true;
     }
     count(Counter::LostSyscallSum);

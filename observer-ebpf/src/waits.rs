@@ -1,7 +1,5 @@
 //! The life of a wait: begun at switch-out, woken, ended at switch-in, summed, perhaps sent.
 
-use core::intrinsics::{AtomicOrdering::Relaxed, atomic_xadd};
-
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::programs::tracing::StackIdContext;
@@ -12,23 +10,24 @@ use observer_common::counters::Counter;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::syscall::ROLE_SUBJECT;
 use observer_common::events::wait::{
-    BUCKETS, CLASS_KERNEL, CLASS_PAGE_FAULT, CLASS_RUN_QUEUE, CLASS_SYSCALL, CLASS_UNKNOWN,
-    NO_STACK, NO_SYSCALL, WAIT_SEEDED, WAIT_STACK_COPIED, WAIT_UNINTERRUPTIBLE, WAKER_INTERRUPT,
-    WaitKey, WaitRecord, WaitSum, Waker, bucket_of,
+    CLASS_KERNEL, CLASS_PAGE_FAULT, CLASS_RUN_QUEUE, CLASS_SYSCALL, CLASS_UNKNOWN, NO_STACK,
+    NO_SYSCALL, WAIT_SEEDED, WAIT_STACK_COPIED, WAIT_UNINTERRUPTIBLE, WAKER_INTERRUPT, WaitKey,
+    WaitRecord, Waker,
 };
 use observer_common::kind::Kind;
 use observer_common::task::{TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_IN_POLL, Task};
 
 use crate::emit::{self, count, count_many};
 use crate::kernel::UserRegisters;
-use crate::maps::{INFLIGHT, ROLES, WAITS, ZERO_INFLIGHT, ZERO_SUM};
-use crate::{current, filter, holds, kernel, polls, stacks};
+use crate::maps::{INFLIGHT, ROLES, ZERO_INFLIGHT};
+use crate::{current, filter, holds, kernel, paths, polls, stacks, sums};
 
 /// Scheduler states (Linux `include/linux/sched.h`).
 const TASK_UNINTERRUPTIBLE: u32 = 0x2;
 /// See [`TASK_UNINTERRUPTIBLE`].
 pub const TASK_DEAD: u32 = 0x80;
 
+const NR_VFORK: i32 = 58;
 /// Syscalls in which tokio parks a worker.
 const NR_FUTEX: i32 = 202;
 const NR_EPOLL_WAIT: i32 = 232;
@@ -254,7 +253,10 @@ pub fn begin<C: StackIdContext>(
     }
     let regs = kernel::current_registers();
     let nr = regs.and_then(UserRegisters::syscall);
-    if task.flags & TASK_IDLE != 0 || tokio_parked(&task, nr.unwrap_or(NO_SYSCALL)) {
+    if task.flags & TASK_IDLE != 0
+        || (tokio_parked(&task, nr.unwrap_or(NO_SYSCALL))
+            && holds::may_be_loop(entry.thread.own_loop, &task))
+    {
         holds::parks(entry, &task);
         park(entry, ids.0, &task, nr);
         publish(entry, now);
@@ -263,7 +265,9 @@ pub fn begin<C: StackIdContext>(
     blank(entry, ids.0, CLASS_RUN_QUEUE);
     entry.key.task = holds::own_loop(entry.thread.own_loop, task, tid);
     describe(entry, regs, state);
-    if target.flags & TARGET_NO_FRAME_POINTERS == 0 {
+    paths::name(entry);
+    // vfork has taken its return address off the stack, where a walk would miss its caller.
+    if target.flags & TARGET_NO_FRAME_POINTERS == 0 && entry.key.syscall != NR_VFORK {
         entry.key.user_stack = stacks::user(ctx, control);
     } else {
         entry.key.user_ip = entry.user_ip;
@@ -358,7 +362,7 @@ fn finish<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, entry: &mut InFl
     }
     entry.key.epoch = control.epoch;
     entry.key.flags = (entry.flags as u8) & WAIT_SEEDED;
-    let summed = sum(&mut entry.key, duration, run_queue);
+    let summed = sums::add_wait(&mut entry.key, duration, run_queue);
     let sent = duration >= control.min_ns && send(ctx, entry, tid, now);
     if summed {
         count(if sent {
@@ -389,70 +393,6 @@ fn send<C: EbpfContext>(ctx: &C, entry: &InFlight, tid: u32, now: u64) -> bool {
         count(Counter::LostRecord);
     }
     sent
-}
-
-/// Adds a wait to the aggregates. False when it is lost.
-#[inline(always)]
-fn sum(key: &mut WaitKey, duration: u64, run_queue: u64) -> bool {
-    let known: &WaitKey = key;
-    let Some(slot) = WAITS.get_ptr_mut(known) else {
-        return sum_first(key, duration, run_queue);
-    };
-    add(slot, duration, run_queue);
-    true
-}
-
-/// Adds the first wait of its key.
-#[inline(never)]
-fn sum_first(key: &mut WaitKey, duration: u64, run_queue: u64) -> bool {
-    if let Some(slot) = slot(key) {
-        add(slot, duration, run_queue);
-        return true;
-    }
-    // No room for this task's row: fold it, so that the totals stay complete.
-    key.task.id = 0;
-    key.folded = 1;
-    if let Some(slot) = slot(key) {
-        count(Counter::FoldedTasks);
-        add(slot, duration, run_queue);
-        return true;
-    }
-    count(Counter::LostAggregateFull);
-    count_many(Counter::LostAggregateNs, duration);
-    false
-}
-
-#[inline(always)]
-fn slot(key: &WaitKey) -> Option<*mut WaitSum> {
-    if let Some(slot) = WAITS.get_ptr_mut(key) {
-        return Some(slot);
-    }
-    let zero = ZERO_SUM.get(0)?;
-    // Another CPU may insert the same key first: then that row is found below.
-    let _ = WAITS.insert(key, zero, BPF_NOEXIST as u64);
-    WAITS.get_ptr_mut(key)
-}
-
-/// Adds a stretch of time to a row.
-#[inline(always)]
-pub fn add(slot: *mut WaitSum, duration: u64, run_queue: u64) {
-    // SAFETY: `slot` points into a map value, which stays allocated while the program runs; other
-    // CPUs only change it by the same atomic additions.
-    unsafe {
-        atomic_xadd::<u64, u64, { Relaxed }>(&raw mut (*slot).count, 1);
-        atomic_xadd::<u64, u64, { Relaxed }>(&raw mut (*slot).total_ns, duration);
-        atomic_xadd::<u64, u64, { Relaxed }>(&raw mut (*slot).run_queue_ns, run_queue);
-        let bucket = bucket_of(duration);
-        if bucket < BUCKETS {
-            let bucket = (&raw mut (*slot).buckets).cast::<u32>().add(bucket);
-            atomic_xadd::<u32, u32, { Relaxed }>(bucket, 1);
-        }
-        // Two CPUs that end waits of one key at once can lose the larger maximum; records of long
-        // waits carry it exactly.
-        if (*slot).max_ns < duration {
-            (*slot).max_ns = duration;
-        }
-    }
 }
 
 /// A thread is woken: by whom, and when.
@@ -488,6 +428,7 @@ fn note_waker<C: StackIdContext>(ctx: &C, control: &Control, entry: &mut InFligh
     }
     if let Some(target) = filter::target(tgid) {
         current::read_task(target, tid, &mut entry.waker.task);
+        entry.waker.task = holds::of_running(entry.waker.task, tid);
         if target.flags & TARGET_NO_FRAME_POINTERS == 0 {
             entry.waker.user_stack = stacks::user(ctx, control);
         }

@@ -10,6 +10,7 @@ pub mod launch;
 pub mod lifecycle;
 pub mod naming;
 pub mod open_waits;
+pub mod paths;
 pub mod peers;
 pub mod poll_view;
 pub mod polls;
@@ -70,27 +71,22 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Err(stop) => return print_stop(&stop),
     };
     start_log(&cli);
-    match run(&cli) {
-        Ok(exit) => exit,
-        Err(error) => {
-            let exit = exit_of(&error);
-            // One line: what, why, what to do.
-            let text = format!("{error:#}")
-                .split_whitespace()
-                .collect::<Vec<_>>()
-                .join(" ");
-            eprintln!("observer: {}", crate::export::text::clean::clean(&text));
-            exit
-        }
-    }
+    run(&cli).unwrap_or_else(|error| failed(&error))
+}
+
+/// Says why, on one line: what, why, what to do.
+fn failed(error: &anyhow::Error) -> Exit {
+    let text = format!("{error:#}")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    eprintln!("observer: {}", crate::export::text::clean::clean(&text));
+    exit_of(error)
 }
 
 fn print_stop(stop: &cli::Stop) -> Exit {
     if stop.exit == Exit::Ok {
-        return match Sink::Stdout.write(&stop.text) {
-            Ok(_) => Exit::Ok,
-            Err(_) => Exit::Failed,
-        };
+        return show(&stop.text).unwrap_or_else(|error| failed(&error));
     }
     eprint!("{}", stop.text);
     stop.exit
@@ -138,6 +134,7 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
     match &cli.command {
         Command::Report(args) => report(args, cli.verbose),
         Command::Ps(args) => {
+            Sink::Stdout.check()?;
             let rows = ps::rows(&args.pids)?;
             show(&match args.format {
                 ListFormat::Text => export::ps::text(&rows),
@@ -145,6 +142,7 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
             })
         }
         Command::Doctor(args) => {
+            Sink::Stdout.check()?;
             let diagnosis = doctor::diagnose(args.pid.map(Pid))?;
             let shown = show(&match args.format {
                 ListFormat::Text => export::doctor::text(&diagnosis),

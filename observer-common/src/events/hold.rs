@@ -30,6 +30,9 @@ pub struct Hold {
 const _: () = assert!(size_of::<Hold>() == 64);
 pod!(Hold);
 
+/// The loop of a thread is in no task: it drives a runtime by `block_on`.
+pub const LOOP_WITHOUT_TASK: u64 = u64::MAX;
+
 /// What is kept of a thread while it lives, beside its last wait.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -51,7 +54,7 @@ pub struct Thread {
     /// The task that it last showed outside of a budget: it is a worker. 0: none.
     pub launcher: u64,
     /// The task that it showed when it last parked: the one that a tokio worker's own loop is in, and no
-    /// future that runs without a budget. 0: none.
+    /// future that runs without a budget. 0: not seen; [`LOOP_WITHOUT_TASK`]: none.
     pub own_loop: u64,
     /// The poll that it is in.
     pub hold: Hold,

@@ -2,6 +2,7 @@
 
 pub mod hold;
 pub mod inflight;
+pub mod path;
 pub mod poll;
 pub mod process;
 pub mod seed;

@@ -16,6 +16,11 @@ pub const ROLE_ASKS: u8 = 16;
 /// Closes the descriptor in its first argument.
 pub const ROLE_CLOSES: u8 = 32;
 
+/// The first argument is a path.
+pub const ROLE_PATH_FIRST: u8 = 64;
+/// The second argument is a path.
+pub const ROLE_PATH_SECOND: u8 = 128;
+
 /// The last system call of a thread: keyed by thread id, kept while the thread lives.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]

@@ -35,7 +35,8 @@ pub const NO_SYSCALL: i32 = -1;
 pub struct WaitKey {
     /// Who waited.
     pub task: Task,
-    /// fd or futex address; 0 for syscalls without a subject.
+    /// Descriptor, futex address, `path::Path::id`, or for `vfork` where it was called (it leaves that in its
+    /// first argument's register); 0 for syscalls without a subject.
     pub subject: u64,
     /// User instruction pointer, only when the user stack is not walked by frame pointers.
     pub user_ip: u64,

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use observer_common::counters::COUNTERS;
 
 use super::census::Sampled;
+use super::paths::Paths;
 use super::polls::FollowedPolls;
 use super::session::Session;
 use super::stacks::Stacks;
@@ -59,6 +60,8 @@ pub struct Observed {
     pub stacks: Stacks,
     /// Descriptors.
     pub fds: FdTable,
+    /// Paths of system calls.
+    pub paths: Paths,
     /// What tells tasks' types.
     pub finders: Finders,
     /// Counters of the kernel side.
@@ -116,6 +119,7 @@ impl Session {
         self.collect_workers(Some(Mono(now)));
         let unfinished = self.close_open(Mono(now));
         self.collect(true);
+        self.state.paths.extend(self.maps.paths());
         let syscalls = self
             .syscalls
             .take()
@@ -165,6 +169,7 @@ impl Session {
             ledger: self.state.ledger,
             stacks: self.state.stacks,
             fds: self.state.fds,
+            paths: self.state.paths,
             finders: self.state.finders,
         })
     }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+use super::paths::Paths;
 use super::stacks::Stacks;
 use super::target::Target;
 use super::task_types::Finders;
@@ -21,6 +22,7 @@ use crate::resolve::resources::FdTable;
 pub struct SessionNames<'a> {
     targets: &'a [Target],
     stacks: &'a Stacks,
+    paths: &'a Paths,
     fds: RefCell<&'a mut FdTable>,
     finders: RefCell<&'a mut Finders>,
     sites: RefCell<HashMap<StackId, Known<Frame>>>,
@@ -31,13 +33,14 @@ impl<'a> SessionNames<'a> {
     /// Names for the end of a session; stacks must be named already.
     pub fn new(
         targets: &'a [Target],
-        stacks: &'a Stacks,
+        (stacks, paths): (&'a Stacks, &'a Paths),
         fds: &'a mut FdTable,
         finders: &'a mut Finders,
     ) -> Self {
         Self {
             targets,
             stacks,
+            paths,
             fds: RefCell::new(fds),
             finders: RefCell::new(finders),
             sites: RefCell::new(HashMap::new()),
@@ -95,7 +98,8 @@ impl Names for SessionNames<'_> {
                 address: Some(subject),
                 ..Resource::default()
             }),
-            Subject::None => None,
+            Subject::Path(_) => Some(self.paths.resource(subject)),
+            Subject::Caller | Subject::None => None,
         }
     }
 

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::session::Session;
 use super::state::SeedRead;
 use crate::decode;
-use crate::model::event::{Identity, OpenWait, SeedEvent, WaitClass};
+use crate::model::event::{Identity, OpenWait, SeedEvent};
+use crate::model::syscall::Subject;
 use crate::model::{Mono, Pid, Tid};
 use crate::sys::usage;
 
@@ -29,22 +30,21 @@ impl Session {
         if rest != 0 {
             self.state.undecoded += 1;
         }
-        let classes: HashMap<u32, WaitClass> = self
+        let waits: HashMap<u32, OpenWait> = self
             .maps
             .inflight()
             .map(|(tid, entry)| (tid, decode::wait::open(Tid(tid), &entry)))
             .filter(|(_, open)| open.key.seeded)
-            .map(|(tid, open)| (tid, open.key.class))
             .collect();
         for seed in seeds {
             // Without an entry the thread ran on before it could be entered.
-            if let Some(class) = classes.get(&seed.tid.0) {
-                self.read_seed(&seed, *class);
+            if let Some(wait) = waits.get(&seed.tid.0) {
+                self.read_seed(&seed, wait);
             }
         }
     }
 
-    fn read_seed(&mut self, seed: &SeedEvent, class: WaitClass) {
+    fn read_seed(&mut self, seed: &SeedEvent, wait: &OpenWait) {
         let Some(target) = self
             .targets
             .iter_mut()
@@ -53,10 +53,14 @@ impl Session {
             return;
         };
         target.learn_thread(seed.tid);
-        let task = target.read_seed(seed, class);
+        let task = target.read_seed(seed, wait.key.class);
         let user = (seed.ip != 0 && task.identity != Identity::Idle).then(|| {
             let regs = (seed.ip, seed.sp, seed.bp);
-            let (stack, read) = self.state.stacks.read_blocked(target, regs, task.at);
+            let caller = (wait.key.class, wait.key.subject);
+            let (stack, read) = self
+                .state
+                .stacks
+                .read_blocked(target, regs, caller, task.at);
             if let Some(read) = read {
                 let finders = &mut self.state.finders;
                 finders.look(seed.pid, task.identity, &read.shown());
@@ -66,11 +70,24 @@ impl Session {
         let kernel = (!seed.kernel_stack.is_empty())
             .then(|| self.state.stacks.intern(None, &seed.kernel_stack, None))
             .map(|stack| self.state.stacks.adopt(stack));
+        let subject = match wait.key.class.subject() {
+            Subject::Path(n) => {
+                let at = wait.args[usize::from(n)];
+                self.state.paths.read(&target.memory(), at)
+            }
+            _ => None,
+        };
         // If it has run on meanwhile, what was read may be of something else.
         if self.maps.still_waits(seed.tid.0, seed.at.0) {
-            self.state
-                .seeds
-                .insert(seed.tid, SeedRead { task, user, kernel });
+            self.state.seeds.insert(
+                seed.tid,
+                SeedRead {
+                    task,
+                    user,
+                    kernel,
+                    subject,
+                },
+            );
         }
     }
 
@@ -169,7 +186,11 @@ impl Session {
             let Some(target) = target else { continue };
             let regs = (wait.ip, wait.sp, wait.bp);
             let task_at = (wait.task_at != 0).then_some(wait.task_at);
-            let (stack, read) = self.state.stacks.read_blocked(target, regs, task_at);
+            let caller = (wait.key.class, wait.key.subject);
+            let (stack, read) = self
+                .state
+                .stacks
+                .read_blocked(target, regs, caller, task_at);
             if let Some(read) = read {
                 let finders = &mut self.state.finders;
                 finders.look(wait.key.pid, wait.key.identity, &read.shown());

@@ -9,6 +9,7 @@ use observer_common::config::{CONTROL_DELAYS, CONTROL_NO_KERNEL_STACKS, CONTROL_
 use super::census::Sampler;
 use super::children::Children;
 use super::finish::{Ended, Observed};
+use super::paths::Paths;
 use super::peers::Peers;
 use super::run_cost::{self, RunCost};
 use super::runtime_tier::RuntimeTier;
@@ -173,6 +174,7 @@ impl Session {
             began: Mono(usage::monotonic_ns()),
             ended: None,
             stacks: Stacks::new(symbolizer),
+            paths: Paths::default(),
             fds: FdTable::new(),
             finders: Finders::default(),
             seeds: HashMap::new(),

@@ -7,14 +7,17 @@ use std::time::{Duration, Instant};
 
 use super::target::{BlockedStack, Target};
 use super::two_stacks::{self, Joined};
-use crate::model::event::{CpuSampleEvent, UserStackEvent};
+use crate::model::event::{CpuSampleEvent, UserStackEvent, WaitClass};
+use crate::model::memory::Memory as _;
 use crate::model::stacks::{RawStack, StackId, StackTable};
+use crate::model::syscall::Subject;
 use crate::model::{Frame, Known, Pid, Reason};
 use crate::probes::maps::Maps;
 use crate::resolve::classify;
 use crate::resolve::symbols::{Addresses, SymbolizerHandle};
 use crate::resolve::unwind::{Regs, TableCache, Unwinder, Unwound};
 use crate::runtimes::TaskStacks;
+use crate::sys::memory::ProcessMemory;
 
 /// Frames that are unwound at most.
 const MAX_FRAMES: usize = 127;
@@ -172,14 +175,18 @@ impl Stacks {
 
     /// Unwinds a copied stack.
     pub fn unwind(&mut self, event: &UserStackEvent<'_>) -> Option<(StackId, Option<Unwound>)> {
+        let caller = called_vfork(event.pid, event.ip, (event.class, event.subject));
         let regs = Regs {
-            ip: event.ip,
+            ip: caller.unwrap_or(event.ip),
             sp: event.sp,
             bp: Some(event.bp),
         };
-        let unwound = self
-            .unwinder(event.pid, event.ip)?
+        let mut unwound = self
+            .unwinder(event.pid, regs.ip)?
             .unwind(regs, event.bytes, MAX_FRAMES);
+        if caller.is_some() {
+            put_first(&mut unwound, event.ip, event.sp);
+        }
         let Some(tasks) = self.tasks.get_mut(&event.pid) else {
             let cut = unwound.truncated.clone();
             let id = self.intern(Some(event.pid), &unwound.frames, cut);
@@ -236,12 +243,18 @@ impl Stacks {
     pub fn read_blocked(
         &mut self,
         target: &Target,
-        regs: (u64, u64, u64),
+        (ip, sp, bp): (u64, u64, u64),
+        wait: (WaitClass, u64),
         task_at: Option<u64>,
     ) -> (StackId, Option<BlockedStack>) {
         let pid = target.process.id.pid;
+        let caller = called_vfork(pid, ip, wait);
+        let regs = (caller.unwrap_or(ip), sp, bp);
         let unwinder = self.unwinder(pid, regs.0);
-        let stack = target.blocked_stack(unwinder, regs);
+        let mut stack = target.blocked_stack(unwinder, regs);
+        if caller.is_some() {
+            put_first(&mut stack.unwound, ip, sp);
+        }
         let Some(tasks) = self
             .tasks
             .get_mut(&pid)
@@ -352,6 +365,28 @@ impl Stacks {
             (Known::Unknown(_), Some(cut)) => Known::Unknown(cut),
             (Known::Unknown(reason), None) => Known::Unknown(reason),
         }
+    }
+}
+
+/// Where a thread that waits at `ip` called `vfork`, whose return address is on no stack meanwhile. Only
+/// glibc's is known: the instructions before say so.
+fn called_vfork(pid: Pid, ip: u64, (class, subject): (WaitClass, u64)) -> Option<u64> {
+    /// `pop %rdi; mov $58, %eax; syscall` (glibc 2.36 `sysdeps/unix/sysv/linux/x86_64/vfork.S`).
+    const GLIBC: [u8; 8] = [0x5f, 0xb8, 58, 0, 0, 0, 0x0f, 0x05];
+    if class.subject() != Subject::Caller {
+        return None;
+    }
+    let mut code = [0; GLIBC.len()];
+    let before = ip.checked_sub(GLIBC.len() as u64)?;
+    ProcessMemory::new(pid).read(before, &mut code).ok()?;
+    (code == GLIBC).then_some(subject)
+}
+
+/// Adds the innermost frame.
+fn put_first(unwound: &mut Unwound, ip: u64, sp: u64) {
+    unwound.frames.insert(0, ip);
+    if !unwound.stack_pointers.is_empty() {
+        unwound.stack_pointers.insert(0, sp);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::children::Children;
+use super::paths::Paths;
 use super::stacks::Stacks;
 use super::task_types::Finders;
 use crate::aggregate::cpu::{CpuLedger, CpuStack};
@@ -27,6 +28,8 @@ pub struct SeedRead {
     pub task: TaskRead,
     pub user: Option<u32>,
     pub kernel: Option<u32>,
+    /// What its system call is for, when only the thread's memory tells.
+    pub subject: Option<u64>,
 }
 
 /// The state that records change: apart from the maps, so that both can be borrowed.
@@ -38,6 +41,7 @@ pub struct State {
     pub held: HeldLedger,
     pub stacks: Stacks,
     pub fds: FdTable,
+    pub paths: Paths,
     /// What tells tasks' types from stacks.
     pub finders: Finders,
     pub seeds: HashMap<Tid, SeedRead>,
@@ -216,6 +220,7 @@ impl State {
                 key.legality = seed.task.legality;
                 key.go_status = seed.task.go_status;
                 key.user_stack = seed.user;
+                key.subject = seed.subject.unwrap_or(key.subject);
             }
             None if self.with_tasks.contains(&key.pid) => key.identity = Identity::Missed,
             None => {}

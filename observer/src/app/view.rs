@@ -44,7 +44,12 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
     name_stacks(&mut observed);
     let mut fds = std::mem::take(&mut observed.fds);
     let mut finders = std::mem::take(&mut observed.finders);
-    let names = SessionNames::new(&observed.targets, &observed.stacks, &mut fds, &mut finders);
+    let names = SessionNames::new(
+        &observed.targets,
+        (&observed.stacks, &observed.paths),
+        &mut fds,
+        &mut finders,
+    );
     let mut rollup = rollup::roll_up(&observed.ledger, &names);
     let clock = observed.cpu_hz.map(|hz| cpu_rollup::Clock {
         hz,
@@ -337,6 +342,7 @@ fn completeness(observed: &Observed, rollup: &rollup::Rollup) -> Completeness {
             counter(Counter::LostRecord) + observed.lost_records,
         ),
         ("record_not_understood", observed.undecoded),
+        ("path_map_full", counter(Counter::LostPath)),
         ("ready_time_not_seen", counter(Counter::EndAtWakeUp)),
         ("tasks_folded", counter(Counter::FoldedTasks)),
         ("task_unreadable", counter(Counter::TaskUnreadable)),

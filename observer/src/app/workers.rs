@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use observer_common::events::hold::Thread;
-use observer_common::task::TASK_IDLE;
+use observer_common::events::inflight::InFlight;
+use observer_common::task::{TASK_HAS_ENTERED, TASK_IDLE};
 
 use super::session::Session;
 use super::target::Target;
@@ -11,16 +12,25 @@ use crate::aggregate::workers::HeldLedger;
 use crate::model::workers::{Worker, WorkerGroup};
 use crate::model::{Known, Mono, Pid, Reason, Tid};
 use crate::probes::maps::Maps;
+use crate::runtimes::reading::NOT_ENTERED;
 use crate::runtimes::tokio::{RuntimeOf, ThreadBase, runtimes_of};
 use crate::runtimes::{RuntimeKind, TaskReader};
 
 /// Threads whose times are kept.
 const MAX_THREADS: usize = 65_536;
 
+/// A thread that was seen inside a tokio runtime.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    thread: Thread,
+    /// It was inside one when it was last looked at.
+    inside: bool,
+}
+
 /// What was last known of each thread that was seen inside a tokio runtime.
 #[derive(Debug, Default)]
 pub struct Workers {
-    threads: HashMap<(Pid, Tid), Thread>,
+    threads: HashMap<(Pid, Tid), Seen>,
     /// Which runtime each belongs to, while its process lived.
     runtimes: HashMap<Pid, Known<BTreeMap<Tid, RuntimeOf>>>,
     left_out: u64,
@@ -39,7 +49,8 @@ impl Workers {
             }
             let key = (Pid(entry.key.tgid), Tid(tid));
             if self.threads.len() < MAX_THREADS || self.threads.contains_key(&key) {
-                self.threads.insert(key, thread);
+                let inside = inside(&entry);
+                self.threads.insert(key, Seen { thread, inside });
             } else {
                 self.left_out += 1;
             }
@@ -59,9 +70,9 @@ impl Workers {
             .threads
             .iter()
             .filter(|((of, _), _)| *of == pid)
-            .map(|((_, tid), thread)| ThreadBase {
+            .map(|((_, tid), seen)| ThreadBase {
                 tid: *tid,
-                base: thread.fsbase,
+                base: seen.thread.fsbase,
             })
             .collect();
         if bases.is_empty() {
@@ -85,9 +96,9 @@ impl Workers {
     /// The workers of a target, by runtime.
     pub fn groups(&self, index: usize, target: &Target, held: &HeldLedger) -> Vec<WorkerGroup> {
         let pid = target.process.id.pid;
-        let mut groups: BTreeMap<Option<RuntimeOf>, Vec<(Tid, &Thread)>> = BTreeMap::new();
+        let mut groups: BTreeMap<Option<RuntimeOf>, Vec<(Tid, &Seen)>> = BTreeMap::new();
         let runtimes = self.runtimes.get(&pid);
-        for ((of, tid), thread) in &self.threads {
+        for ((of, tid), seen) in &self.threads {
             if *of != pid {
                 continue;
             }
@@ -95,14 +106,17 @@ impl Workers {
                 .and_then(Known::known)
                 .and_then(|all| all.get(tid).copied());
             // The thread that drives a future with block_on is a worker in one kind of runtime only.
-            if thread.launcher == 0 && runtime.is_none_or(|runtime| !runtime.current_thread) {
+            let launcher = seen.thread.launcher;
+            if launcher == 0 && runtime.is_none_or(|runtime| !runtime.current_thread) {
                 continue;
             }
-            groups.entry(runtime).or_default().push((*tid, thread));
+            groups.entry(runtime).or_default().push((*tid, seen));
         }
         let groups = groups.into_iter().map(|(runtime, mut threads)| {
             threads.sort_by_key(|(tid, _)| *tid);
-            let tids: Vec<Tid> = threads.iter().map(|(tid, _)| *tid).collect();
+            let (now, before): (Vec<_>, Vec<_>) =
+                threads.into_iter().partition(|(_, seen)| seen.inside);
+            let tids: Vec<Tid> = now.iter().map(|(tid, _)| *tid).collect();
             let all = held.all_held(pid, &tids);
             WorkerGroup {
                 target: index,
@@ -114,10 +128,8 @@ impl Workers {
                         Known::unknown("these threads ended before their runtime was read")
                     }
                 },
-                workers: threads
-                    .into_iter()
-                    .map(|(tid, thread)| worker(tid, thread, target))
-                    .collect(),
+                workers: workers(&now, target),
+                former: workers(&before, target),
                 all_held_ns: all.total_ns,
                 all_held_longest_ns: all.longest_ns,
                 all_held_count: all.count,
@@ -127,20 +139,30 @@ impl Workers {
     }
 }
 
-fn worker(tid: Tid, thread: &Thread, target: &Target) -> Worker {
-    Worker {
+fn workers(threads: &[(Tid, &Seen)], target: &Target) -> Vec<Worker> {
+    let worker = |(tid, Seen { thread, .. }): &(Tid, &Seen)| Worker {
         tid: tid.0,
-        name: target.thread_names.get(&tid).cloned(),
+        name: target.thread_names.get(tid).cloned(),
         on_cpu_ns: thread.on_cpu_ns,
         held_ns: thread.held_ns,
         run_queue_ns: thread.run_queue_ns,
         idle_ns: thread.idle_ns,
         other_ns: thread.other_ns,
-    }
+    };
+    threads.iter().map(worker).collect()
+}
+
+/// Whether a thread is inside a runtime: as its last switch showed it, or a tick of the sampling clock
+/// since, if that saw a poll. It is outside in `block_in_place`, where another thread has taken over its
+/// tasks, and when it serves the blocking pool.
+fn inside(entry: &InFlight) -> bool {
+    let task = &entry.key.task;
+    let outside = task.flags & TASK_HAS_ENTERED != 0 && task.detail == NOT_ENTERED;
+    entry.thread.hold.first != 0 || !outside
 }
 
 /// Adds what a thread is in the middle of.
-fn add_open(thread: &mut Thread, entry: &observer_common::events::inflight::InFlight, now: Mono) {
+fn add_open(thread: &mut Thread, entry: &InFlight, now: Mono) {
     if entry.start == 0 {
         if thread.since != 0 {
             thread.on_cpu_ns += now.0.saturating_sub(thread.since);

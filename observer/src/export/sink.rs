@@ -6,6 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -56,10 +57,10 @@ impl Sink {
     /// go. Leaves nothing behind.
     ///
     /// # Errors
-    /// When the file can not be made there.
+    /// When the file can not be made there, or standard output is closed.
     pub fn check(&self) -> Result<(), SinkError> {
         let Self::File(path) = self else {
-            return Ok(());
+            return open_for_writing(&io::stdout()).map_err(SinkError::Stdout);
         };
         let tried = match place(path) {
             Place::Refused(error) => Err(error),
@@ -75,12 +76,25 @@ impl Sink {
     /// When it can not be written whole; a file is then as it was before.
     pub fn write(&self, text: &str) -> Result<Written, SinkError> {
         match self {
-            Self::Stdout => write_to(&mut io::stdout().lock(), text).map_err(SinkError::Stdout),
+            Self::Stdout => open_for_writing(&io::stdout())
+                .and_then(|()| write_to(&mut io::stdout().lock(), text))
+                .map_err(SinkError::Stdout),
             Self::File(path) => {
                 write_file(path, text).map_err(|error| SinkError::File(path.clone(), error))
             }
         }
     }
+}
+
+/// Whether a descriptor takes writes. Rust's standard output drops what is written to one that does
+/// not, without an error; a closed one is open for reading by now (`sys::streams`).
+fn open_for_writing(descriptor: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: plain call with two integers.
+    let flags = unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_GETFL) };
+    if flags == -1 || flags & libc::O_ACCMODE == libc::O_RDONLY {
+        return Err(ErrorKind::NotConnected.into());
+    }
+    Ok(())
 }
 
 enum Place {
@@ -96,24 +110,24 @@ fn place(path: &Path) -> Place {
     match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => Place::Refused(ErrorKind::IsADirectory.into()),
         Ok(meta) if meta.is_file() => Place::Replace,
+        Ok(meta) if meta.is_symlink() && leads_nowhere(path) => {
+            Place::Refused(io::Error::other("it is a link to nothing that exists"))
+        }
         Ok(_) => Place::Through,
         Err(error) if error.kind() == ErrorKind::NotFound => Place::Replace,
         Err(error) => Place::Refused(error),
     }
 }
 
+fn leads_nowhere(link: &Path) -> bool {
+    fs::metadata(link).is_err_and(|error| error.kind() == ErrorKind::NotFound)
+}
+
 fn write_file(path: &Path, text: &str) -> io::Result<Written> {
     match place(path) {
         Place::Refused(error) => Err(error),
         Place::Through => {
-            // The mode counts only where a dangling link makes a new file.
-            let mut options = OpenOptions::new();
-            let mut file = options
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(MODE)
-                .open(path)?;
+            let mut file = OpenOptions::new().write(true).truncate(true).open(path)?;
             write_to(&mut file, text)
         }
         Place::Replace => {
@@ -152,6 +166,13 @@ fn temporary(path: &Path) -> io::Result<(PathBuf, File)> {
         {
             Ok(file) => return Ok((temp, file)),
             Err(error) if error.kind() == ErrorKind::AlreadyExists && attempt < 100 => attempt += 1,
+            // /proc takes no new files, and says "not found".
+            Err(error) if error.kind() == ErrorKind::NotFound && directory.is_dir() => {
+                return Err(io::Error::other(format!(
+                    "no file can be made in {}",
+                    directory.display()
+                )));
+            }
             Err(error) => return Err(error),
         }
     }
@@ -185,6 +206,7 @@ fn reason(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::StorageFull => "the disk is full".to_owned(),
         ErrorKind::BrokenPipe => "whoever was to read it has left".to_owned(),
+        ErrorKind::NotConnected => "it is closed, or open for reading only".to_owned(),
         ErrorKind::QuotaExceeded => "the disk quota is used up".to_owned(),
         ErrorKind::PermissionDenied => "permission denied".to_owned(),
         ErrorKind::NotFound => "its directory does not exist".to_owned(),
@@ -206,6 +228,7 @@ fn cure(error: &io::Error) -> &'static str {
         }
         ErrorKind::IsADirectory => "give a file name in it",
         ErrorKind::BrokenPipe => "keep the reader running, or write to a file with -o",
+        ErrorKind::NotConnected => "give the command an output that it may write to",
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             "choose a directory that you may write to"
         }
@@ -269,6 +292,43 @@ mod tests {
         assert!(Sink::File(missing).check().is_err());
         assert!(Sink::File(dir.path().to_owned()).check().is_err());
         assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn a_directory_that_takes_no_files_is_named_as_such() {
+        failure(
+            Path::new("/proc/version"),
+            "can not write /proc/version: no file can be made in /proc; choose another path",
+        );
+        assert!(Sink::File("/proc/no-such-file".into()).check().is_err());
+    }
+
+    #[test]
+    fn a_link_to_nothing_is_named_as_such_and_makes_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path().join("file"), &link).unwrap();
+        assert!(Sink::File(link.clone()).check().is_err());
+        failure(&link, "it is a link to nothing that exists; choose another");
+        assert_eq!(names(dir.path()), ["link"]);
+    }
+
+    #[test]
+    fn only_a_descriptor_that_takes_writes_is_an_output() {
+        let null = |write| {
+            OpenOptions::new()
+                .read(true)
+                .write(write)
+                .open("/dev/null")
+                .unwrap()
+        };
+        open_for_writing(&null(true)).unwrap();
+        let error = SinkError::Stdout(open_for_writing(&null(false)).unwrap_err());
+        assert_eq!(
+            error.to_string(),
+            "can not write to stdout: it is closed, or open for reading only; give the command an \
+             output that it may write to"
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the kernel side reported, in domain types: the seam between `decode` and the stages after it.
 
 use super::ids::{Pid, Tid};
+use super::syscall::{self, Subject};
 use super::task::{Legality, TaskRef};
 use super::time::Mono;
 
@@ -34,6 +35,16 @@ pub enum WaitClass {
     Kernel,
     /// Could not be told on this kernel.
     Unknown,
+}
+
+impl WaitClass {
+    /// What tells what such a wait is for.
+    pub fn subject(self) -> Subject {
+        match self {
+            Self::Syscall(nr) => syscall::by_number(nr).map_or(Subject::None, |row| row.subject),
+            Self::RunQueue | Self::PageFault | Self::Kernel | Self::Unknown => Subject::None,
+        }
+    }
 }
 
 /// What waits are summed by.

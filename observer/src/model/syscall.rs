@@ -11,6 +11,11 @@ pub enum Subject {
     Fd(u8),
     /// Argument n is a futex address.
     Futex(u8),
+    /// Argument n is a path.
+    Path(u8),
+    /// The register of argument 0 holds where it was called: `vfork`, whose return address may not stay on
+    /// the stack, which the child uses (glibc 2.36 `sysdeps/unix/sysv/linux/x86_64/vfork.S`).
+    Caller,
     /// Nothing to resolve.
     None,
 }
@@ -38,17 +43,17 @@ const fn row(nr: u32, name: &'static str, cause: Cause, subject: Subject) -> Sys
 }
 
 use Cause::{Accept, Connect, Epoll, FileIo, Fsync, Futex, Other, Recv, Send, Sleep};
-use Subject::{Fd, None as Nothing};
+use Subject::{Fd, None as Nothing, Path};
 
 /// Sorted by number.
 pub const SYSCALLS: &[Syscall] = &[
     row(0, "read", FileIo, Fd(0)),
     row(1, "write", FileIo, Fd(0)),
-    row(2, "open", FileIo, Nothing),
+    row(2, "open", FileIo, Path(0)),
     row(3, "close", FileIo, Fd(0)),
-    row(4, "stat", FileIo, Nothing),
+    row(4, "stat", FileIo, Path(0)),
     row(5, "fstat", FileIo, Fd(0)),
-    row(6, "lstat", FileIo, Nothing),
+    row(6, "lstat", FileIo, Path(0)),
     row(7, "poll", Epoll, Nothing),
     row(9, "mmap", Other, Nothing),
     row(10, "mprotect", Other, Nothing),
@@ -71,6 +76,7 @@ pub const SYSCALLS: &[Syscall] = &[
     row(45, "recvfrom", Recv, Fd(0)),
     row(46, "sendmsg", Send, Fd(0)),
     row(47, "recvmsg", Recv, Fd(0)),
+    row(58, "vfork", Other, Subject::Caller),
     row(61, "wait4", Other, Nothing),
     row(65, "semop", Futex, Nothing),
     row(69, "msgsnd", Send, Nothing),
@@ -79,12 +85,12 @@ pub const SYSCALLS: &[Syscall] = &[
     row(73, "flock", FileIo, Fd(0)),
     row(74, "fsync", Fsync, Fd(0)),
     row(75, "fdatasync", Fsync, Fd(0)),
-    row(76, "truncate", FileIo, Nothing),
+    row(76, "truncate", FileIo, Path(0)),
     row(77, "ftruncate", FileIo, Fd(0)),
     row(78, "getdents", FileIo, Fd(0)),
-    row(82, "rename", FileIo, Nothing),
-    row(83, "mkdir", FileIo, Nothing),
-    row(87, "unlink", FileIo, Nothing),
+    row(82, "rename", FileIo, Path(0)),
+    row(83, "mkdir", FileIo, Path(0)),
+    row(87, "unlink", FileIo, Path(0)),
     row(128, "rt_sigtimedwait", Sleep, Nothing),
     row(130, "rt_sigsuspend", Sleep, Nothing),
     row(162, "sync", Fsync, Nothing),
@@ -96,10 +102,10 @@ pub const SYSCALLS: &[Syscall] = &[
     row(230, "clock_nanosleep", Sleep, Nothing),
     row(232, "epoll_wait", Epoll, Fd(0)),
     row(247, "waitid", Other, Nothing),
-    row(257, "openat", FileIo, Nothing),
-    row(262, "newfstatat", FileIo, Nothing),
-    row(263, "unlinkat", FileIo, Nothing),
-    row(264, "renameat", FileIo, Nothing),
+    row(257, "openat", FileIo, Path(1)),
+    row(262, "newfstatat", FileIo, Path(1)),
+    row(263, "unlinkat", FileIo, Path(1)),
+    row(264, "renameat", FileIo, Path(1)),
     row(270, "pselect6", Epoll, Nothing),
     row(271, "ppoll", Epoll, Nothing),
     row(275, "splice", FileIo, Fd(0)),
@@ -112,12 +118,12 @@ pub const SYSCALLS: &[Syscall] = &[
     row(299, "recvmmsg", Recv, Fd(0)),
     row(306, "syncfs", Fsync, Fd(0)),
     row(307, "sendmmsg", Send, Fd(0)),
-    row(316, "renameat2", FileIo, Nothing),
+    row(316, "renameat2", FileIo, Path(1)),
     row(326, "copy_file_range", FileIo, Fd(0)),
     row(327, "preadv2", FileIo, Fd(0)),
     row(328, "pwritev2", FileIo, Fd(0)),
     row(426, "io_uring_enter", FileIo, Nothing),
-    row(437, "openat2", FileIo, Nothing),
+    row(437, "openat2", FileIo, Path(1)),
     row(441, "epoll_pwait2", Epoll, Fd(0)),
     row(449, "futex_waitv", Futex, Nothing),
     row(455, "futex_wait", Futex, Subject::Futex(0)),

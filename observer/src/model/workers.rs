@@ -9,8 +9,11 @@ pub struct WorkerGroup {
     pub target: usize,
     /// `multi_thread` or `current_thread`; or why runtimes of the process are not told apart.
     pub kind: Known<&'static str>,
-    /// Its workers.
+    /// Its workers: threads that were inside the runtime when they were last looked at.
     pub workers: Vec<Worker>,
+    /// Threads that were workers for a time. `block_in_place` hands a worker's tasks to another thread,
+    /// and the first one does not come back.
+    pub former: Vec<Worker>,
     /// For how long all of them were known to be held inside polls at once.
     pub all_held_ns: u64,
     /// The longest stretch of that.

@@ -4,6 +4,7 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray, StackTraceMap};
 use observer_common::config::{Control, TargetConfig};
 use observer_common::counters::COUNTERS;
 use observer_common::events::inflight::InFlight;
+use observer_common::events::path::Path;
 use observer_common::events::wait::{WaitKey, WaitSum};
 
 use super::attach::{AttachError, Kernel, chain};
@@ -24,6 +25,7 @@ impl Kernel {
             target_bits: self.array("TARGET_BITS")?,
             inflight: self.hash("INFLIGHT")?,
             waits: self.hash("WAITS")?,
+            paths: self.hash("PATHS")?,
             stacks: StackTraceMap::try_from(stacks)
                 .map_err(|e| AttachError::Map("STACKS", chain(&e)))?,
             counters: self.per_cpu("COUNTERS")?,
@@ -44,6 +46,7 @@ pub struct Maps {
     target_bits: Array<MapData, u64>,
     inflight: HashMap<MapData, u32, InFlight>,
     waits: HashMap<MapData, WaitKey, WaitSum>,
+    paths: HashMap<MapData, u64, Path>,
     stacks: StackTraceMap<MapData>,
     counters: PerCpuArray<MapData, u64>,
 }
@@ -132,6 +135,11 @@ impl Maps {
     /// What is kept of each thread, waiting or not. A wait may be torn: see [`InFlight::whole`].
     pub fn entries(&self) -> impl Iterator<Item = (u32, InFlight)> {
         self.inflight.iter().filter_map(Result::ok)
+    }
+
+    /// Paths of system calls that waited, by their ids.
+    pub fn paths(&self) -> impl Iterator<Item = (u64, Path)> {
+        self.paths.iter().filter_map(Result::ok)
     }
 
     /// Addresses of a stack, nearest first.

@@ -2,7 +2,8 @@
 
 use observer_common::config::{KernelConfig, NO_OFFSET};
 use observer_common::events::syscall::{
-    ROLE_ASKS, ROLE_CLOSES, ROLE_CONNECTS, ROLE_READS, ROLE_SUBJECT, ROLE_WRITES,
+    ROLE_ASKS, ROLE_CLOSES, ROLE_CONNECTS, ROLE_PATH_FIRST, ROLE_PATH_SECOND, ROLE_READS,
+    ROLE_SUBJECT, ROLE_WRITES,
 };
 
 use super::spec::{Tier, Tiers};
@@ -80,11 +81,13 @@ pub fn kernel_config(
 /// never blocks, so it is not in the table of syscalls that do.
 const NR_GETSOCKOPT: u32 = 55;
 
-/// What each syscall does with its first argument, as the kernel side wants it: number and `ROLE_*`.
+/// What each syscall does with its first arguments, as the kernel side wants it: number and `ROLE_*`.
 pub fn syscall_roles() -> impl Iterator<Item = (u32, u8)> {
     let of = |row: &syscall::Syscall| {
         let subject = match row.subject {
-            Subject::Fd(0) | Subject::Futex(0) => ROLE_SUBJECT,
+            Subject::Fd(0) | Subject::Futex(0) | Subject::Caller => ROLE_SUBJECT,
+            Subject::Path(0) => ROLE_PATH_FIRST,
+            Subject::Path(1) => ROLE_PATH_SECOND,
             _ => 0,
         };
         let does = match row.name {

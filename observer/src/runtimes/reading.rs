@@ -9,7 +9,7 @@ use crate::model::memory::{Memory, ReadError};
 use crate::model::task::{Legality, TaskKind, TaskRef};
 
 /// The tokio EnterRuntime byte of a thread that is not inside a runtime.
-const NOT_ENTERED: u8 = 2;
+pub const NOT_ENTERED: u8 = 2;
 /// x86-64 numbers of the syscalls in which tokio parks workers.
 const PARKING: [u32; 3] = [202, 232, 281];
 

@@ -15,5 +15,6 @@ pub mod netlink;
 pub mod pidfd;
 pub mod process;
 pub mod processes;
+pub mod streams;
 pub mod tracefs;
 pub mod usage;

@@ -12,5 +12,6 @@ mod privileged;
 mod report;
 mod report_samples;
 mod report_verdict;
+mod streams;
 mod support;
 mod tokio_types;

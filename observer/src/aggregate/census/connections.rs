@@ -1,14 +1,11 @@
 //! Connections that tasks of another target wait on, seen from the process that should answer: which of
 //! its tasks wait on its own end or refer to it, and what those do.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
-
 use super::CensusLedger;
-use super::meetings::Doing as DoingKey;
+use super::people::{Doing, Doings, People, Person, Sums};
 use super::rollup::Places;
 use super::users;
-use crate::model::census::{Census, CensusTask, Reference, TaskState, WaitKind, WaitsOn};
+use crate::model::census::{Census, CensusTask, Reference, TaskState, WaitsOn};
 use crate::model::connection::{Socket, Users};
 use crate::model::hashing::QuickMap;
 use crate::model::meeting::{User, UserEvidence};
@@ -18,10 +15,6 @@ use crate::model::names::CensusNames;
 const MAX_CONNECTIONS: usize = 1024;
 /// Tasks that are remembered of one.
 const MAX_USERS: usize = 16;
-/// Different things that one task does and are remembered.
-const MAX_DOINGS: usize = 32;
-/// Ids that are shown of tasks that do the same.
-const MAX_IDS: usize = 100;
 
 /// What one task had to do with a connection.
 #[derive(Debug, Clone, Default)]
@@ -35,7 +28,7 @@ struct Use {
     /// Samples in which it was listed, from the first of these on.
     listed: u64,
     /// What it did in these, and while it was running (then its stack can not be read).
-    doings: QuickMap<DoingKey, u64>,
+    doings: Doings,
 }
 
 /// One connection.
@@ -121,22 +114,7 @@ impl Connections {
         sockets.sort_unstable();
         sockets.dedup();
         sockets.retain(|socket| self.watched.get(&socket.fd) == Some(&socket.inode));
-        let doing = group.map(|group| DoingKey {
-            group,
-            fd,
-            at: match waits {
-                [
-                    WaitsOn {
-                        kind,
-                        address: Some(address),
-                        ..
-                    },
-                ] if !matches!(kind, WaitKind::Descriptor | WaitKind::Timer) => {
-                    Some((*kind, *address))
-                }
-                _ => None,
-            },
-        });
+        let doing = group.map(|group| Doing::of(group, waits));
         for socket in sockets {
             let Some(tally) = self.tallies.get_mut(&socket) else {
                 continue;
@@ -165,10 +143,8 @@ impl Connections {
                 user.referred += 1;
                 busy = true;
             }
-            if let Some(doing) = doing.filter(|_| busy)
-                && (user.doings.len() < MAX_DOINGS || user.doings.contains_key(&doing))
-            {
-                *user.doings.entry(doing).or_default() += 1;
+            if let Some(doing) = doing.filter(|_| busy) {
+                user.doings.add(doing);
             }
         }
     }
@@ -176,7 +152,7 @@ impl Connections {
     /// Descriptors that these tasks waited on, too.
     pub(super) fn fds(&self) -> impl Iterator<Item = i32> + '_ {
         let users = self.tallies.values().flat_map(|tally| tally.users.values());
-        users.flat_map(|user| user.doings.keys().filter_map(|doing| doing.fd))
+        users.flat_map(|user| user.doings.fds())
     }
 
     /// What a bound left out.
@@ -231,7 +207,7 @@ fn guessed(tally: &Tally) -> bool {
 }
 
 /// A task that waits for new connections does nothing for this one: what its frame holds is from before.
-fn accepts(names: &dyn CensusNames, doing: &DoingKey, socket: Socket) -> bool {
+fn accepts(names: &dyn CensusNames, doing: &Doing, socket: Socket) -> bool {
     doing.fd.filter(|fd| *fd != socket.fd).is_some_and(|fd| {
         let state = names.descriptor(fd).state;
         state.is_some_and(|state| state.split(' ').any(|word| word == "listen"))
@@ -246,7 +222,7 @@ fn users_of(
     tally: &Tally,
 ) -> Vec<User> {
     let related = guessed(tally);
-    let mut groups: BTreeMap<_, (User, HashMap<DoingKey, u64>)> = BTreeMap::new();
+    let mut people: People<Sums> = People::new();
     let mut order: Vec<(&u64, &Use)> = tally.users.iter().collect();
     order.sort_unstable_by_key(|(id, _)| **id);
     for (id, one) in order {
@@ -256,17 +232,18 @@ fn users_of(
         {
             continue;
         }
-        let mut doings = one.doings.clone();
-        let before: u64 = doings.values().sum();
-        doings.retain(|doing, _| !accepts(names, doing, socket));
-        let idle = before - doings.values().sum::<u64>();
+        let (waits_for_new, doings): (Vec<_>, Vec<_>) = one
+            .doings
+            .iter()
+            .partition(|(doing, _)| accepts(names, doing, socket));
+        let idle: u64 = waits_for_new.iter().map(|(_, n)| n).sum();
         let seen = (one.waited + one.referred).saturating_sub(idle);
         if seen == 0 {
             continue;
         }
         let waits = || {
-            let mut waits = doings.keys().filter(|doing| doing.fd == Some(socket.fd));
-            waits.next().map(|doing| doing.group)
+            let mut here = doings.iter().filter(|(d, _)| d.fd == Some(socket.fd));
+            here.next().map(|(doing, _)| doing.group)
         };
         let (function, evidence) = match one.refers {
             Some((how, pc)) => (
@@ -285,47 +262,16 @@ fn users_of(
                 None => continue,
             },
         };
-        let name = match &function {
-            crate::model::Known::Known(frame) => frame.function.clone().unwrap_or_default(),
-            crate::model::Known::Unknown(reason) => reason.to_string().into(),
-        };
-        let (user, sums) = groups.entry((evidence, name)).or_insert_with(|| {
-            let user = User {
-                direction: None,
-                ids: Vec::new(),
-                count: 0,
-                function,
-                evidence,
-                seen: (0, 0),
-                doing: Vec::new(),
-            };
-            (user, HashMap::new())
+        let sums = people.add(Person {
+            id: *id,
+            direction: None,
+            function,
+            evidence,
+            seen: (seen, one.listed),
         });
-        user.count += 1;
-        user.seen.0 += seen;
-        user.seen.1 += one.listed;
-        if user.ids.len() < MAX_IDS {
-            user.ids.push(*id);
-        }
-        for (doing, n) in doings {
-            *sums.entry(doing).or_default() += n;
-        }
+        sums.add(doings.into_iter());
     }
-    let mut out: Vec<User> = groups
-        .into_values()
-        .map(|(mut user, sums)| {
-            user.doing = users::doing(ledger, names, places, (sums, user.seen.1));
-            user
-        })
-        .collect();
-    out.sort_by_key(|user| {
-        (
-            user.evidence,
-            Reverse(user.count),
-            user.ids.first().copied(),
-        )
-    });
-    out
+    people.finish(|user, sums| users::doing(ledger, names, places, (sums, user.seen.1)))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::*;
 use crate::aggregate::census::tests::{FSYNC_AT, Names, RECEIVE_AT, S, SEND_AT, Sample};
 use crate::model::Resource;
 use crate::model::census::Holder;
+use crate::model::census::WaitKind;
 use crate::model::{Frame, Known};
 
 const SOCKET: Socket = Socket { fd: 7, inode: 70 };

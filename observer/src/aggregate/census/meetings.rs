@@ -2,6 +2,7 @@
 //! and what those do.
 
 use super::Spread;
+use super::people::{Doing, Doings};
 use crate::model::census::{
     Census, CensusTask, Direction, Mention, Reference, Uses, WaitKind, WaitsOn,
 };
@@ -17,8 +18,6 @@ const MAX_WAITERS: usize = 64;
 const MAX_USERS: usize = 64;
 /// Tasks whose every state is followed, because others depend on them.
 const MAX_TRACKED: usize = 2048;
-/// Different things that one such task does and are remembered.
-const MAX_DOINGS: usize = 32;
 /// Ids of the last sample that one side keeps.
 const SAMPLE_IDS: usize = 8;
 /// Addresses whose users are looked for at a time.
@@ -79,7 +78,7 @@ pub struct Referrer {
     /// Samples in which it did, without waiting there.
     pub samples: u64,
     /// What it did in these.
-    pub doings: QuickMap<Doing, u64>,
+    pub doings: Doings,
     /// The last of these.
     last: u64,
 }
@@ -125,24 +124,13 @@ impl Tally {
     }
 }
 
-/// What a followed task did in a sample.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Doing {
-    /// Its group.
-    pub group: u32,
-    /// The descriptor that it waited on.
-    pub fd: Option<i32>,
-    /// The meeting point that it waited at, when there was one only.
-    pub at: Option<Key>,
-}
-
 /// A task that others depend on.
 #[derive(Debug, Clone, Default)]
 pub struct Tracked {
     /// Samples in which it was listed, since it was followed.
     pub samples: u64,
     /// What it did, in samples.
-    pub doings: QuickMap<Doing, u64>,
+    pub doings: Doings,
     /// Samples in which it did something for which there was no room.
     pub other: u64,
 }
@@ -150,7 +138,7 @@ pub struct Tracked {
 impl Tracked {
     /// Descriptors that it waited on.
     pub fn fds(&self) -> impl Iterator<Item = i32> + '_ {
-        self.doings.keys().filter_map(|doing| doing.fd)
+        self.doings.fds()
     }
 }
 
@@ -231,25 +219,14 @@ impl Meetings {
 
     /// Adds one task of the sample.
     pub(super) fn task(&mut self, task: &CensusTask, waits: &[WaitsOn], group: Option<u32>) {
-        let doing = |group| Doing {
-            group,
-            fd: waits.iter().find_map(|w| w.fd),
-            at: match waits {
-                [only] => key_of(only),
-                _ => None,
-            },
-        };
+        let doing = group.map(|group| Doing::of(group, waits));
         if let Some(slot) = self.referring.get_mut(&task.id) {
-            *slot = group.map(doing);
+            *slot = doing;
         }
         if let Some(tracked) = self.tracked.get_mut(&task.id) {
             tracked.samples += 1;
-            let room = tracked.doings.len() < MAX_DOINGS;
-            match group.map(doing) {
-                Some(doing) if room || tracked.doings.contains_key(&doing) => {
-                    *tracked.doings.entry(doing).or_default() += 1;
-                }
-                _ => tracked.other += 1,
+            if !doing.is_some_and(|doing| tracked.doings.add(doing)) {
+                tracked.other += 1;
             }
         }
         if !meets(task) {
@@ -371,7 +348,7 @@ impl Meetings {
                 pc: mention.pc,
                 how: mention.how,
                 samples: 0,
-                doings: QuickMap::default(),
+                doings: Doings::default(),
                 last: 0,
             };
             let referrer = tally.referrers.entry(mention.task).or_insert(fresh);
@@ -384,10 +361,8 @@ impl Meetings {
                 continue;
             }
             referrer.samples += 1;
-            if let Some(Some(doing)) = self.referring.get(&mention.task)
-                && (referrer.doings.len() < MAX_DOINGS || referrer.doings.contains_key(doing))
-            {
-                *referrer.doings.entry(*doing).or_default() += 1;
+            if let Some(Some(doing)) = self.referring.get(&mention.task) {
+                referrer.doings.add(*doing);
             }
         }
     }
@@ -489,7 +464,7 @@ fn meets(task: &CensusTask) -> bool {
 }
 
 /// The meeting point of a wait; descriptors and timers are none.
-fn key_of(wait: &WaitsOn) -> Option<Key> {
+pub(super) fn key_of(wait: &WaitsOn) -> Option<Key> {
     match wait.kind {
         WaitKind::Descriptor | WaitKind::Timer => None,
         kind => Some((kind, wait.address?)),

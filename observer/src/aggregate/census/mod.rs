@@ -7,6 +7,7 @@
 
 pub mod connections;
 pub mod meetings;
+mod people;
 pub mod rollup;
 pub mod scheduling;
 mod users;

@@ -1,10 +1,11 @@
 //! Who uses a meeting point without waiting there with the crowd, and what they do instead.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use super::CensusLedger;
-use super::meetings::{Doing as DoingKey, Tally, Waiter};
+use super::meetings::{Tally, Waiter};
+use super::people::{People, Person, Sums};
 use super::rollup::{Places, meeting_resource};
 use crate::model::census::{Direction, Reference, TaskState, Uses, WaitKind};
 use crate::model::meeting::{Doing, Side, Source, User, UserEvidence};
@@ -13,8 +14,6 @@ use crate::model::{Frame, Known, Resource};
 
 /// Different things that users do and are shown.
 const MAX_DOINGS: usize = 8;
-/// Ids of users that are shown.
-const MAX_IDS: usize = 100;
 /// Descriptors of one thing that users do.
 const MAX_FDS: usize = 64;
 
@@ -134,7 +133,7 @@ fn waits_at(
         let groups = tracked.doings.iter();
         groups
             .filter(|(doing, _)| side.groups.contains_key(&doing.group))
-            .max_by_key(|(doing, n)| (**n, doing.group))
+            .max_by_key(|(doing, n)| (*n, doing.group))
             .map(|(doing, _)| doing.group)
     });
     let most = || side.groups.iter().max_by_key(|(g, n)| (**n, **g));
@@ -153,79 +152,46 @@ fn gather(
     mut uses: Vec<Use>,
 ) -> Vec<User> {
     uses.sort_by_key(|u| u.id);
-    let mut groups: BTreeMap<_, (User, Vec<u64>)> = BTreeMap::new();
+    let mut people: People<Vec<u64>> = People::new();
     for one in uses {
-        let name = match &one.function {
-            Known::Known(frame) => frame.function.clone().unwrap_or_default(),
-            Known::Unknown(reason) => reason.to_string().into(),
-        };
-        let (user, ids) = groups
-            .entry((one.direction, name, one.evidence))
-            .or_insert_with(|| {
-                let user = User {
-                    direction: one.direction,
-                    ids: Vec::new(),
-                    count: 0,
-                    function: one.function,
-                    evidence: one.evidence,
-                    seen: (0, 0),
-                    doing: Vec::new(),
-                };
-                (user, Vec::new())
-            });
         // A task is followed from the sample after the one in which it was found.
         let listed = ledger.meetings().of(one.id).map_or(0, |t| t.samples) + 1;
-        user.count += 1;
-        user.seen.0 += one.seen;
-        user.seen.1 += listed.max(one.seen);
+        let ids = people.add(Person {
+            id: one.id,
+            direction: one.direction,
+            function: one.function,
+            evidence: one.evidence,
+            seen: (one.seen, listed.max(one.seen)),
+        });
         ids.push(one.id);
     }
-    let mut out: Vec<User> = groups
-        .into_values()
-        .map(|(mut user, ids)| {
-            // A lock goes from hand to hand: what counts is what they do while they may hold it.
-            let parts = if kind == WaitKind::Channel {
-                followed(ledger, &ids)
-            } else {
-                while_referring(tally, &ids)
-            };
-            user.doing = doing(ledger, names, places, parts);
-            user.ids = ids.into_iter().take(MAX_IDS).collect();
-            user
-        })
-        .collect();
-    out.sort_by_key(|user| {
-        (
-            user.evidence,
-            Reverse(user.count),
-            user.ids.first().copied(),
-        )
-    });
-    out
+    people.finish(|_, ids| {
+        // A lock goes from hand to hand: what counts is what they do while they may hold it.
+        let parts = if kind == WaitKind::Channel {
+            followed(ledger, &ids)
+        } else {
+            while_referring(tally, &ids)
+        };
+        doing(ledger, names, places, parts)
+    })
 }
 
 /// What tasks did since they were followed: samples by thing, and in all.
-fn followed(ledger: &CensusLedger, ids: &[u64]) -> (HashMap<DoingKey, u64>, u64) {
-    let mut sums: HashMap<DoingKey, u64> = HashMap::new();
-    let mut samples = 0;
+fn followed(ledger: &CensusLedger, ids: &[u64]) -> (Sums, u64) {
+    let (mut sums, mut samples) = (Sums::default(), 0);
     for tracked in ids.iter().filter_map(|id| ledger.meetings().of(*id)) {
         samples += tracked.samples;
-        for (key, n) in &tracked.doings {
-            *sums.entry(*key).or_default() += n;
-        }
+        sums.add(tracked.doings.iter());
     }
     (sums, samples)
 }
 
 /// The same for the samples in which they referred to the meeting point and did not wait there.
-fn while_referring(tally: &Tally, ids: &[u64]) -> (HashMap<DoingKey, u64>, u64) {
-    let mut sums: HashMap<DoingKey, u64> = HashMap::new();
-    let mut samples = 0;
+fn while_referring(tally: &Tally, ids: &[u64]) -> (Sums, u64) {
+    let (mut sums, mut samples) = (Sums::default(), 0);
     for referrer in ids.iter().filter_map(|id| tally.referrers.get(id)) {
         samples += referrer.samples;
-        for (key, n) in &referrer.doings {
-            *sums.entry(*key).or_default() += n;
-        }
+        sums.add(referrer.doings.iter());
     }
     (sums, samples)
 }
@@ -248,12 +214,12 @@ pub(super) fn doing(
     ledger: &CensusLedger,
     names: &dyn CensusNames,
     places: &mut Places,
-    (sums, samples): (HashMap<DoingKey, u64>, u64),
+    (sums, samples): (Sums, u64),
 ) -> Vec<Doing> {
     let mut out: Vec<Doing> = Vec::new();
     // By index into `out`.
     let mut left_out: HashMap<usize, BTreeSet<i32>> = HashMap::new();
-    let mut sums: Vec<(DoingKey, u64)> = sums.into_iter().collect();
+    let mut sums: Vec<_> = sums.0.into_iter().collect();
     sums.sort_by_key(|(key, n)| (Reverse(*n), key.group, key.fd, key.at));
     for (key, n) in sums {
         let Some(group) = ledger.groups().get(key.group as usize) else {

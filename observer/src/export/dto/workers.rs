@@ -15,8 +15,12 @@ pub struct Workers {
     /// Why the runtimes of the process are not told apart: then these are the workers of all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind_unknown_reason: Option<String>,
-    /// The workers, by thread id.
+    /// The workers, by thread id: threads that were inside the runtime when they were last looked at.
     pub workers: Vec<Worker>,
+    /// Threads that were workers for a time and are none any more, by thread id: `block_in_place` hands
+    /// a worker's tasks to another thread, and the first one does not come back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<Worker>,
     /// For how long all of them were known to be held inside polls at once: blocked for a
     /// millisecond (`--min-us`) or more, or seen computing by two ticks or more. Nothing ready could
     /// run then.
@@ -54,6 +58,7 @@ impl From<&workers::WorkerGroup> for Workers {
             kind: group.kind.known().map(|kind| (*kind).to_owned()),
             kind_unknown_reason: group.kind.reason().map(ToString::to_string),
             workers: group.workers.iter().map(Worker::from).collect(),
+            former: group.former.iter().map(Worker::from).collect(),
             all_held_ns: group.all_held_ns,
             all_held_longest_ns: group.all_held_longest_ns,
             all_held_count: group.all_held_count,

@@ -10,6 +10,7 @@ mod go_probe;
 mod go_transitions;
 mod lifecycle;
 mod locks;
+mod named_calls;
 mod native_blocking;
 mod pile_up;
 mod scheduler;

@@ -224,3 +224,63 @@ fn check_legal_or_not(report: &Value, truth: &Truth) {
         check_legal(report, truth);
     }
 }
+
+/// Futures that opted out of the budget block in the very system calls in which the runtime parks. Where
+/// the runtime's own loop is in no task they are told from it.
+fn check_unconstrained(flavor: &str) {
+    let program = Program::start(
+        "tokio/release/tokio-fixture",
+        &["--flavor", flavor, "--unconstrained"],
+    );
+    let report = observer::report(program.process.pid(), WATCHED, &["--tier", "syscalls"]);
+    let truths = program.finish();
+    let free: Vec<&Truth> = truths.iter().filter(|t| t.kind == "free").collect();
+    assert_eq!(free.len(), 2, "{truths:?}");
+    for truth in &free {
+        let entry = check_time(&report, "tokio_task", truth);
+        let function = match &*truth.syscall {
+            "futex" => "blocking_condition",
+            _ => "blocking_epoll",
+        };
+        check_function(entry, function);
+        // The tier `syscalls` names who called as well.
+        let rows = list(&report["syscalls"], "calls").iter();
+        let calls: u64 = rows
+            .filter(|row| row["syscall"] == *truth.syscall)
+            .flat_map(|row| list(row, "tasks"))
+            .filter(|task| task["kind"] == "tokio_task" && task["id"] == truth.id)
+            .map(|task| number(task, "count"))
+            .sum();
+        assert!(calls > 20, "{truth:?}: {:#}", report["syscalls"]);
+    }
+    // The loop itself is idle as ever.
+    for entry in list(&report, "blocking") {
+        let own = list(entry, "tasks").iter().all(|task| {
+            let id = task["id"].as_u64();
+            free.iter().any(|truth| Some(truth.id) == id)
+        });
+        assert!(
+            entry["cause"] != "epoll" || own,
+            "parked driver among blocking: {entry:#}"
+        );
+    }
+    check_completeness(&report);
+}
+
+#[test]
+fn unconstrained_futures_of_a_current_thread_runtime_are_not_taken_for_idle() {
+    require!(
+        Need::Privilege,
+        Need::Fixture("tokio/release/tokio-fixture")
+    );
+    check_unconstrained("current_thread");
+}
+
+#[test]
+fn unconstrained_futures_of_a_local_set_are_not_taken_for_idle() {
+    require!(
+        Need::Privilege,
+        Need::Fixture("tokio/release/tokio-fixture")
+    );
+    check_unconstrained("local_set");
+}

@@ -141,6 +141,7 @@ pub fn sampled() -> View {
             worker(5153, 3_100 * MS, 140 * MS),
             worker(5154, 900 * MS, 0),
         ],
+        former: vec![worker(5160, 20 * MS, 900 * MS)],
         all_held_ns: 212 * MS,
         all_held_longest_ns: 49 * MS,
         all_held_count: 7,

@@ -62,6 +62,10 @@ const REASONS: &[(&str, &str)] = &[
         "the runtime's structures did not check out, so no task was named",
     ),
     (
+        "path_map_full",
+        "waits for a path for which there was no room: the report does not name it",
+    ),
+    (
         "cpu_sample_buffer_full",
         "samples of running threads did not fit the buffer",
     ),

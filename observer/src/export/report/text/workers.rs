@@ -32,6 +32,14 @@ fn block(report: &Report, group: &Workers, options: TextOptions) -> String {
         ": {}",
         counted(group.workers.len() as u64, "worker", "workers")
     );
+    if !group.former.is_empty() {
+        let others = counted(
+            group.former.len() as u64,
+            "other thread was one",
+            "other threads were",
+        );
+        text += &format!(" ({others} for a time)");
+    }
     if let Some(reason) = &group.kind_unknown_reason {
         text += &format!(" ({})", fit(reason, 120));
     }
@@ -51,6 +59,8 @@ fn block(report: &Report, group: &Workers, options: TextOptions) -> String {
     let mut out = paragraph(&text, "  ", "      ");
     let mut rows: Vec<&Worker> = group.workers.iter().collect();
     rows.sort_by_key(|worker| (Reverse(all(worker) - worker.idle_ns), worker.tid));
+    // Full is all that is known.
+    let former = if options.full { &group.former[..] } else { &[] };
     let mut table = Table::new(&[
         ("worker", Column::Text),
         ("on a CPU", Column::Number),
@@ -60,14 +70,19 @@ fn block(report: &Report, group: &Workers, options: TextOptions) -> String {
         ("other", Column::Number),
     ]);
     let limit = if options.full { usize::MAX } else { LIMIT };
-    for worker in rows.iter().take(limit) {
+    let shown = rows.iter().take(limit).map(|worker| (*worker, ""));
+    for (worker, note) in shown.chain(former.iter().map(|worker| (worker, ", earlier"))) {
         let share = |ns| percent(ratio(ns, all(worker)));
         let name = worker
             .name
             .as_deref()
             .map(|name| format!(" ({})", fit(name, 20)));
         table.row([
-            format!("thread{NBSP}{}{}", worker.tid, name.unwrap_or_default()),
+            format!(
+                "thread{NBSP}{}{}{note}",
+                worker.tid,
+                name.unwrap_or_default()
+            ),
             share(worker.on_cpu_ns),
             share(worker.held_ns),
             share(worker.run_queue_ns),

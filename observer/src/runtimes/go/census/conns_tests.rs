@@ -1,9 +1,7 @@
 //! Ways from a word on a stack to a connection, and words that only look like one.
 
-use super::super::fake::Bytes;
-use super::super::unwind::Walk;
+use super::super::fake::{Bytes, record};
 use super::*;
-use crate::model::census::TaskState;
 
 const FD: i32 = 7;
 const NET_FD: u64 = 0xc0_0000_1000;
@@ -20,35 +18,6 @@ fn padded(first: &[u64]) -> Vec<u8> {
     let mut bytes = words(first);
     bytes.resize(256, 0);
     bytes
-}
-
-fn record(goid: u64) -> Record {
-    Record {
-        g: goid << 12,
-        goid,
-        state: TaskState::Waiting,
-        leaked: false,
-        reason: None,
-        sp: 0,
-        pc: 0,
-        stack_hi: 0,
-        m: 0,
-        locked: false,
-        parent: 0,
-        gopc: 0,
-        startpc: 0,
-        waiting: 0,
-        tracking: 0,
-        ready_since: None,
-        sleep_when: None,
-        timer: 0,
-        walk: Walk::default(),
-        owner: None,
-        found: None,
-        tid: None,
-        torn: false,
-        stackless: false,
-    }
 }
 
 /// `poll.FD` of Go 1.21 and later, with the descriptor that the runtime's record must name.

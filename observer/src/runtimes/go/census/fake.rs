@@ -1,6 +1,39 @@
-//! Made-up memory for tests.
+//! Made-up memory and records for tests.
 
+use super::record::Record;
+use super::unwind::Walk;
+use crate::model::census::TaskState;
 use crate::model::memory::{Memory, ReadError};
+
+/// A goroutine that waits for no known reason, and has an address of its own.
+pub fn record(goid: u64) -> Record {
+    Record {
+        g: goid << 12,
+        goid,
+        state: TaskState::Waiting,
+        leaked: false,
+        reason: None,
+        sp: 0,
+        pc: 0,
+        stack_hi: 0,
+        m: 0,
+        locked: false,
+        parent: 0,
+        gopc: 0,
+        startpc: 0,
+        waiting: 0,
+        tracking: 0,
+        ready_since: None,
+        sleep_when: None,
+        timer: 0,
+        walk: Walk::default(),
+        owner: None,
+        found: None,
+        tid: None,
+        torn: false,
+        stackless: false,
+    }
+}
 
 /// Memory that consists of a few pieces.
 #[derive(Debug, Default)]

@@ -210,40 +210,20 @@ impl Refs {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::Bytes;
-    use super::super::unwind::{Role, Walk};
+    use super::super::fake::{self, Bytes};
+    use super::super::unwind::Role;
     use super::*;
     use crate::model::census::TaskState;
 
     const CHANNEL: u64 = 0xc0_0000_1000;
     const OBJECT_AT: u64 = 0xc0_0000_2000;
 
+    /// In a system call: nothing of it is kept.
     fn record(goid: u64, waiting: u64) -> Record {
         Record {
-            g: 0,
-            goid,
             state: TaskState::Syscall,
-            leaked: false,
-            reason: None,
-            sp: 0,
-            pc: 0,
-            stack_hi: 0,
-            m: 0,
-            locked: false,
-            parent: 0,
-            gopc: 0,
-            startpc: 0,
             waiting,
-            tracking: 0,
-            ready_since: None,
-            sleep_when: None,
-            timer: 0,
-            walk: Walk::default(),
-            owner: None,
-            found: None,
-            tid: None,
-            torn: false,
-            stackless: false,
+            ..fake::record(goid)
         }
     }
 

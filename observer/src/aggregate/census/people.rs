@@ -90,10 +90,13 @@ pub(super) struct Person {
     pub(super) seen: (u64, u64),
 }
 
+/// What makes tasks alike: direction, function (or why it is not known) and evidence.
+type Alike = (Option<Direction>, Arc<str>, UserEvidence);
+
 /// Tasks that have the same function, direction and evidence as one, each with something of the caller's.
 #[derive(Debug)]
 pub(super) struct People<T> {
-    groups: BTreeMap<(Option<Direction>, Arc<str>, UserEvidence), (User, T)>,
+    groups: BTreeMap<Alike, (User, T)>,
 }
 
 impl<T: Default> People<T> {

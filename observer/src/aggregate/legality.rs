@@ -10,14 +10,20 @@ use crate::model::task::Legality;
 const BLOCKING_POOL: &str = "blocking_pool";
 
 /// A job of the blocking pool may block also where it polls a future by `block_on`, as long as its
-/// thread drives no other task meanwhile.
-pub(super) fn of(key: &WaitKey, user: Option<StackId>, names: &dyn Names) -> Legality {
+/// thread drives no other task meanwhile. `user`: the stack that stands for the wait; `own`: the same,
+/// unless it is another task's.
+pub(super) fn of(
+    key: &WaitKey,
+    user: Option<StackId>,
+    own: Option<StackId>,
+    names: &dyn Names,
+) -> Legality {
     let Identity::Task(task) = key.identity else {
         return key.legality;
     };
     let is_job = || {
         names
-            .task_facts(key.pid, task, user)
+            .task_facts(key.pid, task, own)
             .is_some_and(|facts| facts.scheduler == Some(BLOCKING_POOL))
     };
     if key.legality != Legality::InPoll || !is_job() {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::holders::Holders;
-use super::ledger::{Ledger, Row};
+use super::ledger::{Ledger, Row, Sampled};
 use super::task_shares::{self, TaskPart};
 use super::{c_call, describe, legality, waiting};
 use crate::model::cause::Cause;
@@ -76,12 +76,14 @@ type StackPair = (Option<StackId>, Option<StackId>);
 /// One part of a row: a user stack and the time that belongs to it.
 struct Part {
     user: Option<StackId>,
+    /// The stack is only of the same place: it does not tell what the task is.
+    of_others: bool,
     tally: Tally,
 }
 
 /// Splits a row by user stack: those that were unwound for its own waits; the rest goes to the stack
 /// that was seen most for the same task at the same place, or to the one walked by frame pointers,
-/// or to the only one that any task of the process was seen with there. Otherwise it is not known.
+/// or, when all tasks of the process were seen at one place there, to that. Otherwise it is not known.
 fn parts(key: &WaitKey, row: &Row, ledger: &Ledger, names: &dyn Names) -> Vec<Part> {
     let walked = key
         .user_stack
@@ -92,6 +94,7 @@ fn parts(key: &WaitKey, row: &Row, ledger: &Ledger, names: &dyn Names) -> Vec<Pa
         rest.subtract(tally);
         parts.push(Part {
             user: Some(*stack),
+            of_others: false,
             tally: *tally,
         });
     }
@@ -106,8 +109,14 @@ fn parts(key: &WaitKey, row: &Row, ledger: &Ledger, names: &dyn Names) -> Vec<Pa
     let of_all = || only_one(ledger.samples_of_all_tasks(key)?.user.keys());
     let usual = most(own.chain(sampled.map(|(stack, n)| (*stack, *n))))
         .or_else(|| of_all().filter(|_| walked.is_some_and(|stack| names.has_gap(stack))))
-        .or(walked)
-        .or_else(of_all);
+        .or(walked);
+    let (usual, of_others) = match usual {
+        Some(stack) => (Some(stack), false),
+        None => match ledger.samples_of_all_tasks(key) {
+            Some(samples) => (only_place(samples, names), samples.user.len() > 1),
+            None => (None, false),
+        },
+    };
     match parts
         .iter_mut()
         .find(|part| part.user == usual && usual.is_some())
@@ -115,6 +124,7 @@ fn parts(key: &WaitKey, row: &Row, ledger: &Ledger, names: &dyn Names) -> Vec<Pa
         Some(part) => part.tally.merge(&rest),
         None => parts.push(Part {
             user: usual,
+            of_others,
             tally: rest,
         }),
     }
@@ -132,6 +142,20 @@ fn only_one<'a>(mut stacks: impl ExactSizeIterator<Item = &'a StackId>) -> Optio
     (stacks.len() == 1)
         .then(|| stacks.next().copied())
         .flatten()
+}
+
+/// The stack that was seen most, when all that were seen have one site.
+fn only_place(samples: &Sampled, names: &dyn Names) -> Option<StackId> {
+    let site = |stack: &StackId| match names.site(*stack) {
+        // Without a name it is its address that tells it from others.
+        Known::Known(frame) if frame.function.is_none() => Some((frame.address, None, None, None)),
+        Known::Known(frame) => Some((0, frame.function, frame.file, frame.line)),
+        Known::Unknown(_) => None,
+    };
+    let usual = most(samples.user.iter().map(|(stack, n)| (*stack, *n)))?;
+    let place = site(&usual);
+    let same = |stack: &StackId| *stack == usual || (place.is_some() && site(stack) == place);
+    samples.user.keys().all(same).then_some(usual)
 }
 
 /// The kernel stack to show for a row: the one that was sampled most.
@@ -262,7 +286,8 @@ fn add_row(
         } else {
             cause
         };
-        let legality = legality::of(key, part.user, names);
+        let own = part.user.filter(|_| !part.of_others);
+        let legality = legality::of(key, part.user, own, names);
         let place = Place {
             target,
             cause,
@@ -305,9 +330,10 @@ fn add_row(
             entry.resource = common(entry.resource.take(), resource.as_ref());
         }
         if let Identity::Task(task) = key.identity {
-            let own = entry.tasks.entry(task);
-            own.or_insert_with(|| TaskPart::of(key.pid))
-                .add(&part.tally, part.user);
+            let share = entry.tasks.entry(task);
+            share
+                .or_insert_with(|| TaskPart::of(key.pid))
+                .add(&part.tally, own);
         }
         if key.go_status == Some(2) {
             entry.go_running += part.tally.total_ns;
@@ -475,4 +501,101 @@ fn causes(blocking: &[Blocking]) -> Vec<CauseShare> {
     }
     causes.sort_by(|a, b| b.total_ns.cmp(&a.total_ns).then(a.cause.cmp(&b.cause)));
     causes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Pid;
+    use crate::model::stacks::{RawStack, StackTable};
+    use crate::model::task::TaskFacts;
+
+    /// Sites by stack.
+    struct Sites(HashMap<StackId, Known<Frame>>);
+
+    impl Names for Sites {
+        fn target(&self, _: Pid) -> Option<usize> {
+            Some(0)
+        }
+        fn kernel_side_stack(&self, _: Option<Pid>, _: u32) -> Option<StackId> {
+            None
+        }
+        fn frames(&self, _: StackId) -> &[Frame] {
+            &[]
+        }
+        fn has_gap(&self, _: StackId) -> bool {
+            false
+        }
+        fn site(&self, stack: StackId) -> Known<Frame> {
+            self.0[&stack].clone()
+        }
+        fn resource(&self, _: Pid, _: WaitClass, _: u64) -> Option<Resource> {
+            None
+        }
+        fn task_name(&self, _: Pid, _: TaskRef) -> Option<String> {
+            None
+        }
+        fn task_creator(&self, _: Pid, _: TaskRef) -> Option<String> {
+            None
+        }
+        fn task_facts(&self, _: Pid, _: TaskRef, _: Option<StackId>) -> Option<TaskFacts> {
+            None
+        }
+        fn syscall_name(&self, _: u32) -> String {
+            String::new()
+        }
+        fn process_name(&self, _: Pid) -> Option<String> {
+            None
+        }
+    }
+
+    fn site(address: u64, line: Option<u32>) -> Known<Frame> {
+        Known::Known(Frame {
+            address,
+            function: line.map(|_| "app::save".into()),
+            file: line.map(|_| "save.rs".into()),
+            line,
+            module: Some("app".into()),
+            kind: FrameKind::User,
+            unknown_reason: None,
+        })
+    }
+
+    /// Which stack stands for waits without one, when stacks with these sites were seen 1, 2, 3... times.
+    fn chosen(sites: &[Known<Frame>]) -> Option<usize> {
+        let mut table = StackTable::default();
+        let ids: Vec<StackId> = (0..sites.len() as u64)
+            .map(|at| {
+                table.intern(RawStack {
+                    pid: Some(Pid(1)),
+                    addresses: [at + 1].into(),
+                    cut: None,
+                    gap: None,
+                })
+            })
+            .collect();
+        let mut samples = Sampled::default();
+        for (id, n) in ids.iter().zip(1..) {
+            samples.user.insert(*id, n);
+        }
+        let names = Sites(ids.iter().copied().zip(sites.iter().cloned()).collect());
+        let found = only_place(&samples, &names)?;
+        ids.iter().position(|id| *id == found)
+    }
+
+    #[test]
+    fn waits_without_a_stack_are_where_all_the_others_are_or_nowhere() {
+        let unknown = || Known::Unknown(Reason::new("no symbols"));
+        assert_eq!(chosen(&[]), None);
+        // By different ways to the same line: the way that most took.
+        assert_eq!(chosen(&[site(1, Some(67)), site(2, Some(67))]), Some(1));
+        assert_eq!(chosen(&[site(1, Some(67)), site(2, Some(68))]), None);
+        // Without names, by address.
+        assert_eq!(chosen(&[site(5, None), site(5, None)]), Some(1));
+        assert_eq!(chosen(&[site(5, None), site(6, None)]), None);
+        assert_eq!(chosen(&[site(5, None), site(5, Some(67))]), None);
+        // One stack is one place, whatever its name; two without a known one may be two.
+        assert_eq!(chosen(&[unknown()]), Some(0));
+        assert_eq!(chosen(&[unknown(), unknown()]), None);
+    }
 }

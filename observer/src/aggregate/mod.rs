@@ -10,6 +10,7 @@ pub mod histogram;
 mod holders;
 pub mod ledger;
 mod legality;
+mod parts;
 pub mod polls;
 pub mod rollup;
 mod shorten;

@@ -43,7 +43,7 @@ use crate::sys::usage;
 /// Waits that are sampled per slice of time: a bound on what stacks may cost (a copy of up to 16 KiB of
 /// cold memory costs the target 13 to 25 µs, and unwinding us some tens).
 const SAMPLES: u64 = 5;
-/// Likewise in the first two seconds, when no stack is known yet.
+/// Likewise in the first second, when no stack is known yet.
 const FIRST_SAMPLES: u64 = 30;
 /// Stacks of running threads that are copied per slice of time; the others are placed by their
 /// instruction alone.

@@ -11,6 +11,9 @@ use crate::process::{Process, Stream};
 use crate::project;
 
 const LIMIT: Duration = Duration::from_secs(30);
+/// After that long an observation costs what it costs for good: in the first second it takes more
+/// stacks, and for two the kernel counts the programs' run time (`observer/src/app/run_cost.rs`).
+const SETTLED: Duration = Duration::from_millis(2300);
 
 /// One condition.
 #[derive(Debug, Clone, Copy)]
@@ -142,6 +145,9 @@ impl Condition {
             crate::process::sleep("attaching", Duration::from_secs(1))?;
         } else {
             process.line(self.ready, LIMIT)?;
+            if program.is_empty() {
+                crate::process::sleep("settling", SETTLED)?;
+            }
         }
         Ok(Some(process))
     }

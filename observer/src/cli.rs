@@ -210,7 +210,7 @@ pub enum ListFormat {
 /// How much is observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Tier {
-    /// The scheduler: only threads that block pay.
+    /// The scheduler: threads of the target pay when they block.
     Sched,
     /// Also every system call: every process of the host pays a little.
     Syscalls,

@@ -172,7 +172,7 @@ impl CallLedger {
                 target,
                 nr: key.nr,
                 function: site.known().and_then(|frame| frame.function.clone()),
-                service: resource.as_ref().and_then(super::rollup::service_peer),
+                service: resource.as_ref().and_then(Resource::called_service),
             };
             let entry = rows.entry(place).or_insert_with(|| NetEntry {
                 site,

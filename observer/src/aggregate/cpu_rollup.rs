@@ -295,61 +295,10 @@ pub fn kernel_kept(ledger: &CpuLedger) -> HashSet<(Pid, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::FrameKind;
-    use crate::model::event::{CpuSampleEvent, WaitClass};
-    use crate::model::stacks::{RawStack, StackTable};
-    use crate::model::task::{TaskFacts, TaskKind};
-    use crate::model::{Mono, Resource, Tid};
-
-    /// Stacks, of which the frame before the last is the site.
-    struct Named(Vec<(StackId, Vec<Frame>)>);
-
-    impl CpuNames for Named {
-        fn running_stack(&self, _: Pid, stack: CpuStack) -> Option<StackId> {
-            match stack {
-                CpuStack::Own(id) => Some(id),
-                CpuStack::Kernel(_) => None,
-            }
-        }
-    }
-
-    impl Names for Named {
-        fn target(&self, _: Pid) -> Option<usize> {
-            Some(0)
-        }
-        fn kernel_side_stack(&self, _: Option<Pid>, _: u32) -> Option<StackId> {
-            None
-        }
-        fn frames(&self, stack: StackId) -> &[Frame] {
-            let found = self.0.iter().find(|(id, _)| *id == stack);
-            found.map_or(&[], |(_, frames)| frames)
-        }
-        fn has_gap(&self, _: StackId) -> bool {
-            false
-        }
-        fn site(&self, stack: StackId) -> Known<Frame> {
-            let frames = self.frames(stack);
-            Known::Known(frames[frames.len() - 2].clone())
-        }
-        fn resource(&self, _: Pid, _: WaitClass, _: u64) -> Option<Resource> {
-            None
-        }
-        fn task_name(&self, _: Pid, _: TaskRef) -> Option<String> {
-            None
-        }
-        fn task_creator(&self, _: Pid, _: TaskRef) -> Option<String> {
-            None
-        }
-        fn task_facts(&self, _: Pid, _: TaskRef, _: Option<StackId>) -> Option<TaskFacts> {
-            None
-        }
-        fn syscall_name(&self, _: u32) -> String {
-            String::new()
-        }
-        fn process_name(&self, _: Pid) -> Option<String> {
-            None
-        }
-    }
+    use crate::aggregate::fake_names::{FakeNames, frame};
+    use crate::model::event::CpuSampleEvent;
+    use crate::model::task::TaskKind;
+    use crate::model::{Mono, Tid};
 
     fn sample(at: u64) -> CpuSampleEvent<'static> {
         CpuSampleEvent {
@@ -374,28 +323,14 @@ mod tests {
     fn the_places_that_count_have_whole_stacks_and_the_others_say_what_is_left_out() {
         const PLACES: u64 = MAX_SITES as u64 + 12;
         const DEEP: u64 = 40;
-        let mut table = StackTable::default();
         let mut ledger = CpuLedger::default();
-        let mut named = Named(Vec::new());
+        let mut names = FakeNames::default();
         for place in 0..PLACES {
-            let frames: Vec<Frame> = (0..DEEP)
-                .map(|at| Frame {
-                    address: place * DEEP + at,
-                    function: Some(format!("f{place}_{at}").into()),
-                    file: None,
-                    line: None,
-                    module: None,
-                    kind: FrameKind::Runtime,
-                    unknown_reason: None,
-                })
+            let frames: Vec<Frame> = (place * DEEP..(place + 1) * DEEP)
+                .map(|at| frame(Some(&format!("f{at}")), at, None))
                 .collect();
-            let id = table.intern(RawStack {
-                pid: Some(Pid(1)),
-                addresses: frames.iter().map(|frame| frame.address).collect(),
-                cut: None,
-                gap: None,
-            });
-            named.0.push((id, frames));
+            let site = Known::Known(frames[frames.len() - 2].clone());
+            let id = names.add(frames, site);
             for at in 0..=place {
                 ledger.add_sample(&sample(at), CpuStack::Own(id));
             }
@@ -404,7 +339,7 @@ mod tests {
             hz: 99,
             window_ns: 1_000_000_000,
         };
-        let seen = cpu(&ledger, &named, clock);
+        let seen = cpu(&ledger, &names, clock);
         assert_eq!((seen.sites.len(), seen.sites_total), (MAX_SITES, PLACES));
         for (rank, site) in seen.sites.iter().enumerate() {
             let place = PLACES - 1 - rank as u64;

@@ -65,7 +65,7 @@ pub struct SampleKey {
 
 impl SampleKey {
     /// The samples that belong to a row.
-    fn of(key: &WaitKey) -> Self {
+    pub fn of(key: &WaitKey) -> Self {
         Self {
             pid: key.pid,
             identity: key.identity,

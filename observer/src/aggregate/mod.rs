@@ -6,6 +6,8 @@ pub mod census;
 pub mod cpu;
 pub mod cpu_rollup;
 pub mod describe;
+#[cfg(test)]
+mod fake_names;
 pub mod histogram;
 mod holders;
 pub mod ledger;

@@ -32,6 +32,8 @@ pub struct Rollup {
     pub idle_ns: u64,
     /// Blocked time whose task is not known.
     pub unattributed_ns: u64,
+    /// Waits that are shown with a stack of other waits instead of what frame pointers gave.
+    pub stacks_replaced: u64,
     /// Different tasks per target.
     pub tasks_seen: HashMap<usize, u64>,
 }
@@ -117,14 +119,7 @@ pub fn roll_up(ledger: &Ledger, names: &dyn Names) -> Rollup {
         if row.tally.count == 0 {
             continue;
         }
-        add_row(
-            key,
-            row,
-            ledger,
-            names,
-            target,
-            (&mut entries, &mut rollup.idle_ns),
-        );
+        add_row(key, row, ledger, names, target, (&mut entries, &mut rollup));
     }
     rollup.tasks_seen = tasks
         .into_iter()
@@ -167,7 +162,7 @@ fn add_row(
     ledger: &Ledger,
     names: &dyn Names,
     target: usize,
-    (entries, idle_ns): (&mut HashMap<Place, Entry>, &mut u64),
+    (entries, rollup): (&mut HashMap<Place, Entry>, &mut Rollup),
 ) {
     let resource = names.resource(key.pid, key.class, key.subject);
     let cause = cause_of(key.class, resource.as_ref());
@@ -181,9 +176,10 @@ fn add_row(
             .user
             .is_some_and(|stack| waiting::rests(names.frames(stack)))
         {
-            *idle_ns += part.tally.total_ns;
+            rollup.idle_ns += part.tally.total_ns;
             continue;
         }
+        rollup.stacks_replaced += part.replaced;
         let site = match part.user {
             Some(stack) => names.site(stack),
             None => Known::Unknown(no_stack_reason(key)),
@@ -217,7 +213,7 @@ fn add_row(
                 }),
             kind: resource.as_ref().map(|r| r.kind),
             path: resource.as_ref().and_then(|r| r.path.clone()),
-            peer: resource.as_ref().and_then(service_peer),
+            peer: resource.as_ref().and_then(Resource::called_service),
         };
         let entry = entries.entry(place).or_insert_with(|| Entry {
             tally: Tally::default(),
@@ -284,36 +280,9 @@ fn is_dns(stack: Option<StackId>, names: &dyn Names) -> bool {
     })
 }
 
-/// The peer of a connection that this process made (its own port is ephemeral, the peer's is not):
-/// connections to one service are one entry, those of many clients are another.
-pub(super) fn service_peer(resource: &Resource) -> Option<String> {
-    const EPHEMERAL: u16 = 32768;
-    let port = |address: &str| {
-        address
-            .rsplit_once(':')
-            .and_then(|(_, p)| p.parse::<u16>().ok())
-    };
-    let peer = resource.peer.as_ref()?;
-    let local = resource.local.as_deref().and_then(port)?;
-    let remote = port(peer)?;
-    (local >= EPHEMERAL && remote < EPHEMERAL).then(|| peer.clone())
-}
-
-/// What two resources have in common; fields that differ are left out.
+/// What two resources have in common.
 pub(super) fn common(a: Option<Resource>, b: Option<&Resource>) -> Option<Resource> {
-    let (a, b) = (a?, b?);
-    fn same<T: PartialEq + Clone>(a: Option<&T>, b: Option<&T>) -> Option<T> {
-        if a == b { a.cloned() } else { None }
-    }
-    Some(Resource {
-        kind: a.kind,
-        fd: same(a.fd.as_ref(), b.fd.as_ref()),
-        address: same(a.address.as_ref(), b.address.as_ref()),
-        local: same(a.local.as_ref(), b.local.as_ref()),
-        peer: same(a.peer.as_ref(), b.peer.as_ref()),
-        path: same(a.path.as_ref(), b.path.as_ref()),
-        state: same(a.state.as_ref(), b.state.as_ref()),
-    })
+    Some(a?.common(b?))
 }
 
 fn finish(place: &Place, entry: Entry, names: &dyn Names) -> Blocking {

@@ -298,93 +298,21 @@ fn sorted_births(births: BTreeMap<Spot, (Known<Frame>, Birth, Tally)>) -> Vec<Bi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::event::WaitClass;
-    use crate::model::stacks::{RawStack, StackId, StackTable};
-    use crate::model::task::TaskRef;
+    use crate::aggregate::fake_names::{FakeNames, frame};
+    use crate::model::Pid;
+    use crate::model::stacks::StackId;
     use crate::model::transitions::{Meaning, Open, Sum, Wake};
-    use crate::model::{FrameKind, Pid, Resource};
-    use std::collections::HashMap;
-
-    /// Stacks of one frame each, which is the site.
-    struct Named {
-        frames: HashMap<StackId, Vec<Frame>>,
-    }
-
-    impl Names for Named {
-        fn task_facts(
-            &self,
-            _: Pid,
-            _: TaskRef,
-            _: Option<StackId>,
-        ) -> Option<crate::model::task::TaskFacts> {
-            None
-        }
-
-        fn target(&self, _pid: Pid) -> Option<usize> {
-            Some(0)
-        }
-        fn kernel_side_stack(&self, _pid: Option<Pid>, _id: u32) -> Option<StackId> {
-            None
-        }
-        fn frames(&self, stack: StackId) -> &[Frame] {
-            self.frames.get(&stack).map_or(&[], Vec::as_slice)
-        }
-        fn site(&self, stack: StackId) -> Known<Frame> {
-            match self.frames(stack).first() {
-                Some(frame) => Known::Known(frame.clone()),
-                None => Known::unknown("not symbolized"),
-            }
-        }
-        fn has_gap(&self, _stack: StackId) -> bool {
-            false
-        }
-        fn resource(&self, _pid: Pid, _class: WaitClass, _subject: u64) -> Option<Resource> {
-            None
-        }
-        fn task_name(&self, _pid: Pid, _task: TaskRef) -> Option<String> {
-            None
-        }
-        fn task_creator(&self, _pid: Pid, _task: TaskRef) -> Option<String> {
-            None
-        }
-        fn syscall_name(&self, nr: u32) -> String {
-            format!("syscall {nr}")
-        }
-        fn process_name(&self, _pid: Pid) -> Option<String> {
-            None
-        }
-    }
 
     /// Stacks 0 and 1 are at `main.work`, 2 is at `main.send`, 3 is not symbolized.
-    fn stacks() -> (Vec<StackId>, Named) {
-        let mut table = StackTable::default();
-        let ids: Vec<StackId> = (0..4_u64)
-            .map(|address| {
-                table.intern(RawStack {
-                    pid: Some(Pid(7)),
-                    addresses: [address].into(),
-                    cut: None,
-                    gap: None,
-                })
-            })
-            .collect();
-        let frame = |function: &str| {
-            vec![Frame {
-                address: 1,
-                function: Some(function.into()),
-                file: Some("main.go".into()),
-                line: Some(3),
-                module: None,
-                kind: FrameKind::User,
-                unknown_reason: None,
-            }]
+    fn stacks() -> (Vec<StackId>, FakeNames) {
+        let mut names = FakeNames::default();
+        let mut at = |function| {
+            let site = frame(Some(function), 1, Some(3));
+            names.add(vec![site.clone()], Known::Known(site))
         };
-        let frames = HashMap::from([
-            (ids[0], frame("main.work")),
-            (ids[1], frame("main.work")),
-            (ids[2], frame("main.send")),
-        ]);
-        (ids, Named { frames })
+        let named = [at("main.work"), at("main.work"), at("main.send")];
+        let unknown = names.add(Vec::new(), Known::unknown("not symbolized"));
+        (named.into_iter().chain([unknown]).collect(), names)
     }
 
     fn sum(what: What, place: Place, before: bool, times: &[u64]) -> Sum {

@@ -77,7 +77,7 @@ impl CensusNames for TargetNames<'_> {
     }
 
     fn descriptor(&self, fd: i32) -> Resource {
-        self.fds.borrow_mut().resolve(self.pid, fd)
+        self.fds.borrow_mut().latest(self.pid, fd)
     }
 
     fn peer_target(&self, resource: &Resource) -> Option<usize> {

@@ -322,7 +322,10 @@ fn probe_checks(facts: &KernelFacts) -> Vec<Check> {
         probes.all(|outcome| outcome.attached.is_some())
     };
     for (tier, cost) in [
-        (Tier::Sched, "only threads that block pay"),
+        (
+            Tier::Sched,
+            "threads of the target pay when they block, other context switches next to nothing",
+        ),
         (
             Tier::Syscalls,
             "while it runs every system call of the host pays; it says how much when it starts",

@@ -136,7 +136,7 @@ pub(super) fn connections(
         let (Some(target), Some(peer_target)) = (index(pair.pid), index(pair.peer_pid)) else {
             continue;
         };
-        let ours = fds.resolve(pair.pid, pair.socket.fd);
+        let ours = fds.latest(pair.pid, pair.socket.fd);
         let listed = users.get(&pair.peer_pid);
         let found = listed
             .and_then(|all| all.iter().find(|users| users.socket == pair.peer))

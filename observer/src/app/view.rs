@@ -347,7 +347,10 @@ fn completeness(observed: &Observed, rollup: &rollup::Rollup) -> Completeness {
         ("tasks_folded", counter(Counter::FoldedTasks)),
         ("task_unreadable", counter(Counter::TaskUnreadable)),
         ("task_mismatch", counter(Counter::TaskMismatch)),
-        ("stack_sampled", counter(Counter::NotSampled)),
+        (
+            "stack_sampled",
+            counter(Counter::NotSampled) + rollup.stacks_replaced,
+        ),
         ("cpu_sample_buffer_full", counter(Counter::CpuSampleLost)),
         ("cpu_stack_sampled", counter(Counter::CpuNotCopied)),
         ("long_poll_buffer_full", counter(Counter::LostHold)),

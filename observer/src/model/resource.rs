@@ -23,13 +23,51 @@ impl Resource {
     /// The other end, when that is a service: not when it is this end's client, of which each has an
     /// address of its own.
     pub fn peer_service(&self) -> Option<&str> {
-        let port = |address: &str| address.rsplit(':').next()?.parse::<u16>().ok();
-        let (local, peer) = (self.local.as_deref(), self.peer.as_deref()?);
         let client = matches!(
-            (local.and_then(port), port(peer)),
+            self.ports(),
             (Some(local), Some(remote)) if remote >= EPHEMERAL && local < EPHEMERAL
         );
-        (!client).then_some(peer)
+        self.peer.as_deref().filter(|_| !client)
+    }
+
+    /// The other end, when this process made the connection: its own port is ephemeral, the peer's is
+    /// not. Connections to one service are one entry, those of many clients are another.
+    pub fn called_service(&self) -> Option<String> {
+        let called = matches!(
+            self.ports(),
+            (Some(local), Some(remote)) if local >= EPHEMERAL && remote < EPHEMERAL
+        );
+        self.peer.clone().filter(|_| called)
+    }
+
+    /// Local and remote port.
+    fn ports(&self) -> (Option<u16>, Option<u16>) {
+        let port = |address: &str| address.rsplit_once(':')?.1.parse().ok();
+        (
+            self.local.as_deref().and_then(port),
+            self.peer.as_deref().and_then(port),
+        )
+    }
+
+    /// What two have in common; fields that differ are left out.
+    #[must_use]
+    pub fn common(&self, other: &Self) -> Self {
+        fn same<T: PartialEq + Clone>(a: Option<&T>, b: Option<&T>) -> Option<T> {
+            a.filter(|_| a == b).cloned()
+        }
+        Self {
+            kind: if self.kind == other.kind {
+                self.kind
+            } else {
+                "descriptor"
+            },
+            fd: same(self.fd.as_ref(), other.fd.as_ref()),
+            address: same(self.address.as_ref(), other.address.as_ref()),
+            local: same(self.local.as_ref(), other.local.as_ref()),
+            peer: same(self.peer.as_ref(), other.peer.as_ref()),
+            path: same(self.path.as_ref(), other.path.as_ref()),
+            state: same(self.state.as_ref(), other.state.as_ref()),
+        }
     }
 }
 

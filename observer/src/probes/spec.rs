@@ -6,7 +6,7 @@ use crate::sys::code::CodeSite;
 /// What users choose with `--tier`: groups of probes, told apart by who pays for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
-    /// Scheduler tracepoints: only threads that block pay.
+    /// Scheduler tracepoints: threads of the target pay when they block, other switches next to nothing.
     Sched,
     /// Tracepoints at each system call: every process of the host pays a little.
     Syscalls,

@@ -31,6 +31,8 @@ const DETAILS_OLD: Duration = Duration::from_mins(1);
 const UNCONNECTED_OLD: Duration = Duration::from_secs(1);
 /// A descriptor that is closed now very likely meant, so shortly before, what it was last.
 const CLOSED_LATELY: Duration = Duration::from_secs(5);
+/// State of a descriptor that was closed and opened again for something else.
+const SEVERAL: &str = "several, one after the other";
 /// Text of names that the target chose (paths, socket names), in bytes.
 const MAX_NAME: usize = 4096;
 
@@ -39,6 +41,8 @@ struct Seen {
     link: FdLink,
     resource: Resource,
     at: Instant,
+    /// What all that it was had in common.
+    always: Resource,
 }
 
 #[derive(Debug)]
@@ -95,9 +99,18 @@ impl FdTable {
         self.dumps
     }
 
-    /// What descriptor `fd` of `pid` was when last looked up by [`Self::resolve_now`], or is now
-    /// when it never was. For the end of a session.
+    /// What descriptor `fd` of `pid` was whenever it was looked up by [`Self::resolve_now`], or is now
+    /// when it never was. A number that stood for several things is shown with what they have in
+    /// common: which of them a wait was for is not known. For sums, at the end of a session.
     pub fn resolve(&mut self, pid: Pid, fd: i32) -> Resource {
+        match self.seen.get(&(pid, fd)) {
+            Some(seen) => seen.always,
+            None => self.resolve_now(pid, fd),
+        }
+    }
+
+    /// The same when it was last looked up: for what is true of one moment.
+    pub fn latest(&mut self, pid: Pid, fd: i32) -> Resource {
         match self.seen.get(&(pid, fd)) {
             Some(seen) => seen.resource,
             None => self.resolve_now(pid, fd),
@@ -113,14 +126,15 @@ impl FdTable {
             Ok(link) => link,
             Err(error) => return gone(fd, before, error),
         };
-        if let Some(before) = before
+        if let Some(before) = &before
             && before.link == link
             && before.at.elapsed() < lifetime(&before.resource)
         {
-            return before.resource;
+            return before.resource.clone();
         }
         let resource = self.look(pid, fd, &link);
         let seen = Seen {
+            always: always(before.as_ref(), &link, &resource),
             link,
             resource: resource.clone(),
             at: Instant::now(),
@@ -308,6 +322,20 @@ fn good_for(facts: &SocketFacts) -> Duration {
         // Connected, and not accepted yet when the table was read.
         Ends::Unix { .. } if facts.state_name() == "established" => Duration::ZERO,
         _ => SOCKETS_FRESH,
+    }
+}
+
+/// What a descriptor has been, now that it is `resource`.
+fn always(before: Option<&Seen>, link: &FdLink, resource: &Resource) -> Resource {
+    match before {
+        Some(before) if before.link != *link || before.always != before.resource => {
+            let mut common = before.always.common(resource);
+            if common != *resource {
+                common.state = Some(SEVERAL.to_owned());
+            }
+            common
+        }
+        _ => resource.clone(),
     }
 }
 

@@ -213,3 +213,43 @@ fn names_chosen_by_the_target_are_bounded_and_harmless() {
     assert_eq!(bounded("a\u{1b}[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
     assert!(bounded(&"é".repeat(5000)).len() <= MAX_NAME);
 }
+
+#[test]
+fn a_number_that_stood_for_several_things_is_shown_with_what_they_have_in_common() {
+    let mut table = FdTable::new();
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let connect = || {
+        let client = TcpStream::connect(address).unwrap();
+        (listener.accept().unwrap().0, client)
+    };
+    let (first, _client) = connect();
+    let (second, _other) = connect();
+    let number = OwnedFd::from(first);
+    let fd = number.as_raw_fd();
+    let becomes = |file: i32| {
+        // SAFETY: both are open; `number` stays the owner of its number.
+        assert_eq!(unsafe { libc::dup2(file, fd) }, fd);
+    };
+
+    let seen = table.resolve_now(own(), fd);
+    assert!(seen.peer.is_some());
+    assert_eq!(table.resolve(own(), fd), seen);
+    becomes(second.as_raw_fd());
+    let now = table.resolve_now(own(), fd);
+    assert_ne!(now.peer, seen.peer);
+    assert_eq!(table.latest(own(), fd), now);
+    let always = table.resolve(own(), fd);
+    assert_eq!((always.kind, always.fd), ("socket", Some(fd)));
+    assert_eq!((always.local, always.peer), (seen.local, None));
+    assert_eq!(always.state.as_deref(), Some(SEVERAL));
+
+    let file = File::create(dir.path().join("log.txt")).unwrap();
+    becomes(file.as_raw_fd());
+    let now = table.resolve_now(own(), fd);
+    assert_eq!(now.kind, "file");
+    let always = table.resolve(own(), fd);
+    assert_eq!((always.kind, always.fd), ("descriptor", Some(fd)));
+    assert_eq!((always.local, always.path), (None, None));
+}

@@ -28,10 +28,10 @@ pub enum Counter {
     IdleNs = 14,
     /// Detail lost: the end of a wait was not seen. It is counted until the thread was woken.
     EndAtWakeUp = 15,
-    /// User stacks not taken: the walk failed.
-    UserStackFailed = 20,
     /// Detail lost: no room for another path of a system call.
     LostPath = 16,
+    /// User stacks not taken: the walk failed.
+    UserStackFailed = 20,
     /// Stacks not taken: another stack has the slot (hash collision).
     StackCollision = 21,
     /// Stacks not taken: the stack map is full.

@@ -9,12 +9,11 @@ use observer_common::events::syscall::{ROLE_PATH_FIRST, ROLE_PATH_SECOND};
 
 use crate::emit::count;
 use crate::maps::{PATH_SCRATCH, PATHS};
-use crate::waits;
 
-/// A wait of the running thread is for the path that its system call names, if it names one.
+/// A wait of the running thread is for the path that its system call names, if it names one (`role`:
+/// `ROLE_*`).
 #[inline(always)]
-pub fn name(entry: &mut InFlight) {
-    let role = waits::role_of(entry.key.syscall);
+pub fn name(entry: &mut InFlight, role: u8) {
     if role & (ROLE_PATH_FIRST | ROLE_PATH_SECOND) != 0 {
         entry.key.subject = read(entry.args[usize::from(role & ROLE_PATH_FIRST == 0)]);
     }

@@ -42,12 +42,6 @@ pub fn role_of(nr: i32) -> u8 {
     ROLES.get(nr as u32).copied().unwrap_or(0)
 }
 
-/// Whether the first argument of a syscall says what the wait is for.
-#[inline(always)]
-fn has_subject(nr: i32) -> bool {
-    role_of(nr) & ROLE_SUBJECT != 0
-}
-
 /// A tokio worker outside of any poll that waits in futex or epoll is parked: it has nothing to do.
 #[inline(always)]
 pub fn tokio_parked(task: &Task, nr: i32) -> bool {
@@ -186,15 +180,16 @@ fn park(entry: &mut InFlight, tgid: u32, task: &Task, syscall: Option<i32>) {
     entry.kernel_stack = NO_STACK;
 }
 
-/// Fills in syscall, arguments and user registers.
+/// Fills in syscall, arguments and user registers. Returns what the syscall does with its arguments:
+/// `ROLE_*`.
 #[inline(always)]
-pub fn describe(entry: &mut InFlight, regs: Option<UserRegisters>, state: u32) {
+pub fn describe(entry: &mut InFlight, regs: Option<UserRegisters>, state: u32) -> u8 {
     if state & TASK_UNINTERRUPTIBLE != 0 {
         entry.flags |= WAIT_UNINTERRUPTIBLE as u32;
     }
     let Some(regs) = regs else {
         entry.key.class = CLASS_UNKNOWN;
-        return;
+        return 0;
     };
     entry.user_ip = regs.ip();
     entry.user_sp = regs.sp();
@@ -204,13 +199,17 @@ pub fn describe(entry: &mut InFlight, regs: Option<UserRegisters>, state: u32) {
             entry.key.class = CLASS_SYSCALL;
             entry.key.syscall = nr;
             entry.args = regs.arguments();
-            if has_subject(nr) {
+            let role = role_of(nr);
+            // The first argument says what the wait is for.
+            if role & ROLE_SUBJECT != 0 {
                 entry.key.subject = entry.args[0];
             }
+            return role;
         }
         None if state & TASK_UNINTERRUPTIBLE != 0 => entry.key.class = CLASS_PAGE_FAULT,
         None => entry.key.class = CLASS_KERNEL,
     }
+    0
 }
 
 /// A target thread leaves its CPU at `now`.
@@ -264,8 +263,8 @@ pub fn begin<C: StackIdContext>(
     }
     blank(entry, ids.0, CLASS_RUN_QUEUE);
     entry.key.task = holds::own_loop(entry.thread.own_loop, task, tid);
-    describe(entry, regs, state);
-    paths::name(entry);
+    let role = describe(entry, regs, state);
+    paths::name(entry, role);
     // vfork has taken its return address off the stack, where a walk would miss its caller.
     if target.flags & TARGET_NO_FRAME_POINTERS == 0 && entry.key.syscall != NR_VFORK {
         entry.key.user_stack = stacks::user(ctx, control);

@@ -33,6 +33,9 @@ const UNCONNECTED_OLD: Duration = Duration::from_secs(1);
 const CLOSED_LATELY: Duration = Duration::from_secs(5);
 /// State of a descriptor that was closed and opened again for something else.
 const SEVERAL: &str = "several, one after the other";
+/// Sums of waits are looked at some tenths of a second after them: what is closed for longer than this was
+/// closed when they were.
+const LOOKED_AT_WITHIN: Duration = Duration::from_secs(1);
 /// Text of names that the target chose (paths, socket names), in bytes.
 const MAX_NAME: usize = 4096;
 
@@ -68,6 +71,8 @@ pub struct PipeEnd {
 #[derive(Debug)]
 pub struct FdTable {
     seen: Cache<(Pid, i32), Seen>,
+    /// When a number was first found to be closed.
+    closed: Cache<(Pid, i32), Instant>,
     tables: HashMap<u64, SocketTable>,
     own_namespace: Option<u64>,
     dumps: u64,
@@ -86,6 +91,7 @@ impl FdTable {
     pub fn new() -> Self {
         Self {
             seen: Cache::new(REMEMBERED),
+            closed: Cache::new(REMEMBERED),
             tables: HashMap::new(),
             own_namespace: netlink::own_namespace(),
             dumps: 0,
@@ -124,7 +130,12 @@ impl FdTable {
         let before = self.seen.get(&(pid, fd));
         let link = match fds::link(pid, fd) {
             Ok(link) => link,
-            Err(error) => return gone(fd, before, error),
+            Err(error) => {
+                if error == FdError::Closed {
+                    self.found_closed(pid, fd, before.as_ref());
+                }
+                return gone(fd, before, error);
+            }
         };
         if let Some(before) = &before
             && before.link == link
@@ -133,14 +144,33 @@ impl FdTable {
             return before.resource.clone();
         }
         let resource = self.look(pid, fd, &link);
+        let was_closed = self.closed.get(&(pid, fd)).is_some();
         let seen = Seen {
-            always: always(before.as_ref(), &link, &resource),
+            always: always(before.as_ref(), &link, &resource, was_closed),
             link,
             resource: resource.clone(),
             at: Instant::now(),
         };
         self.seen.insert((pid, fd), seen);
         resource
+    }
+
+    /// A number that was closed before and is closed again was open for something else in between, which
+    /// nobody has looked at.
+    fn found_closed(&mut self, pid: Pid, fd: i32, before: Option<&Seen>) {
+        let Some(first) = self.closed.get(&(pid, fd)) else {
+            self.closed.insert((pid, fd), Instant::now());
+            return;
+        };
+        if let Some(before) = before
+            && first.elapsed() > LOOKED_AT_WITHIN
+        {
+            let seen = Seen {
+                always: one_of_several(&before.resource),
+                ..before.clone()
+            };
+            self.seen.insert((pid, fd), seen);
+        }
     }
 
     /// The socket behind a descriptor, with its queues and timers as they are now (within
@@ -325,17 +355,31 @@ fn good_for(facts: &SocketFacts) -> Duration {
     }
 }
 
-/// What a descriptor has been, now that it is `resource`.
-fn always(before: Option<&Seen>, link: &FdLink, resource: &Resource) -> Resource {
+/// What a descriptor has been, now that it is `resource`. `was_closed`: some time before.
+fn always(before: Option<&Seen>, link: &FdLink, resource: &Resource, was_closed: bool) -> Resource {
     match before {
-        Some(before) if before.link != *link || before.always != before.resource => {
+        Some(before) if before.link == *link && before.always == before.resource => {
+            resource.clone()
+        }
+        Some(before) => {
             let mut common = before.always.common(resource);
             if common != *resource {
                 common.state = Some(SEVERAL.to_owned());
             }
             common
         }
-        _ => resource.clone(),
+        None if was_closed => one_of_several(resource),
+        None => resource.clone(),
+    }
+}
+
+/// A descriptor of which only one meaning is known: others were of the same kind, as far as can be told.
+fn one_of_several(known: &Resource) -> Resource {
+    Resource {
+        kind: known.kind,
+        fd: known.fd,
+        state: Some(SEVERAL.to_owned()),
+        ..Resource::default()
     }
 }
 

@@ -253,3 +253,36 @@ fn a_number_that_stood_for_several_things_is_shown_with_what_they_have_in_common
     assert_eq!((always.kind, always.fd), ("descriptor", Some(fd)));
     assert_eq!((always.local, always.path), (None, None));
 }
+
+#[test]
+fn a_number_that_is_found_closed_again_and_again_was_open_for_others_in_between() {
+    let mut table = FdTable::new();
+    let open = || File::open("/dev/null").unwrap();
+    let number = OwnedFd::from(open());
+    // Far from the numbers that other tests use.
+    // SAFETY: `number` is open.
+    let far = owned(unsafe { libc::fcntl(number.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 900) });
+    let fd = far.as_raw_fd();
+    let seen = table.resolve_now(own(), fd);
+    assert_eq!(seen.path.as_deref(), Some("/dev/null"));
+    drop(far);
+    // Its last waits are looked at after it was closed.
+    table.resolve_now(own(), fd);
+    assert_eq!(table.resolve(own(), fd), seen);
+    table.resolve_now(own(), fd);
+    assert_eq!(table.resolve(own(), fd), seen);
+    std::thread::sleep(LOOKED_AT_WITHIN);
+    table.resolve_now(own(), fd);
+    let always = table.resolve(own(), fd);
+    assert_eq!((always.kind, always.path), (seen.kind, None));
+    assert_eq!(always.state.as_deref(), Some(SEVERAL));
+
+    // First found closed, then open: its first waits were for something else.
+    let mut table = FdTable::new();
+    table.resolve_now(own(), fd);
+    // SAFETY: `number` is open.
+    let far = owned(unsafe { libc::fcntl(number.as_raw_fd(), libc::F_DUPFD_CLOEXEC, fd) });
+    assert_eq!(far.as_raw_fd(), fd);
+    assert_eq!(table.resolve_now(own(), fd).path, seen.path);
+    assert_eq!(table.resolve(own(), fd).path, None);
+}

@@ -62,6 +62,9 @@ pub struct Control {
     /// Waits that may still be sampled in this slice of time: their kernel stack is taken, and their
     /// user stack copied where that is asked for.
     pub samples: u64,
+    /// How long a sort of waits that was sampled is left to others (`sampled::Sort`): the base-2 logarithm of
+    /// units.
+    pub again: u64,
     /// CPU samples whose user stack may still be copied in this slice of time.
     pub cpu_copies: u64,
     /// `CONTROL_*` flags.
@@ -78,7 +81,7 @@ pub const CONTROL_POLLS: u64 = 4;
 /// So are their wake-ups.
 pub const CONTROL_DELAYS: u64 = 8;
 
-const _: () = assert!(size_of::<Control>() == 40);
+const _: () = assert!(size_of::<Control>() == 48);
 pod!(Control);
 
 /// Observe threads only.

@@ -18,6 +18,7 @@ mod maps;
 mod paths;
 mod polls;
 mod probes;
+mod samples;
 mod stacks;
 mod sums;
 mod syscalls;

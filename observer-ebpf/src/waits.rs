@@ -20,7 +20,7 @@ use observer_common::task::{TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_I
 use crate::emit::{self, count, count_many};
 use crate::kernel::UserRegisters;
 use crate::maps::{INFLIGHT, ROLES, ZERO_INFLIGHT};
-use crate::{current, filter, holds, kernel, paths, polls, stacks, sums};
+use crate::{current, filter, holds, kernel, paths, polls, samples, stacks, sums};
 
 /// Scheduler states (Linux `include/linux/sched.h`).
 const TASK_UNINTERRUPTIBLE: u32 = 0x2;
@@ -274,21 +274,22 @@ pub fn begin<C: StackIdContext>(
     if !current::in_go_code(target, entry.user_ip) {
         entry.task_at = current::goroutine_in_c(target);
     }
-    if crate::probes::may_sample(target) {
-        sample(ctx, target, entry, tid, now);
+    let weight = samples::due(control, target, entry, now);
+    if weight != 0 {
+        sample(ctx, target, entry, now, weight);
     }
     publish(entry, now);
 }
 
-/// Takes the stacks of the wait that begins at `now`. Apart, as all that is seldom run: a switch finds
+/// Takes the stacks of the wait that begins at `now` and stands for `weight` waits. Apart, as all that is seldom run: a switch finds
 /// cold caches, as a rule.
 #[inline(never)]
 fn sample<C: StackIdContext>(
     ctx: &C,
     target: &TargetConfig,
     entry: &mut InFlight,
-    tid: u32,
     now: u64,
+    weight: u32,
 ) {
     let Some(control) = filter::control() else {
         return;
@@ -297,7 +298,7 @@ fn sample<C: StackIdContext>(
     // Of a stack that is Go's alone the walk by frame pointers has all.
     if target.flags & TARGET_COPY_STACKS != 0
         && !current::in_go_code(target, entry.user_ip)
-        && crate::probes::copy_user_stack(ctx, control, target, entry, tid, now)
+        && crate::probes::copy_user_stack(ctx, control, target, entry, now, weight)
     {
         entry.flags |= WAIT_STACK_COPIED as u32;
     }

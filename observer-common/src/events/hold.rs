@@ -1,5 +1,6 @@
 //! A task that keeps its worker inside a poll, as seen from the sampling clock and from switches.
 
+use crate::events::sampled::{SORTS, Sort};
 use crate::header::Header;
 use crate::pod;
 use crate::task::Task;
@@ -58,9 +59,11 @@ pub struct Thread {
     pub own_loop: u64,
     /// The poll that it is in.
     pub hold: Hold,
+    /// Which of its waits have been sampled.
+    pub sorts: [Sort; SORTS],
 }
 
-const _: () = assert!(size_of::<Thread>() == 72 + 64);
+const _: () = assert!(size_of::<Thread>() == 72 + 64 + 64);
 pod!(Thread);
 
 /// A poll that is over: sent when it was long on a CPU.

@@ -39,7 +39,7 @@ pub struct InFlight {
     pub thread: Thread,
 }
 
-const _: () = assert!(size_of::<InFlight>() == 56 + 16 + 48 + 24 + 32 + 8 + 8 + 8 + 136);
+const _: () = assert!(size_of::<InFlight>() == 56 + 16 + 48 + 24 + 32 + 8 + 8 + 8 + 200);
 pod!(InFlight);
 
 impl InFlight {

@@ -5,6 +5,7 @@ pub mod inflight;
 pub mod path;
 pub mod poll;
 pub mod process;
+pub mod sampled;
 pub mod seed;
 pub mod syscall;
 pub mod user_stack;

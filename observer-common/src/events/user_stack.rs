@@ -48,7 +48,9 @@ pub struct UserStackHead {
     /// See `task_sp`.
     pub task_pc: u64,
     /// Valid bytes of the task's own stack, at the end of the record's bytes; 0: it has none.
-    pub task_len: u64,
+    pub task_len: u32,
+    /// Waits that this one stands for.
+    pub weight: u32,
 }
 
 const _: () = assert!(size_of::<UserStackHead>() == 120);

@@ -11,4 +11,4 @@ mod tokio;
 mod user_stack;
 mod wakeup;
 
-pub use user_stack::{copy_user_stack, may_sample};
+pub use user_stack::copy_user_stack;

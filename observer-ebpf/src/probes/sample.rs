@@ -75,6 +75,7 @@ fn try_sample(
         task_sp: 0,
         task_pc: 0,
         task_len: 0,
+        weight: 1,
     };
     if target.flags & TARGET_NO_FRAME_POINTERS == 0 {
         head.user_stack = stacks::user(ctx, control);

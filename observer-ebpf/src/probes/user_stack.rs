@@ -2,9 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::programs::tracing::StackIdContext;
-use observer_common::config::{
-    CONTROL_NO_USER_STACKS, Control, TARGET_NO_FRAME_POINTERS, TargetConfig,
-};
+use observer_common::config::{CONTROL_NO_USER_STACKS, Control, TargetConfig};
 use observer_common::counters::Counter;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::user_stack::{
@@ -12,9 +10,8 @@ use observer_common::events::user_stack::{
 };
 use observer_common::kind::Kind;
 
-use crate::current;
 use crate::emit::{self, count};
-use crate::maps::CONTROL;
+use crate::{current, filter};
 
 /// Sends registers and stack of the running thread. False when that was not possible (counted).
 #[inline(always)]
@@ -23,12 +20,13 @@ pub fn copy_user_stack<C: StackIdContext>(
     control: &Control,
     target: &TargetConfig,
     entry: &InFlight,
-    tid: u32,
     start: u64,
+    weight: u32,
 ) -> bool {
     if control.flags & CONTROL_NO_USER_STACKS != 0 || entry.user_sp == 0 {
         return false;
     }
+    let (_, tid) = filter::current_ids();
     let (task_sp, task_pc) = current::left_stack(target, entry.task_at).unwrap_or_default();
     let head = UserStackHead {
         header: emit::header::<UserStackRecord>(Kind::UserStack, entry.key.tgid, tid, start),
@@ -45,32 +43,13 @@ pub fn copy_user_stack<C: StackIdContext>(
         task_sp,
         task_pc,
         task_len: 0,
+        weight,
     };
     let sent = send(ctx, head);
     if !sent {
         count(Counter::StackCopyLost);
     }
     sent
-}
-
-/// Whether this wait may be sampled (kernel stack, copy of the user stack); counted when not. The
-/// budget is a bound, not a count: two CPUs may take the same unit.
-#[inline(always)]
-pub fn may_sample(target: &TargetConfig) -> bool {
-    let Some(control) = CONTROL.get_ptr_mut(0) else {
-        return false;
-    };
-    // SAFETY: points into a map value.
-    let left = unsafe { &mut (*control).samples };
-    if *left == 0 {
-        // With frame pointers every wait has its own stack all the same.
-        if target.flags & TARGET_NO_FRAME_POINTERS != 0 {
-            count(Counter::NotSampled);
-        }
-        return false;
-    }
-    *left -= 1;
-    true
 }
 
 /// Copies from `sp` up to the bytes `from..to` of the record, in pieces, so that the end of the
@@ -107,7 +86,7 @@ pub fn fill(record: *mut UserStackRecord, mut head: UserStackHead) {
         head.len = copy(record, head.sp, head.len, 0, STACK_BYTES);
     } else {
         head.len = copy(record, head.sp, head.len, 0, TASK);
-        head.task_len = copy(record, head.task_sp, u64::MAX, TASK, STACK_BYTES);
+        head.task_len = copy(record, head.task_sp, u64::MAX, TASK, STACK_BYTES) as u32;
     }
     // SAFETY: `record` points at room for a whole record.
     unsafe { (&raw mut (*record).head).write(head) };

@@ -95,14 +95,14 @@ pub struct Sampled {
 }
 
 impl Sampled {
-    fn add(&mut self, user: StackId, kernel: Option<u32>) {
+    fn add(&mut self, user: StackId, kernel: Option<u32>, weight: u64) {
         if self.user.len() < MAX_STACKS || self.user.contains_key(&user) {
-            *self.user.entry(user).or_default() += 1;
+            *self.user.entry(user).or_default() += weight;
         }
         if let Some(kernel) = kernel
             && (self.kernel.len() < MAX_STACKS || self.kernel.contains_key(&kernel))
         {
-            *self.kernel.entry(kernel).or_default() += 1;
+            *self.kernel.entry(kernel).or_default() += weight;
         }
     }
 }
@@ -158,13 +158,13 @@ impl Ledger {
         }
     }
 
-    /// Counts the stacks of one wait, which may be too short to be sent by itself.
-    pub fn add_sample(&mut self, key: SampleKey, user: StackId, kernel: Option<u32>) {
-        self.samples.entry(key).or_default().add(user, kernel);
-        self.samples
-            .entry(key.of_all_tasks())
-            .or_default()
-            .add(user, kernel);
+    /// Counts the stacks of one wait, which may be too short to be sent by itself and stands for `weight`
+    /// waits.
+    pub fn add_sample(&mut self, key: SampleKey, user: StackId, kernel: Option<u32>, weight: u64) {
+        for key in [key, key.of_all_tasks()] {
+            let sampled = self.samples.entry(key).or_default();
+            sampled.add(user, kernel, weight);
+        }
     }
 
     /// Counts the kernel stack of a wait that has a row.

@@ -224,7 +224,7 @@ mod tests {
             .map(|site| names.add(Vec::new(), site.clone()))
             .collect();
         for stack in &seen {
-            ledger.add_sample(SampleKey::of(&row_of(9)), *stack, None);
+            ledger.add_sample(SampleKey::of(&row_of(9)), *stack, None, 1);
         }
         let key = row_of(8);
         let (_, row) = ledger.rows().find(|(found, _)| **found == key).unwrap();

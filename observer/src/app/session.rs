@@ -45,6 +45,9 @@ use crate::sys::usage;
 const SAMPLES: u64 = 5;
 /// Likewise in the first second, when no stack is known yet.
 const FIRST_SAMPLES: u64 = 30;
+/// How long waits of a thread that look like one that was sampled are left to others, as the base-2
+/// logarithm of units of 134 ms: 2.1 s. In the first second one unit.
+const AGAIN: u64 = 4;
 /// Stacks of running threads that are copied per slice of time; the others are placed by their
 /// instruction alone.
 const CPU_COPIES: u64 = 40;
@@ -288,15 +291,13 @@ impl Session {
                 flags |= CONTROL_DELAYS;
             }
         }
+        let first = self.started.0.elapsed() < run_cost::FIRST;
         self.maps.set_control(Control {
             enabled: u32::from(enabled),
             epoch: self.state.epoch,
             min_ns: self.options.min_ns,
-            samples: if self.started.0.elapsed() < run_cost::FIRST {
-                FIRST_SAMPLES
-            } else {
-                SAMPLES
-            },
+            samples: if first { FIRST_SAMPLES } else { SAMPLES },
+            again: if first { 0 } else { AGAIN },
             cpu_copies: CPU_COPIES,
             flags,
         })?;

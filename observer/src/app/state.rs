@@ -168,7 +168,8 @@ impl State {
             },
             user_stack: event.user_stack,
         };
-        self.ledger.add_sample(key, stack, event.kernel_stack);
+        self.ledger
+            .add_sample(key, stack, event.kernel_stack, event.weight);
     }
 
     /// The kernel stack of a wait from before the observation.

@@ -79,10 +79,10 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
             let head: UserStackHead = read(bytes)?;
             let copied = stack_bytes(&head, bytes)?;
             let rest = bytes.get(size_of::<UserStackHead>()..).unwrap_or_default();
-            let task_len = usize::try_from(head.task_len).unwrap_or(usize::MAX);
+            let task_len = head.task_len as usize;
             if task_len > TASK_STACK_BYTES {
                 return Err(DecodeError::BadLength {
-                    claimed: head.task_len,
+                    claimed: head.task_len.into(),
                 });
             }
             let task_at = STACK_BYTES - TASK_STACK_BYTES;
@@ -105,6 +105,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
                 identity: wait::identity(&head.task),
                 bytes: copied,
                 task,
+                weight: head.weight.into(),
             }))
         }
         Kind::CpuSample => Ok(Event::CpuSample(cpu::sample(&read(bytes)?, &[]))),

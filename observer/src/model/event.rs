@@ -148,6 +148,8 @@ pub struct UserStackEvent<'a> {
     pub bytes: &'a [u8],
     /// The task's own stack, when the thread runs on another (a goroutine that called C).
     pub task: Option<LeftStack<'a>>,
+    /// Waits of this thread that it stands for.
+    pub weight: u64,
 }
 
 /// A task's own stack, left for another one.

@@ -1,0 +1,67 @@
+//! Which waits are sampled (kernel stack, copy of the user stack): first those of a sort that a thread has
+//! not shown yet. Of the others one stands for all since the last.
+
+use observer_common::config::{Control, TARGET_NO_FRAME_POINTERS, TargetConfig};
+use observer_common::counters::Counter;
+use observer_common::events::inflight::InFlight;
+use observer_common::events::sampled::{SORTS, UNIT_SHIFT};
+
+use crate::emit::count;
+use crate::maps::CONTROL;
+
+/// For how many waits the one that begins in `entry` at `now` is to be sampled; 0: it is not (counted).
+#[inline(always)]
+pub fn due(control: &Control, target: &TargetConfig, entry: &mut InFlight, now: u64) -> u32 {
+    let weight = if control.samples == 0 {
+        0
+    } else {
+        turn(control, entry, now)
+    };
+    if weight != 0 {
+        take();
+    } else if target.flags & TARGET_NO_FRAME_POINTERS != 0 {
+        // With frame pointers every wait has its own stack all the same.
+        count(Counter::NotSampled);
+    }
+    weight
+}
+
+/// Whether it is the turn of this sort of waits, and for how many of them.
+#[inline(always)]
+fn turn(control: &Control, entry: &mut InFlight, now: u64) -> u32 {
+    let key = &entry.key;
+    let what = (key.task.id ^ entry.user_sp.rotate_left(16) ^ key.subject.rotate_left(32))
+        .wrapping_add(entry.user_ip)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let hash = (what >> 32) as u32;
+    let unit = (now >> UNIT_SHIFT) as u16;
+    let Some(sort) = entry.thread.sorts.get_mut(hash as usize % SORTS) else {
+        return 0;
+    };
+    if sort.hash != hash {
+        sort.hash = hash;
+        sort.at = unit;
+        sort.waits = 0;
+        return 1;
+    }
+    sort.waits = sort.waits.saturating_add(1);
+    // Each at a time of its own, so that they do not come all at once.
+    let period = |at: u16| u64::from(at.wrapping_add(hash as u16)) >> (control.again & 15);
+    if period(unit) == period(sort.at) {
+        return 0;
+    }
+    let weight = u32::from(sort.waits);
+    sort.at = unit;
+    sort.waits = 0;
+    weight
+}
+
+/// Takes one from the budget: a bound, not a count, since two CPUs may take the same one.
+#[inline(always)]
+fn take() {
+    if let Some(control) = CONTROL.get_ptr_mut(0) {
+        // SAFETY: points into a map value.
+        let left = unsafe { &mut (*control).samples };
+        *left = left.saturating_sub(1);
+    }
+}

@@ -54,6 +54,19 @@ fn no_permission() {
 }
 
 #[test]
+fn a_pid_namespace_of_its_own() {
+    require!(Need::Root);
+    let mut command = Command::new("unshare");
+    command
+        .args(["--pid", "--fork", "--mount-proc"])
+        .arg(env!("CARGO_BIN_EXE_observer"))
+        .args(["report", "-d", "1", "-p", "1"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    finish(&mut command, SECOND).refused(1, &["pid namespace", "hostPID"]);
+}
+
+#[test]
 fn a_truncated_executable() {
     require!(Need::Privilege);
     let dir = tempfile::tempdir().expect("tempdir");

@@ -62,8 +62,8 @@ pub struct Control {
     /// Waits that may still be sampled in this slice of time: their kernel stack is taken, and their
     /// user stack copied where that is asked for.
     pub samples: u64,
-    /// How long a sort of waits that was sampled is left to others (`sampled::Sort`): the base-2 logarithm of
-    /// units.
+    /// How long waits of a shape that was sampled (`wait_sample::Shape`) leave the samples to others: the base-2
+    /// logarithm of units.
     pub again: u64,
     /// CPU samples whose user stack may still be copied in this slice of time.
     pub cpu_copies: u64,

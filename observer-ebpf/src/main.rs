@@ -18,7 +18,7 @@ mod maps;
 mod paths;
 mod polls;
 mod probes;
-mod samples;
+mod wait_samples;
 mod stacks;
 mod sums;
 mod syscalls;

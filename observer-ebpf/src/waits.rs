@@ -20,7 +20,7 @@ use observer_common::task::{TASK_HAS_BUDGET, TASK_HAS_ENTERED, TASK_IDLE, TASK_I
 use crate::emit::{self, count, count_many};
 use crate::kernel::UserRegisters;
 use crate::maps::{INFLIGHT, ROLES, ZERO_INFLIGHT};
-use crate::{current, filter, holds, kernel, paths, polls, samples, stacks, sums};
+use crate::{current, filter, holds, kernel, paths, polls, stacks, sums, wait_samples};
 
 /// Scheduler states (Linux `include/linux/sched.h`).
 const TASK_UNINTERRUPTIBLE: u32 = 0x2;
@@ -274,7 +274,7 @@ pub fn begin<C: StackIdContext>(
     if !current::in_go_code(target, entry.user_ip) {
         entry.task_at = current::goroutine_in_c(target);
     }
-    let weight = samples::due(control, target, entry, now);
+    let weight = wait_samples::due(control, target, entry, now);
     if weight != 0 {
         sample(ctx, target, entry, now, weight);
     }

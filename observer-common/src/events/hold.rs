@@ -1,6 +1,6 @@
 //! A task that keeps its worker inside a poll, as seen from the sampling clock and from switches.
 
-use crate::events::sampled::{SORTS, Sort};
+use crate::events::wait_sample::{SHAPES, Shape};
 use crate::header::Header;
 use crate::pod;
 use crate::task::Task;
@@ -60,7 +60,7 @@ pub struct Thread {
     /// The poll that it is in.
     pub hold: Hold,
     /// Which of its waits have been sampled.
-    pub sorts: [Sort; SORTS],
+    pub shapes: [Shape; SHAPES],
 }
 
 const _: () = assert!(size_of::<Thread>() == 72 + 64 + 64);

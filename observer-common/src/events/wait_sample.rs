@@ -2,14 +2,14 @@
 
 use crate::pod;
 
-/// Sorts of waits that are remembered of each thread.
-pub const SORTS: usize = 8;
+/// Shapes of waits that are remembered of each thread.
+pub const SHAPES: usize = 8;
 
 /// Waits of one thread that look alike: of the same task, on the same resource, from the same instruction
 /// at the same depth of the stack.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Sort {
+pub struct Shape {
     /// Hash of what they have in common.
     pub hash: u32,
     /// When one of them was sampled last, in units of 2^[`UNIT_SHIFT`] ns, from which the high bits are
@@ -19,8 +19,8 @@ pub struct Sort {
     pub waits: u16,
 }
 
-/// See [`Sort::at`]: 134 ms.
+/// See [`Shape::at`]: 134 ms.
 pub const UNIT_SHIFT: u32 = 27;
 
-const _: () = assert!(size_of::<Sort>() == 8);
-pod!(Sort);
+const _: () = assert!(size_of::<Shape>() == 8);
+pod!(Shape);

@@ -1,10 +1,10 @@
-//! Which waits are sampled (kernel stack, copy of the user stack): first those of a sort that a thread has
+//! Which waits are sampled (kernel stack, copy of the user stack): first those of a shape that a thread has
 //! not shown yet. Of the others one stands for all since the last.
 
 use observer_common::config::{Control, TARGET_NO_FRAME_POINTERS, TargetConfig};
 use observer_common::counters::Counter;
 use observer_common::events::inflight::InFlight;
-use observer_common::events::sampled::{SORTS, UNIT_SHIFT};
+use observer_common::events::wait_sample::{SHAPES, UNIT_SHIFT};
 
 use crate::emit::count;
 use crate::maps::CONTROL;
@@ -26,7 +26,7 @@ pub fn due(control: &Control, target: &TargetConfig, entry: &mut InFlight, now: 
     weight
 }
 
-/// Whether it is the turn of this sort of waits, and for how many of them.
+/// Whether it is the turn of this shape of waits, and for how many of them.
 #[inline(always)]
 fn turn(control: &Control, entry: &mut InFlight, now: u64) -> u32 {
     let key = &entry.key;
@@ -35,24 +35,24 @@ fn turn(control: &Control, entry: &mut InFlight, now: u64) -> u32 {
         .wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let hash = (what >> 32) as u32;
     let unit = (now >> UNIT_SHIFT) as u16;
-    let Some(sort) = entry.thread.sorts.get_mut(hash as usize % SORTS) else {
+    let Some(shape) = entry.thread.shapes.get_mut(hash as usize % SHAPES) else {
         return 0;
     };
-    if sort.hash != hash {
-        sort.hash = hash;
-        sort.at = unit;
-        sort.waits = 0;
+    if shape.hash != hash {
+        shape.hash = hash;
+        shape.at = unit;
+        shape.waits = 0;
         return 1;
     }
-    sort.waits = sort.waits.saturating_add(1);
+    shape.waits = shape.waits.saturating_add(1);
     // Each at a time of its own, so that they do not come all at once.
     let period = |at: u16| u64::from(at.wrapping_add(hash as u16)) >> (control.again & 15);
-    if period(unit) == period(sort.at) {
+    if period(unit) == period(shape.at) {
         return 0;
     }
-    let weight = u32::from(sort.waits);
-    sort.at = unit;
-    sort.waits = 0;
+    let weight = u32::from(shape.waits);
+    shape.at = unit;
+    shape.waits = 0;
     weight
 }
 

@@ -1,8 +1,8 @@
 //! `observer`: attach to a live PID and be told which goroutine or async task is blocked, and why.
 //!
 //! Data goes one way (see ARCHITECTURE.md):
-//! kernel programs -> `intake` -> `decode` -> `resolve` -> `correlate` -> `aggregate` -> `export`.
-//! Stages never import each other: they meet in `model` and are wired in `app`.
+//! kernel programs -> `intake` -> `decode` -> `aggregate` -> `correlate` -> `export`; `resolve` names what
+//! is shown. Stages never import each other: they meet in `model` and are wired in `app`.
 
 pub mod aggregate;
 pub mod app;

@@ -1,4 +1,4 @@
-//! Kernel monotonic time. Wall time is made from it in one place only, `correlate::clock`.
+//! Kernel monotonic time. No wall time is made from it: a session notes that at its start and its end.
 
 /// Nanoseconds of CLOCK_MONOTONIC (`bpf_ktime_get_ns`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,7 +1,7 @@
 //! Where the current task's id and the EnterRuntime byte lie, from the thread pointer. The layout of
 //! `tokio::runtime::context::Context` is rustc's choice, so it is found per program: debug
-//! information, else the program's own code, and every further source must agree. Disagreement or
-//! a layout that nothing confirms is Unknown: threads only, never a guess.
+//! information and the program's own code, which must agree; a table by version where neither speaks.
+//! Disagreement or a layout that nothing confirms is Unknown: threads only, never a guess.
 
 use object::elf::PT_TLS;
 use object::read::elf::ProgramHeader as _;

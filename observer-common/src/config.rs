@@ -71,15 +71,13 @@ pub struct Control {
     pub flags: u64,
 }
 
-/// Do not take user stacks.
-pub const CONTROL_NO_USER_STACKS: u64 = 1;
 /// Do not take kernel stacks.
-pub const CONTROL_NO_KERNEL_STACKS: u64 = 2;
+pub const CONTROL_NO_KERNEL_STACKS: u64 = 1;
 
 /// Polls of tokio tasks are followed by probes.
-pub const CONTROL_POLLS: u64 = 4;
+pub const CONTROL_POLLS: u64 = 2;
 /// So are their wake-ups.
-pub const CONTROL_DELAYS: u64 = 8;
+pub const CONTROL_DELAYS: u64 = 4;
 
 const _: () = assert!(size_of::<Control>() == 48);
 pod!(Control);

@@ -8,6 +8,9 @@
     reason = "atomic addition has no other name on this target"
 )]
 
+#[macro_use]
+mod log;
+
 mod current;
 mod emit;
 mod filter;
@@ -18,11 +21,11 @@ mod maps;
 mod paths;
 mod polls;
 mod probes;
-mod wait_samples;
 mod stacks;
 mod sums;
 mod syscalls;
 mod user_probes;
+mod wait_samples;
 mod waits;
 
 #[cfg(not(test))]

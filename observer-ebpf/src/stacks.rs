@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::BPF_F_USER_STACK;
 use aya_ebpf::programs::tracing::StackIdContext;
-use observer_common::config::{CONTROL_NO_KERNEL_STACKS, CONTROL_NO_USER_STACKS, Control};
+use observer_common::config::{CONTROL_NO_KERNEL_STACKS, Control};
 use observer_common::counters::Counter;
 use observer_common::events::wait::NO_STACK;
 
@@ -33,10 +33,7 @@ fn checked(result: Result<i64, i32>, failed: Counter) -> i32 {
 
 /// Id of the user stack.
 #[inline(always)]
-pub fn user<C: StackIdContext>(ctx: &C, control: &Control) -> i32 {
-    if control.flags & CONTROL_NO_USER_STACKS != 0 {
-        return NO_STACK;
-    }
+pub fn user<C: StackIdContext>(ctx: &C) -> i32 {
     checked(
         ctx.get_stackid(&STACKS, BPF_F_USER_STACK as u64),
         Counter::UserStackFailed,

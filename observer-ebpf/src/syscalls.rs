@@ -193,7 +193,7 @@ pub fn exit<C: StackIdContext>(
         return;
     };
     let user_stack = if target.flags & TARGET_NO_FRAME_POINTERS == 0 {
-        stacks::user(ctx, control)
+        stacks::user(ctx)
     } else {
         NO_STACK
     };

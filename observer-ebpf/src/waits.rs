@@ -91,10 +91,9 @@ pub fn open<C: EbpfContext>(ctx: &C, control: &Control, tid: u32) -> Option<&'st
 /// is counted until then, and lost is how long the thread was ready.
 #[inline(never)]
 fn end_unseen<C: EbpfContext>(ctx: &C, control: &Control, tid: u32, entry: &mut InFlight) {
-    aya_log_ebpf::debug!(
+    debug!(
         ctx,
-        "thread {} left its CPU, but was thought to be off it",
-        tid
+        "thread {} left its CPU, but was thought to be off it", tid
     );
     if entry.woken <= entry.start {
         count(Counter::LostEnd);
@@ -267,7 +266,7 @@ pub fn begin<C: StackIdContext>(
     paths::name(entry, role);
     // vfork has taken its return address off the stack, where a walk would miss its caller.
     if target.flags & TARGET_NO_FRAME_POINTERS == 0 && entry.key.syscall != NR_VFORK {
-        entry.key.user_stack = stacks::user(ctx, control);
+        entry.key.user_stack = stacks::user(ctx);
     } else {
         entry.key.user_ip = entry.user_ip;
     }
@@ -298,7 +297,7 @@ fn sample<C: StackIdContext>(
     // Of a stack that is Go's alone the walk by frame pointers has all.
     if target.flags & TARGET_COPY_STACKS != 0
         && !current::in_go_code(target, entry.user_ip)
-        && crate::probes::copy_user_stack(ctx, control, target, entry, now, weight)
+        && crate::probes::copy_user_stack(ctx, target, entry, now, weight)
     {
         entry.flags |= WAIT_STACK_COPIED as u32;
     }
@@ -411,13 +410,13 @@ pub fn woken<C: StackIdContext>(ctx: &C, control: &Control, tid: u32) {
     // Who woke it matters for waits that become records; one that is long only because it waited for
     // a CPU afterwards was not held up by its waker.
     if entry.key.task.flags & TASK_IDLE == 0 && now.saturating_sub(entry.start) >= control.min_ns {
-        note_waker(ctx, control, entry);
+        note_waker(ctx, entry);
     }
 }
 
 /// The running thread ends a long wait.
 #[inline(never)]
-fn note_waker<C: StackIdContext>(ctx: &C, control: &Control, entry: &mut InFlight) {
+fn note_waker<C: StackIdContext>(ctx: &C, entry: &mut InFlight) {
     let (tgid, tid) = filter::current_ids();
     let context = kernel::context();
     entry.waker.context = context;
@@ -430,7 +429,7 @@ fn note_waker<C: StackIdContext>(ctx: &C, control: &Control, entry: &mut InFligh
         current::read_task(target, tid, &mut entry.waker.task);
         entry.waker.task = holds::of_running(entry.waker.task, tid);
         if target.flags & TARGET_NO_FRAME_POINTERS == 0 {
-            entry.waker.user_stack = stacks::user(ctx, control);
+            entry.waker.user_stack = stacks::user(ctx);
         }
     }
 }

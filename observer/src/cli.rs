@@ -18,8 +18,6 @@ pub enum Exit {
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// There are findings at or above `--fail-on`.
-    Findings = 3,
     /// No permission; the text names the missing capability or setting.
     NoPermission = 77,
 }

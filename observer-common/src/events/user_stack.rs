@@ -1,4 +1,4 @@
-//! Registers and the top of a user stack, for targets without frame pointers.
+//! Registers and the top of a user stack, for code that is not Go's: it seldom has frame pointers all the way.
 
 use crate::header::Header;
 use crate::pod;

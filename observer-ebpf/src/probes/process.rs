@@ -79,7 +79,7 @@ fn try_exec<C: EbpfContext>(ctx: &C) {
     };
     let _ = TARGETS.insert(ids.0, config, BPF_EXIST as u64);
     user_probes::forget(ids.0);
-    aya_log_ebpf::debug!(ctx, "target {} called exec", ids.0);
+    debug!(ctx, "target {} called exec", ids.0);
     send(ctx, Kind::Exec, ids, 0);
 }
 
@@ -89,7 +89,7 @@ fn try_exit<C: EbpfContext>(ctx: &C) {
     if ids.0 != ids.1 || filter::control().is_none() || filter::target(ids.0).is_none() {
         return;
     }
-    aya_log_ebpf::debug!(ctx, "main thread of target {} exited", ids.0);
+    debug!(ctx, "main thread of target {} exited", ids.0);
     send(ctx, Kind::Exit, ids, 0);
 }
 

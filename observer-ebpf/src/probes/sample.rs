@@ -4,8 +4,7 @@
 use aya_ebpf::macros::perf_event;
 use aya_ebpf::programs::PerfEventContext;
 use observer_common::config::{
-    CONTROL_NO_USER_STACKS, Control, READER_GO, TARGET_COPY_STACKS, TARGET_NO_FRAME_POINTERS,
-    TargetConfig,
+    READER_GO, TARGET_COPY_STACKS, TARGET_NO_FRAME_POINTERS, TargetConfig,
 };
 use observer_common::counters::Counter;
 use observer_common::events::user_stack::{
@@ -26,10 +25,10 @@ use crate::{current, filter, holds, kernel, stacks};
 pub fn cpu_sample(ctx: PerfEventContext) -> u32 {
     let ids = filter::current_ids();
     if ids.1 != 0
-        && let Some(control) = filter::control()
+        && filter::control().is_some()
         && let Some(target) = filter::target(ids.0)
     {
-        try_sample(&ctx, control, target, ids);
+        try_sample(&ctx, target, ids);
     }
     0
 }
@@ -47,12 +46,7 @@ fn registers(ctx: &PerfEventContext) -> Option<(u64, u64, u64, bool)> {
 }
 
 #[inline(always)]
-fn try_sample(
-    ctx: &PerfEventContext,
-    control: &Control,
-    target: &TargetConfig,
-    (tgid, tid): (u32, u32),
-) {
+fn try_sample(ctx: &PerfEventContext, target: &TargetConfig, (tgid, tid): (u32, u32)) {
     count(Counter::CpuSamples);
     let now = emit::now();
     let task = current::task(target, tid);
@@ -78,15 +72,11 @@ fn try_sample(
         weight: 1,
     };
     if target.flags & TARGET_NO_FRAME_POINTERS == 0 {
-        head.user_stack = stacks::user(ctx, control);
+        head.user_stack = stacks::user(ctx);
     }
     // Go code is walked by frame pointers; it has no tables to unwind a copy by.
     let go = target.reader == READER_GO && current::in_go_code(target, ip);
-    let copy = target.flags & TARGET_COPY_STACKS != 0
-        && !go
-        && control.flags & CONTROL_NO_USER_STACKS == 0
-        && sp != 0
-        && may_copy();
+    let copy = target.flags & TARGET_COPY_STACKS != 0 && !go && sp != 0 && may_copy();
     let sent = if copy {
         head.len = current::stack_room(target, sp);
         head.header = emit::header::<UserStackRecord>(Kind::CpuStack, tgid, tid, now);

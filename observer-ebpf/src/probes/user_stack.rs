@@ -1,8 +1,8 @@
-//! Copies the top of a user stack, for targets that are built without frame pointers.
+//! Copies the top of a user stack, for code that is not Go's.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::programs::tracing::StackIdContext;
-use observer_common::config::{CONTROL_NO_USER_STACKS, Control, TargetConfig};
+use observer_common::config::TargetConfig;
 use observer_common::counters::Counter;
 use observer_common::events::inflight::InFlight;
 use observer_common::events::user_stack::{
@@ -17,13 +17,12 @@ use crate::{current, filter};
 #[inline(always)]
 pub fn copy_user_stack<C: StackIdContext>(
     ctx: &C,
-    control: &Control,
     target: &TargetConfig,
     entry: &InFlight,
     start: u64,
     weight: u32,
 ) -> bool {
-    if control.flags & CONTROL_NO_USER_STACKS != 0 || entry.user_sp == 0 {
+    if entry.user_sp == 0 {
         return false;
     }
     let (_, tid) = filter::current_ids();

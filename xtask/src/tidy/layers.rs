@@ -1,4 +1,4 @@
-//! Who may import whom in `observer/src`: the bracketed lists of ARCHITECTURE.md.
+//! Who may import whom in `observer/src`: the table of ARCHITECTURE.md.
 
 use std::path::Path;
 

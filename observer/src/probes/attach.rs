@@ -281,8 +281,11 @@ impl Kernel {
     /// Starts forwarding the kernel side's own log (aya-log); only sensible above level 0.
     ///
     /// # Errors
-    /// When the object has no log map.
+    /// When the object has no log map, as that for perf buffers.
     pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, Reason> {
+        if self.ebpf.map("AYA_LOGS").is_none() {
+            return Err(Reason::new("it needs a ring buffer"));
+        }
         aya_log::EbpfLogger::init(&mut self.ebpf).map_err(|e| Reason::with(chain(&e)))
     }
 

@@ -35,25 +35,10 @@ fn turn(control: &Control, entry: &mut InFlight, now: u64) -> u32 {
         .wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let hash = (what >> 32) as u32;
     let unit = (now >> UNIT_SHIFT) as u16;
-    let Some(shape) = entry.thread.shapes.get_mut(hash as usize % SHAPES) else {
-        return 0;
-    };
-    if shape.hash != hash {
-        shape.hash = hash;
-        shape.at = unit;
-        shape.waits = 0;
-        return 1;
+    match entry.thread.shapes.get_mut(hash as usize % SHAPES) {
+        Some(shape) => shape.turn(hash, unit, control.again),
+        None => 0,
     }
-    shape.waits = shape.waits.saturating_add(1);
-    // Each at a time of its own, so that they do not come all at once.
-    let period = |at: u16| u64::from(at.wrapping_add(hash as u16)) >> (control.again & 15);
-    if period(unit) == period(shape.at) {
-        return 0;
-    }
-    let weight = u32::from(shape.waits);
-    shape.at = unit;
-    shape.waits = 0;
-    weight
 }
 
 /// Takes one from the budget: a bound, not a count, since two CPUs may take the same one.

@@ -40,8 +40,8 @@ use crate::sys::kernel::KernelFacts;
 use crate::sys::tracefs::TracepointFormats;
 use crate::sys::usage;
 
-/// Waits that are sampled per slice of time: a bound on what stacks may cost (a copy of up to 16 KiB of
-/// cold memory costs the target 13 to 25 µs, and unwinding us some tens).
+/// Waits that are sampled per slice of time: a bound on what stacks may cost. A copy of up to 16 KiB of
+/// cold memory costs the target as much as many waits do, and unwinding costs us more.
 const SAMPLES: u64 = 5;
 /// Likewise in the first second, when no stack is known yet.
 const FIRST_SAMPLES: u64 = 30;

@@ -447,7 +447,8 @@ pub struct GraphEdge {
 pub struct Completeness {
     /// Off-CPU stretches of target threads that began (or were under way) in the window.
     pub seen: u64,
-    /// Only counted in kernel maps (shorter than the threshold).
+    /// Only counted in kernel maps: shorter than the threshold, of idle runtime threads, or without room for a
+    /// record.
     pub aggregated: u64,
     /// Counted and also sent one by one.
     pub emitted: u64,

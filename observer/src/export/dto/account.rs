@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 pub struct Completeness {
     /// Off-CPU stretches of target threads that began, or were under way, in the window.
     pub seen: u64,
-    /// Counted only (shorter than the threshold).
+    /// Counted only: shorter than the threshold, of idle runtime threads, or without room for a record
+    /// (`details_lost.record_buffer_full`).
     pub aggregated: u64,
     /// Counted and also recorded one by one.
     pub emitted: u64,

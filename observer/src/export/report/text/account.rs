@@ -122,11 +122,13 @@ fn reason(name: &str) -> String {
 /// The account, one line per fact.
 pub(super) fn completeness(report: &Report) -> String {
     let account = &report.completeness;
+    let records_lost = account.details_lost.get("record_buffer_full");
+    let counted_only = match records_lost {
+        Some(1..) => "counted only (short, of idle threads, or without room for a record)",
+        _ => "counted only (short, or of idle threads)",
+    };
     let parts = [
-        (
-            account.aggregated,
-            "shorter than the threshold (counted only)",
-        ),
+        (account.aggregated, counted_only),
         (account.emitted, "recorded one by one"),
         (account.unfinished, "not ended"),
         (account.filtered, "left out (the thread exited)"),

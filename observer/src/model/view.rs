@@ -447,8 +447,7 @@ pub struct GraphEdge {
 pub struct Completeness {
     /// Off-CPU stretches of target threads that began (or were under way) in the window.
     pub seen: u64,
-    /// Only counted in kernel maps: shorter than the threshold, of idle runtime threads, or without room for a
-    /// record.
+    /// Only counted in kernel maps: short, of idle runtime threads, or without room for a record.
     pub aggregated: u64,
     /// Counted and also sent one by one.
     pub emitted: u64,

@@ -1,5 +1,6 @@
 //! Which waits are sampled (kernel stack, copy of the user stack): first those of a shape that a thread has
-//! not shown yet. Of the others one stands for all since the last.
+//! not shown yet. Of the others one stands for those since the last,
+//! without those that came when the budget of their moment was used up.
 
 use observer_common::config::{Control, TARGET_NO_FRAME_POINTERS, TargetConfig};
 use observer_common::counters::Counter;

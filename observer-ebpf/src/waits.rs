@@ -280,8 +280,8 @@ pub fn begin<C: StackIdContext>(
     publish(entry, now);
 }
 
-/// Takes the stacks of the wait that begins at `now` and stands for `weight` waits. Apart, as all that is seldom run: a switch finds
-/// cold caches, as a rule.
+/// Takes the stacks of the wait that begins at `now` and stands for `weight` waits. Apart, as all that is
+/// seldom run: a switch finds cold caches, as a rule.
 #[inline(never)]
 fn sample<C: StackIdContext>(
     ctx: &C,

@@ -49,7 +49,7 @@ pub struct UserStackHead {
     pub task_pc: u64,
     /// Valid bytes of the task's own stack, at the end of the record's bytes; 0: it has none.
     pub task_len: u32,
-    /// Waits that this one stands for.
+    /// Waits of its shape that this one stands for: those since the last, while there was a budget.
     pub weight: u32,
 }
 

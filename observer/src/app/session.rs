@@ -178,7 +178,8 @@ impl Session {
             ended: None,
             stacks: Stacks::new(symbolizer),
             paths: Paths::default(),
-            fds: FdTable::new(),
+            // A sum is taken out up to two intervals after its waits.
+            fds: FdTable::new(options.interval * 3),
             finders: Finders::default(),
             seeds: HashMap::new(),
             unwound: HashMap::new(),

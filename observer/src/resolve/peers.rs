@@ -131,7 +131,7 @@ mod tests {
         let stdout = child.stdout.take().unwrap();
         BufReader::new(stdout).read_line(&mut line).unwrap();
         let (me, other) = (Pid(std::process::id()), Pid(child.id()));
-        let pairs = FdTable::new().pairs(
+        let pairs = FdTable::default().pairs(
             &[(me, ours.as_raw_fd()), (me, listener.as_raw_fd())],
             &[me, other],
         );

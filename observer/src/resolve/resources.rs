@@ -33,9 +33,6 @@ const UNCONNECTED_OLD: Duration = Duration::from_secs(1);
 const CLOSED_LATELY: Duration = Duration::from_secs(5);
 /// State of a descriptor that was closed and opened again for something else.
 const SEVERAL: &str = "several, one after the other";
-/// Sums of waits are looked at some tenths of a second after them: what is closed for longer than this was
-/// closed when they were.
-const LOOKED_AT_WITHIN: Duration = Duration::from_secs(1);
 /// Text of names that the target chose (paths, socket names), in bytes.
 const MAX_NAME: usize = 4096;
 
@@ -73,6 +70,8 @@ pub struct FdTable {
     seen: Cache<(Pid, i32), Seen>,
     /// When a number was first found to be closed.
     closed: Cache<(Pid, i32), Instant>,
+    /// How long after a wait its descriptor is looked at, at most: what is closed for longer was closed then.
+    delay: Duration,
     tables: HashMap<u64, SocketTable>,
     own_namespace: Option<u64>,
     dumps: u64,
@@ -82,16 +81,17 @@ pub struct FdTable {
 
 impl Default for FdTable {
     fn default() -> Self {
-        Self::new()
+        Self::new(Duration::ZERO)
     }
 }
 
 impl FdTable {
-    /// Nothing looked up yet.
-    pub fn new() -> Self {
+    /// Nothing looked up yet. `delay`: how long after a wait its descriptor is looked at, at most.
+    pub fn new(delay: Duration) -> Self {
         Self {
             seen: Cache::new(REMEMBERED),
             closed: Cache::new(REMEMBERED),
+            delay,
             tables: HashMap::new(),
             own_namespace: netlink::own_namespace(),
             dumps: 0,
@@ -163,10 +163,10 @@ impl FdTable {
             return;
         };
         if let Some(before) = before
-            && first.elapsed() > LOOKED_AT_WITHIN
+            && first.elapsed() > self.delay
         {
             let seen = Seen {
-                always: one_of_several(&before.resource),
+                always: one_of_several(&before.always),
                 ..before.clone()
             };
             self.seen.insert((pid, fd), seen);

@@ -20,7 +20,7 @@ fn owned(fd: i32) -> OwnedFd {
 
 #[test]
 fn tcp_sockets_show_both_ends_and_their_state() {
-    let mut table = FdTable::new();
+    let mut table = FdTable::default();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (server, _) = listener.accept().unwrap();
@@ -50,7 +50,7 @@ fn tcp_sockets_show_both_ends_and_their_state() {
 
 #[test]
 fn ipv6_and_udp_sockets_are_found() {
-    let mut table = FdTable::new();
+    let mut table = FdTable::default();
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let seen = table.resolve_now(own(), udp.as_raw_fd());
     assert_eq!(seen.local, Some(udp.local_addr().unwrap().to_string()));
@@ -64,7 +64,7 @@ fn ipv6_and_udp_sockets_are_found() {
 
 #[test]
 fn unix_sockets_show_their_path_at_both_ends() {
-    let mut table = FdTable::new();
+    let mut table = FdTable::default();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.sock");
     let listener = UnixListener::bind(&path).unwrap();
@@ -87,7 +87,7 @@ fn unix_sockets_show_their_path_at_both_ends() {
 
 #[test]
 fn files_and_deleted_files_show_their_path() {
-    let mut table = FdTable::new();
+    let mut table = FdTable::default();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log.txt");
     let file = File::create(&path).unwrap();
@@ -107,7 +107,7 @@ fn files_and_deleted_files_show_their_path() {
 
 #[test]
 fn both_ends_of_a_pipe_are_found_among_the_processes_asked_about() {
-    let mut table = FdTable::new();
+    let mut table = FdTable::default();
     let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
     let writer = child.stdin.take().unwrap();
     let pid = Pid(child.id());
@@ -138,7 +138,7 @@ fn both_ends_of_a_pipe_are_found_among_the_processes_asked_about() {
 
 #[test]
 fn epoll_eventfd_timerfd_and_inotify_are_told_apart() {
-    let mut table = FdTable::new();
+    let mut table = FdTable::default();
     // SAFETY: these calls take no pointers.
     let (epoll, event, timer, notify) = unsafe {
         (
@@ -174,7 +174,7 @@ fn epoll_eventfd_timerfd_and_inotify_are_told_apart() {
 
 #[test]
 fn a_closed_descriptor_answers_with_what_it_was_or_with_the_reason() {
-    let mut table = FdTable::new();
+    let mut table = FdTable::default();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     // High, so that no other test takes the number meanwhile.
     // SAFETY: duplicates an open descriptor.
@@ -195,7 +195,7 @@ fn a_closed_descriptor_answers_with_what_it_was_or_with_the_reason() {
 
 #[test]
 fn a_thousand_descriptors_cost_few_tables_of_sockets() {
-    let mut table = FdTable::new();
+    let mut table = FdTable::default();
     let sockets: Vec<_> = (0..200)
         .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
         .collect();
@@ -216,7 +216,7 @@ fn names_chosen_by_the_target_are_bounded_and_harmless() {
 
 #[test]
 fn a_number_that_stood_for_several_things_is_shown_with_what_they_have_in_common() {
-    let mut table = FdTable::new();
+    let mut table = FdTable::default();
     let dir = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -256,7 +256,8 @@ fn a_number_that_stood_for_several_things_is_shown_with_what_they_have_in_common
 
 #[test]
 fn a_number_that_is_found_closed_again_and_again_was_open_for_others_in_between() {
-    let mut table = FdTable::new();
+    let delay = Duration::from_millis(300);
+    let mut table = FdTable::new(delay);
     let open = || File::open("/dev/null").unwrap();
     let number = OwnedFd::from(open());
     // Far from the numbers that other tests use.
@@ -271,14 +272,14 @@ fn a_number_that_is_found_closed_again_and_again_was_open_for_others_in_between(
     assert_eq!(table.resolve(own(), fd), seen);
     table.resolve_now(own(), fd);
     assert_eq!(table.resolve(own(), fd), seen);
-    std::thread::sleep(LOOKED_AT_WITHIN);
+    std::thread::sleep(delay);
     table.resolve_now(own(), fd);
     let always = table.resolve(own(), fd);
     assert_eq!((always.kind, always.path), (seen.kind, None));
     assert_eq!(always.state.as_deref(), Some(SEVERAL));
 
     // First found closed, then open: its first waits were for something else.
-    let mut table = FdTable::new();
+    let mut table = FdTable::default();
     table.resolve_now(own(), fd);
     // SAFETY: `number` is open.
     let far = owned(unsafe { libc::fcntl(number.as_raw_fd(), libc::F_DUPFD_CLOEXEC, fd) });

@@ -83,7 +83,7 @@ fn observe(observed: &Observed, samples: u32) -> (CensusRollup, WaitGraph) {
         ..SymbolizerConfig::default()
     })
     .expect("a symbolizer");
-    let (targets, mut fds) = ([pid], FdTable::new());
+    let (targets, mut fds) = ([pid], FdTable::default());
     let names = TargetNames::new(pid, &targets, &symbolizer, &mut fds);
     let rollup = roll_up(&ledger, 0, &names);
     let named = [Named {

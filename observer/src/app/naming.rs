@@ -91,8 +91,12 @@ impl Names for SessionNames<'_> {
         let WaitClass::Syscall(nr) = class else {
             return None;
         };
-        match syscall::by_number(nr)?.subject {
-            Subject::Fd(_) => Some(self.fds.borrow_mut().resolve(pid, subject as i32)),
+        let call = syscall::by_number(nr)?;
+        match call.subject {
+            Subject::Fd(_) => {
+                let seen = self.fds.borrow_mut().resolve(pid, subject as i32);
+                Some(seen.as_used_by(call.cause))
+            }
             Subject::Futex(_) => Some(Resource {
                 kind: "futex",
                 address: Some(subject),

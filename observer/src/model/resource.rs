@@ -1,5 +1,7 @@
 //! What a task waits on: a socket, file, pipe, futex, channel...
 
+use super::Cause;
+
 /// What a wait is for. Every field that is `None` is not known or does not apply to the kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Resource {
@@ -49,6 +51,25 @@ impl Resource {
         )
     }
 
+    /// What a system call with this cause was for, when this is what its descriptor was seen to be. A call for
+    /// sockets that blocked was for one: the number was used again since, or before.
+    #[must_use]
+    pub fn as_used_by(self, cause: Cause) -> Self {
+        let for_sockets = matches!(
+            cause,
+            Cause::Recv | Cause::Send | Cause::Accept | Cause::Connect
+        );
+        if !for_sockets || matches!(self.kind, "socket" | "descriptor") {
+            return self;
+        }
+        Self {
+            kind: "socket",
+            fd: self.fd,
+            state: Some(format!("used again: only seen as {}", self.kind)),
+            ..Self::default()
+        }
+    }
+
     /// What two have in common; fields that differ are left out.
     #[must_use]
     pub fn common(&self, other: &Self) -> Self {
@@ -73,3 +94,26 @@ impl Resource {
 
 /// Ports from which the kernel chooses those of clients (`ip_local_port_range`, by default).
 const EPHEMERAL: u16 = 32_768;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_for_sockets_is_for_no_file() {
+        let seen = |kind| Resource {
+            kind,
+            fd: Some(6),
+            path: Some("/log".into()),
+            ..Resource::default()
+        };
+        let received = seen("file").as_used_by(Cause::Recv);
+        assert_eq!((received.kind, received.fd), ("socket", Some(6)));
+        assert_eq!(received.path, None);
+        assert_eq!(seen("file").as_used_by(Cause::FileIo), seen("file"));
+        // A unix socket has a path; and what was closed is not known.
+        for kind in ["socket", "descriptor"] {
+            assert_eq!(seen(kind).as_used_by(Cause::Accept), seen(kind));
+        }
+    }
+}

@@ -14,7 +14,7 @@ use crate::runtimes::TaskCensus;
 use crate::sys::memory::ProcessMemory;
 use crate::sys::usage;
 
-/// Between two samples at least.
+/// Between two samples at least, on average.
 const FASTEST: Duration = Duration::from_millis(100);
 /// A sample may cost one in so many of the time until the next: 1 % of one CPU.
 const BUDGET: u32 = 100;
@@ -175,8 +175,14 @@ fn sample(shared: &Shared, mut census: Box<dyn TaskCensus>, memory: ProcessMemor
         if number == 1 {
             pause = pause.min(FIRST);
         }
-        wait(shared, started + pause);
+        wait(shared, started + irregular(pause));
     }
+}
+
+/// A pause of this length on average: what happens at a fixed pace would else be seen in the same place
+/// each time.
+fn irregular(pause: Duration) -> Duration {
+    pause.mul_f64(0.5 + fastrand::f64())
 }
 
 /// Sets the connections that the next sample looks for.
@@ -266,5 +272,24 @@ impl Session {
             notes.extend(left_out.iter().map(|text| format!("pid {pid}: {text}")));
         }
         censuses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happens_at_the_pace_of_the_samples_is_seen_at_all_its_stages() {
+        let period = FASTEST;
+        let (mut at, mut stages) = (Duration::ZERO, [0_u32; 4]);
+        for _ in 0..400 {
+            at += irregular(FASTEST);
+            let stage = at.as_nanos() % period.as_nanos() * 4 / period.as_nanos();
+            stages[stage as usize] += 1;
+        }
+        assert!(stages.iter().all(|n| (50..150).contains(n)), "{stages:?}");
+        let mean = at.as_secs_f64() / 400.0 / FASTEST.as_secs_f64();
+        assert!((0.9..1.1).contains(&mean), "{mean}");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::time::Mono;
 
-/// Buckets of [`Delays`]: Go's `timeHistogram` (Go 1.21 to 1.27, `src/runtime/histogram.go`): four
+/// Buckets of [`Delays`]: Go's `timeHistogram` (Go 1.20 to 1.27, `src/runtime/histogram.go`): four
 /// to each power of two, the first four together below 256 ns.
 pub const DELAY_BUCKETS: usize = 160;
 const SUB_BUCKETS: usize = 4;

@@ -13,11 +13,12 @@ use crate::ui::{self, Step};
 
 /// One patch release of each minor version: those that the offsets were measured with.
 const VERSIONS: &[&str] = &[
-    "1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", "1.27.3",
+    "1.18.10", "1.19.13", "1.20.14", "1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6",
+    "1.27.3",
 ];
 
 /// Those that `cargo xtask test` runs besides the machine's own.
-pub const ENDS: [&str; 2] = ["1.21.13", "1.27.3"];
+pub const ENDS: [&str; 2] = ["1.18.10", "1.27.3"];
 
 /// A way to build.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +59,48 @@ const FEW_LIVE: &[&str] = &["live_census_agrees", "live_scheduler", "live_table"
 
 /// The programs that the tests of the census observe.
 const PROGRAMS: &[&str] = &["crowd", "known_waits", "locks"];
+
+/// A test that loads kernel programs.
+struct Privileged {
+    what: &'static str,
+    program: &'static str,
+    name: &'static str,
+    /// Only for programs with C code.
+    cgo: bool,
+    /// The first minor version that can do it.
+    since: u32,
+}
+
+const PRIVILEGED: &[Privileged] = &[
+    Privileged {
+        what: "goroutines blocked in system calls",
+        program: "blocking",
+        name: "privileged::go_blocking::every_blocked_goroutine_is_named",
+        cgo: false,
+        since: 18,
+    },
+    Privileged {
+        what: "goroutines that lead to those of another process",
+        program: "pile_up",
+        name: "privileged::pile_up::the_chain_goes_on_into_the_server_when_it_is_a_target_too",
+        cgo: false,
+        since: 18,
+    },
+    Privileged {
+        what: "goroutines followed exactly",
+        program: "transitions",
+        name: "privileged::go_transitions::every_wait_creation_and_end_is_counted",
+        cgo: false,
+        since: 21,
+    },
+    Privileged {
+        what: "calls of C",
+        program: "cgo_blocking",
+        name: "privileged::cgo_blocking::goroutines_in_c_are_named_with_both_their_stacks",
+        cgo: true,
+        since: 18,
+    },
+];
 
 /// Tests that need no privileges and build their programs themselves, in every form.
 const LIVE: &str = "runtimes::go::live_";
@@ -183,26 +226,17 @@ pub fn parts(
             arguments,
             variables: vec![("OBSERVER_FIXTURES", out.clone())],
         });
-        if !few {
-            build(project, toolchain, "transitions", *form, &out)?;
+        let privileged = PRIVILEGED.iter().filter(|test| {
+            !few && (form.cgo || !test.cgo) && minor_of(version) >= Some(test.since)
+        });
+        for test in privileged {
+            build(project, toolchain, test.program, *form, &out)?;
             let mut arguments: Vec<String> = text(&it);
-            let test = "privileged::go_transitions::every_wait_creation_and_end_is_counted";
-            arguments.extend(text(&["--exact", test]));
+            arguments.extend(text(&["--exact", test.name]));
             parts.push(Part {
-                name: format!("Go {version}, {}: goroutines followed exactly", form.name),
+                name: format!("Go {version}, {}: {}", form.name, test.what),
                 arguments,
                 variables: vec![("OBSERVER_FIXTURES", out.clone())],
-            });
-        }
-        if !few && form.cgo {
-            build(project, toolchain, "cgo_blocking", *form, &out)?;
-            let mut arguments: Vec<String> = text(&it);
-            let test = "privileged::cgo_blocking::goroutines_in_c_are_named_with_both_their_stacks";
-            arguments.extend(text(&["--exact", test]));
-            parts.push(Part {
-                name: format!("Go {version}: calls of C"),
-                arguments,
-                variables: vec![("OBSERVER_FIXTURES", out)],
             });
         }
     }
@@ -231,6 +265,11 @@ fn build(project: &Project, toolchain: &Path, name: &str, form: Form, out: &Path
         .env("GOFLAGS", "-mod=mod")
         .env("CGO_ENABLED", if form.cgo { "1" } else { "0" });
     project::run(&mut go, &format!("go build of {name}, {}", form.name))
+}
+
+/// The 26 of `1.26.6`.
+fn minor_of(version: &str) -> Option<u32> {
+    version.split('.').nth(1)?.parse().ok()
 }
 
 /// The versions that the arguments name.

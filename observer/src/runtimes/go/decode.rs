@@ -30,7 +30,7 @@ fn loads_memory(i: &Instruction) -> bool {
 }
 
 /// The address of the first 8-byte load relative to the instruction pointer: in `runtime.forEachG`
-/// that is `runtime.allgs` (Go 1.19 to 1.27, measured).
+/// that is `runtime.allgs` (Go 1.18 to 1.27, measured).
 pub fn first_load(code: &[u8], address: u64) -> Option<u64> {
     instructions(code, address)
         .find(|i| loads_memory(i) && i.is_ip_rel_memory_operand() && i.op0_register().is_gpr64())

@@ -68,8 +68,8 @@ pub struct Function<'a> {
 pub struct InlinedCall<'a> {
     /// The function whose body was inlined.
     pub name: &'a str,
-    /// The line that its `func` keyword is on.
-    pub start_line: u32,
+    /// The line that its `func` keyword is on (Go 1.20 and later).
+    pub start_line: Option<u32>,
     /// An instruction of the caller whose position is the call's (file virtual address).
     pub caller_pc: u64,
 }
@@ -268,17 +268,30 @@ impl<'a> Function<'a> {
         u32::try_from(size).ok().filter(|s| s % 8 == 0)
     }
 
-    /// Where the function's inlining tree lies, counted from `moduledata.gofunc`. Go 1.20 and later.
-    pub fn inline_tree(&self) -> Option<u32> {
+    /// Bytes of the record before its pcdata; the last of them counts the funcdata.
+    fn fixed(&self) -> usize {
+        // The line of `func` came with Go 1.20.
         if self.table.magic == MAGIC_118 {
-            return None;
+            40
+        } else {
+            44
         }
+    }
+
+    /// What the runtime takes the function for (`abi.FuncID`); the numbers differ by version.
+    pub fn id(&self) -> Option<u8> {
+        self.record.get(self.fixed() - 4).copied()
+    }
+
+    /// Where the function's inlining tree lies, counted from `moduledata.gofunc`.
+    pub fn inline_tree(&self) -> Option<u32> {
         let pcdata = read_u32(self.record, 28)?;
-        if u32::from(*self.record.get(43)?) <= FUNCDATA_INLINE_TREE {
+        let fixed = self.fixed();
+        if u32::from(*self.record.get(fixed - 1)?) <= FUNCDATA_INLINE_TREE {
             return None;
         }
         let slot = pcdata.checked_add(FUNCDATA_INLINE_TREE)?;
-        let offset = read_u32(self.record, 44 + slot as usize * 4)?;
+        let offset = read_u32(self.record, fixed + slot as usize * 4)?;
         (offset != u32::MAX).then_some(offset)
     }
 
@@ -288,17 +301,26 @@ impl<'a> Function<'a> {
         if read_u32(self.record, 28)? <= PCDATA_INLINE_INDEX {
             return None;
         }
-        let table = read_u32(self.record, 44 + PCDATA_INLINE_INDEX as usize * 4)?;
+        let table = read_u32(self.record, self.fixed() + PCDATA_INLINE_INDEX as usize * 4)?;
         let index = usize::try_from(self.table.value_at(table, self.entry, pc)?).ok()?;
-        // inlinedCall, 16 bytes: funcID u8, 3 bytes, nameOff i32, parentPc i32, startLine i32.
-        let at = index.checked_mul(16)?;
-        let caller_pc = self.entry.checked_add(u64::from(read_u32(tree, at + 8)?))?;
+        // inlinedCall, 16 bytes: funcID u8, 3 bytes, nameOff i32, parentPc i32, startLine i32. Before Go
+        // 1.20 20 bytes: parent i16, funcID u8, 1 byte, file i32, line i32, func_ i32, parentPc i32.
+        let (at, name, parent, start_line) = if self.table.magic == MAGIC_118 {
+            let at = index.checked_mul(20)?;
+            (at, 12, 16, None)
+        } else {
+            let at = index.checked_mul(16)?;
+            let line = read_u32(tree, at.checked_add(12)?)?;
+            (at, 4, 8, Some(u32::try_from(line as i32).ok()?))
+        };
+        let parent_pc = read_u32(tree, at.checked_add(parent)?)?;
+        let caller_pc = self.entry.checked_add(u64::from(parent_pc))?;
         if caller_pc >= self.end {
             return None;
         }
         Some(InlinedCall {
-            name: self.table.name_at(read_u32(tree, at + 4)?)?,
-            start_line: u32::try_from(read_u32(tree, at + 12)? as i32).ok()?,
+            name: self.table.name_at(read_u32(tree, at + name)?)?,
+            start_line,
             caller_pc,
         })
     }

@@ -19,10 +19,13 @@ const MAX_THREADS: u64 = 1 << 22;
 const RUNQ: u32 = 256;
 /// Bytes of `schedt` before the histogram that hold every field that is read.
 const HEAD: usize = 192;
+/// The first minor version whose histogram has [`DELAY_BUCKETS`] (`timeHistogram` in
+/// `src/runtime/histogram.go`: Go 1.19.13 has 45 times 16 of them, Go 1.20.14 40 times 4).
+const FIRST_MINOR: u32 = 20;
 /// `p.id`, all versions: its index.
 const P_ID: u64 = 0;
 
-/// Where the fields lie, x86-64: measured from the DWARF of programs built with Go 1.21.13, 1.22.10,
+/// Where the fields lie, x86-64: measured from the DWARF of programs built with Go 1.20.14, 1.21.13, 1.22.10,
 /// 1.23.9, 1.24.11, 1.25.5, 1.26.6 and 1.27.3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SchedOffsets {
@@ -50,7 +53,7 @@ pub struct SchedOffsets {
     pub p_runnext: u32,
 }
 
-/// Go 1.21.13 and 1.22.10.
+/// Go 1.20.14, 1.21.13 and 1.22.10.
 const V21: SchedOffsets = SchedOffsets {
     lastpoll: 8,
     lock: 24,
@@ -102,7 +105,7 @@ const V26: SchedOffsets = SchedOffsets {
 /// The row of a minor version; `None` when it is not in the table.
 pub fn by_minor(minor: u32) -> Option<SchedOffsets> {
     match minor {
-        21 | 22 => Some(V21),
+        20..=22 => Some(V21),
         23 | 24 => Some(V23),
         25 => Some(V25),
         26 | 27 => Some(V26),
@@ -115,13 +118,18 @@ pub fn by_minor(minor: u32) -> Option<SchedOffsets> {
 /// # Errors
 /// The reason when neither knows them.
 pub fn offsets(minor: u32, devel: bool, elf: &Elf<'_>) -> Result<SchedOffsets, Reason> {
+    if minor < FIRST_MINOR {
+        return Err(Reason::with(format!(
+            "the scheduler is read from Go 1.{FIRST_MINOR} on; before, its histogram has other buckets"
+        )));
+    }
     if let Some(offsets) = by_minor(minor).filter(|_| !devel) {
         return Ok(offsets);
     }
     dwarf::sched_offsets(elf).map_err(|reason| {
         let last = KNOWN_MINORS.end();
         Reason::with(format!(
-            "the layout of the scheduler is known for Go 1.21 to 1.{last}; {reason}"
+            "the layout of the scheduler is known for Go 1.{FIRST_MINOR} to 1.{last}; {reason}"
         ))
     })
 }
@@ -143,7 +151,7 @@ enum Sched {
 
 impl SchedAnchors {
     /// From symbols, else from the code that uses them: `runtime.sysmon` begins by taking `sched.lock`,
-    /// and the first word that `runtime.retake` loads is `allp` (Go 1.21 to 1.27, measured).
+    /// and the first word that `runtime.retake` loads is `allp` (Go 1.20 to 1.27, measured).
     pub fn find(elf: &Elf<'_>, symbols: &GoSymbols) -> Option<Self> {
         let code = |name: &str| {
             let function = symbols.pclntab()?.by_name(name)?;

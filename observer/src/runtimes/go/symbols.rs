@@ -181,7 +181,7 @@ impl GoSymbols {
                     function: call.name.to_owned(),
                     file: function.file(at).map(str::to_owned),
                     line: function.line(at),
-                    start_line: Some(call.start_line),
+                    start_line: call.start_line,
                 });
                 at = call.caller_pc;
             }

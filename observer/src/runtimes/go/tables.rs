@@ -50,6 +50,9 @@ pub struct Tables {
     text: u64,
     /// `moduledata.gofunc`, base of the inlining trees, when the version's layout is known.
     pub gofunc: Option<u64>,
+    /// `Function::id` of what the compiler makes to call the function of a `go` or `defer` statement, in
+    /// the versions that do not tell it by the name.
+    pub wrapper: Option<u8>,
     /// Variables by symbol.
     pub variables: Variables,
     /// How it was found, one clause.
@@ -84,6 +87,7 @@ impl Tables {
             range,
             text,
             gofunc,
+            wrapper: minor.and_then(wrapper_id),
             variables,
             evidence,
         })
@@ -100,7 +104,13 @@ impl Tables {
     }
 }
 
-/// `moduledata.gofunc`, measured by DWARF of Go 1.19.8 (for 1.18 and 1.19), 1.21.13 to 1.27.3.
+/// `funcID_wrapper`: Go 1.18.10, 1.19.13, 1.20.14 (`src/runtime/symtab.go`) and 1.21.13
+/// (`src/internal/abi/symtab.go`). Later ones have `gowrap` in the name.
+fn wrapper_id(minor: u32) -> Option<u8> {
+    (18..=21).contains(&minor).then_some(21)
+}
+
+/// `moduledata.gofunc`, measured by DWARF of Go 1.18.10 to 1.27.3.
 fn gofunc_offset(minor: u32) -> Option<u64> {
     match minor {
         18 | 19 => Some(304),

@@ -1,7 +1,7 @@
 //! Wait reasons: the numbers differ by version, the texts mean the same.
 //!
-//! Source: `src/runtime/runtime2.go` of Go 1.19.8, 1.21.13, 1.22.10, 1.23.9, 1.24.11, 1.25.5, 1.26.6
-//! and 1.27.3, read by a script. 1.18 uses 1.19's list and 1.20 that of 1.21 (not verified here).
+//! Source: `src/runtime/runtime2.go` of Go 1.18.10, 1.19.8, 1.20.14, 1.21.13, 1.22.10, 1.23.9, 1.24.11,
+//! 1.25.5, 1.26.6 and 1.27.3, read by a script. 1.18 has 1.19's list; that of 1.20 is the beginning of 1.21's.
 
 use crate::model::Cause;
 use crate::model::census::{Direction, WaitKind};

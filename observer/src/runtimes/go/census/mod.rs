@@ -1,7 +1,8 @@
 //! The census of goroutines: `runtime.allgs`, read in large batches and never stopping the process.
 //!
 //! What is read may be torn. Each goroutine that does not run is read twice; one that changed in
-//! between is left out and counted.
+//! between is left out and counted. `g.trackingSeq`, which shows that it has run, counts modulo 256; so a
+//! parked stack that does not end where goroutines begin is read once more before it is believed.
 
 use std::time::Instant;
 
@@ -73,6 +74,8 @@ pub struct GoCensus {
     parked: AddressMap<Parked>,
     next_parked: AddressMap<Parked>,
     parked_stacks: Stacks,
+    /// What seems torn now is not read again.
+    last_try: bool,
 }
 
 /// What was found on a parked goroutine's stack.
@@ -109,6 +112,7 @@ impl GoCensus {
             parked: AddressMap::default(),
             next_parked: AddressMap::default(),
             parked_stacks: Stacks::default(),
+            last_try: false,
         }
     }
 
@@ -187,11 +191,13 @@ impl GoCensus {
         }
         census.tasks.reserve(count);
         let mut torn = Vec::new();
+        self.last_try = false;
         for chunk in pointers.chunks(CHUNK) {
             self.chunk(memory, chunk, census, &mut torn)?;
         }
         // What changed while it was read is tried once more; what changes again is left out.
         let again = std::mem::take(&mut torn);
+        self.last_try = true;
         for chunk in again.chunks(CHUNK) {
             self.chunk(memory, chunk, census, &mut torn)?;
         }
@@ -230,7 +236,7 @@ impl GoCensus {
             let first = census.waits.len() as u32;
             let found = &mut census.waits;
             queued = self.waits.emit(index as u32, record, queued, found);
-            if record.torn {
+            if record.torn || !self.last_try && record.is_cut() {
                 census.waits.truncate(first as usize);
                 torn.push(record.g);
                 continue;

@@ -3,7 +3,7 @@
 use super::super::live::{STATUS_MASK, u32_at, u64_at};
 use super::super::offsets::GoOffsets;
 use super::super::waitreason::{self, WaitReason};
-use super::unwind::Walk;
+use super::unwind::{MAX_DEPTH, Walk};
 use crate::model::census::{Direction, TaskState, WaitKind, WaitsOn, fingerprint};
 
 /// One goroutine on its way into the census.
@@ -160,6 +160,12 @@ impl Record {
             self.waiting,
         ];
         fingerprint(words.into_iter())
+    }
+
+    /// Whether the stack of a wait ends too early: a sign that it was read while the goroutine ran.
+    pub fn is_cut(&self) -> bool {
+        let depth = self.walk.depth;
+        self.state == TaskState::Waiting && !self.walk.whole && (1..MAX_DEPTH).contains(&depth)
     }
 
     /// Whether `later`, the same entry read again, is still in the same wait.

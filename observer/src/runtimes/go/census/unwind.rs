@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::super::live::u64_at;
+use super::super::pclntab::Function;
 use super::super::symbols::GoSymbols;
 use super::uses::UseTable;
 use crate::model::census::{Direction, Uses, WaitKind};
@@ -166,7 +167,10 @@ impl Unwinder {
     fn find(&self, pc: u64) -> Option<FrameInfo> {
         let file_pc = pc.wrapping_sub(self.bias);
         let function = self.symbols.pclntab()?.find(file_pc)?;
-        let role = function.name().map_or(Role::Plain, role_of);
+        let role = match function.name().map_or(Role::Plain, role_of) {
+            Role::Plain if self.is_wrapper(&function) => Role::Wrapper,
+            role => role,
+        };
         let uses = match &self.uses {
             Some(table) if role == Role::Plain => table.of(&self.symbols, &function),
             _ => Uses::default(),
@@ -180,6 +184,12 @@ impl Unwinder {
             role,
             entry: function.entry.wrapping_add(self.bias),
         })
+    }
+
+    /// Where names do not tell it.
+    fn is_wrapper(&self, function: &Function<'_>) -> bool {
+        let wrapper = self.symbols.tables().wrapper;
+        wrapper.is_some_and(|id| function.id() == Some(id))
     }
 
     /// Starts a walk at a saved stack pointer and program counter.

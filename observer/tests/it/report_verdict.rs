@@ -158,6 +158,26 @@ fn threads_that_wait_for_work_are_left_out_or_said_to() {
 }
 
 #[test]
+fn what_is_surely_no_wait_for_work_is_said_beside_a_pool_that_may_be() {
+    let mut view = native();
+    let mut write = view.blocking[0].clone();
+    (write.cause, write.total_ns) = (Cause::Fsync, 1_200 * MS);
+    write.syscall = Some("fsync".to_owned());
+    write.tasks.truncate(1);
+    write.tasks_total = 1;
+    view.blocking.push(write);
+    let said = "The largest that is surely no wait for work: thread 4243 (pool-worker) blocks in fsync at worker_loop";
+    let worst = "96 % of the blocked time of threads (sleeps and waits for work left out): 4 threads block in futex";
+    check(&view, &[worst, said, "12 % of the window"], &["Next"]);
+    // Not of a trifle, and not when the worst is such a thing itself.
+    view.blocking[2].total_ns = 900 * MS;
+    check(&view, &["4 threads block in futex"], &["surely"]);
+    view.blocking[2].total_ns = 40 * S;
+    view.blocking.sort_by_key(|e| std::cmp::Reverse(e.total_ns));
+    check(&view, &["Next: 44 %, futex"], &["surely"]);
+}
+
+#[test]
 fn a_healthy_service_under_load_gets_no_share_of_a_trifle() {
     check(
         &healthy(),

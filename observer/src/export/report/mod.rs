@@ -6,6 +6,7 @@
     reason = "a report is rendered once, and `+=` has no error to handle as `write!` has"
 )]
 
+mod beside;
 pub mod json;
 mod peer;
 pub mod phrase;

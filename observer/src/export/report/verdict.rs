@@ -10,7 +10,7 @@
 //! wait for work, else blocking where it is allowed.
 
 use super::weight::{self, Rank, Weights, run_queue};
-use super::{phrase, pile};
+use super::{beside, phrase, pile};
 use crate::export::dto::{Blocking, MeetingPoint, Report};
 use crate::export::text::clean::fit;
 use crate::export::text::units::{NBSP, count, counted, duration, percent, ratio};
@@ -91,9 +91,11 @@ fn about(report: &Report, weights: &Weights<'_>, entry: &Blocking) -> Vec<String
     out.extend(meaning(entry, rank));
     out.extend(phrase::holder(entry));
     out.extend(phrase::victims(report, entry));
-    out.extend(unplaced(entry, total, peers()));
-    out.extend(next(entry, total, peers()));
-    out.extend(still_waiting(report, entry));
+    out.extend(beside::unplaced(entry, total, peers()));
+    out.extend(
+        beside::sure(report, weights, entry).or_else(|| beside::next(entry, total, peers())),
+    );
+    out.extend(beside::still_waiting(report, entry));
     out
 }
 
@@ -136,7 +138,7 @@ fn calm(report: &Report, weights: &Weights<'_>) -> Option<Vec<String>> {
 }
 
 /// `4 threads block in futex at worker_loop, 3 % of the window (7 waits, 12.0 ms in 400 ms, worst 4 ms)`.
-fn trifle(report: &Report, entry: &Blocking) -> String {
+pub(super) fn trifle(report: &Report, entry: &Blocking) -> String {
     let window = report.window.duration_ns;
     let share = match ratio(entry.total_ns, window) {
         share if share <= 1.0 => format!(", {} of the window", percent(share)),
@@ -319,7 +321,7 @@ fn open_waits(report: &Report, entry: &Blocking) -> Option<String> {
     }
 }
 
-fn age(oldest_ns: u64, lower_bound: bool) -> String {
+pub(super) fn age(oldest_ns: u64, lower_bound: bool) -> String {
     let at_least = if lower_bound { "at least " } else { "" };
     format!("{at_least}{}", duration(oldest_ns))
 }
@@ -363,77 +365,6 @@ fn meaning(entry: &Blocking, rank: Rank) -> Option<String> {
         (Rank::Task | Rank::ForWork, ..) => return None,
     };
     Some(text.to_owned())
-}
-
-/// Whether `other` is the same wait on the same thing, but where is not known.
-fn same_unplaced(entry: &Blocking, other: &Blocking) -> bool {
-    other.id != entry.id
-        && other.site.function.is_none()
-        && other.resource.is_some()
-        && (other.target, &other.cause, &other.syscall, &other.resource)
-            == (entry.target, &entry.cause, &entry.syscall, &entry.resource)
-}
-
-/// The part of the same wait whose place is not known: it may well be the same place.
-fn unplaced<'a>(
-    entry: &Blocking,
-    total: u64,
-    peers: impl Iterator<Item = &'a Blocking>,
-) -> Option<String> {
-    let time = peers
-        .filter(|other| same_unplaced(entry, other))
-        .fold(0_u64, |sum, other| sum.saturating_add(other.total_ns));
-    (ratio(time, total) >= 0.01).then(|| {
-        format!(
-            "Another {} ({}) is {} on the same {}, at places that are not known.",
-            percent(ratio(time, total)),
-            duration(time),
-            phrase::what(entry),
-            fit(
-                entry
-                    .resource
-                    .as_ref()
-                    .map_or("thing", |resource| &resource.kind),
-                20
-            )
-        )
-    })
-}
-
-/// The second worst, when it is worth a sentence.
-fn next<'a>(
-    entry: &Blocking,
-    total: u64,
-    mut peers: impl Iterator<Item = &'a Blocking>,
-) -> Option<String> {
-    let second = peers.find(|other| other.id != entry.id && !same_unplaced(entry, other))?;
-    (ratio(second.total_ns, total) >= 0.2).then(|| {
-        format!(
-            "Next: {}, {} at {}, {}.",
-            percent(ratio(second.total_ns, total)),
-            phrase::what(second),
-            phrase::place(&second.site, 60, 40),
-            duration(second.total_ns)
-        )
-    })
-}
-
-/// A task that hangs elsewhere, which sums of time do not bring to the top.
-fn still_waiting(report: &Report, entry: &Blocking) -> Option<String> {
-    let hung = report
-        .blocking
-        .iter()
-        .filter(|e| e.id != entry.id && Rank::of(e) <= Rank::Task && e.unfinished.count > 0)
-        .filter(|e| e.unfinished.oldest_ns >= report.window.duration_ns / 10 * 9)
-        .max_by_key(|e| (e.unfinished.oldest_ns, std::cmp::Reverse(e.id.as_str())))?;
-    let open = &hung.unfinished;
-    Some(format!(
-        "Also still waiting: {} in {} at {}, oldest {}.",
-        counted(open.count, "wait", "waits"),
-        phrase::what(hung),
-        phrase::place(&hung.site, 60, 40),
-        age(open.oldest_ns, open.lower_bound)
-    ))
 }
 
 /// Nothing is blocked: why that can be believed, or not.

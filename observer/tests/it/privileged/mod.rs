@@ -4,6 +4,7 @@
 mod accounting;
 mod bad_input;
 mod cgo_blocking;
+mod connections;
 mod cpu_samples;
 mod go_blocking;
 mod go_probe;

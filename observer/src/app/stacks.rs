@@ -334,12 +334,8 @@ impl Stacks {
             }
             None => without_scheduler(self.symbolizer.kernel(&stack.addresses)),
         };
-        if stack.cut.is_some()
-            && let Some(last) = frames.last_mut()
-            && last.function.is_none()
-            && last.unknown_reason.is_none()
-        {
-            last.unknown_reason.clone_from(&stack.cut);
+        if let Some(cut) = &stack.cut {
+            say_cut(&mut frames, cut);
         }
         self.named.insert(id, frames);
     }
@@ -365,6 +361,21 @@ impl Stacks {
             (Known::Unknown(_), Some(cut)) => Known::Unknown(cut),
             (Known::Unknown(reason), None) => Known::Unknown(reason),
         }
+    }
+}
+
+/// Says at a stack's end why it ends there, unless its last frame does, or is where threads begin. A single
+/// address is no stack that was cut.
+fn say_cut(frames: &mut Vec<Frame>, why: &Reason) {
+    let whole = classify::is_whole(frames);
+    match &mut frames[..] {
+        [.., last] if last.function.is_none() => {
+            last.unknown_reason.get_or_insert_with(|| why.clone());
+        }
+        [first, .., last] if !whole && first.address != last.address => {
+            frames.push(Frame::missing(why.clone()));
+        }
+        _ => {}
     }
 }
 
@@ -418,4 +429,39 @@ fn without_scheduler(mut frames: Vec<Frame>) -> Vec<Frame> {
         frames.drain(..=last);
     }
     frames
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::FrameKind;
+
+    #[test]
+    fn a_stack_that_was_cut_says_so_at_its_end() {
+        const WHY: Reason = Reason::new("the stack is deeper than the piece that was copied");
+        let frame = |address, function: Option<&str>| Frame {
+            address,
+            function: function.map(Into::into),
+            file: None,
+            line: None,
+            module: Some("app".into()),
+            kind: FrameKind::User,
+            unknown_reason: None,
+        };
+        let said = |frames: &[Frame]| {
+            let mut frames = frames.to_vec();
+            say_cut(&mut frames, &WHY);
+            let last = frames.last().cloned();
+            (frames.len(), last.and_then(|last| last.unknown_reason))
+        };
+        let (read, save) = (frame(1, Some("read")), frame(2, Some("save")));
+        assert_eq!(said(&[read.clone(), save.clone()]), (3, Some(WHY)));
+        let nameless = frame(3, None);
+        assert_eq!(said(&[read.clone(), save, nameless]), (3, Some(WHY)));
+        let root = frame(4, Some("start_thread"));
+        assert_eq!(said(&[read.clone(), root]), (2, None));
+        // One address, with what was inlined there, is not a stack that was cut.
+        assert_eq!(said(&[read.clone(), frame(1, Some("main"))]), (2, None));
+        assert_eq!(said(&[]), (0, None));
+    }
 }

@@ -248,7 +248,7 @@ pub fn parts(
 /// # Errors
 /// When it can not be had.
 pub fn toolchain(project: &Project, version: &str) -> Result<PathBuf> {
-    toolchain::get(&project.target.join("go-toolchains"), version)
+    toolchain::get(&project.target.join("go-roots"), version)
 }
 
 fn build(project: &Project, toolchain: &Path, name: &str, form: Form, out: &Path) -> Result<()> {

@@ -236,7 +236,7 @@ impl GoCensus {
             let first = census.waits.len() as u32;
             let found = &mut census.waits;
             queued = self.waits.emit(index as u32, record, queued, found);
-            if record.torn || !self.last_try && record.is_cut() {
+            if record.torn {
                 census.waits.truncate(first as usize);
                 torn.push(record.g);
                 continue;
@@ -413,7 +413,9 @@ impl GoCensus {
                 .map(|bytes| decode(record.g, bytes, &self.process.offsets, self.process.minor));
             let same = matches!(&later, Some(Decoded::Task(later)) if record.unchanged(later));
             match record.state {
-                TaskState::Waiting | TaskState::Syscall => record.torn |= !same,
+                TaskState::Waiting | TaskState::Syscall => {
+                    record.torn |= !same || !self.last_try && record.is_cut();
+                }
                 // What was running or ready then, was so then; only its stack is from later.
                 TaskState::Running | TaskState::Runnable => record.stackless = !same,
             }

@@ -8,7 +8,7 @@ use observer::export::dto::Report;
 use observer::model::census::{Direction, WaitKind};
 use observer::model::task::Legality;
 use observer::model::view::{Unfinished, View};
-use observer::model::{Cause, Known};
+use observer::model::{Cause, Known, Resource};
 
 fn check(view: &View, expected: &[&str], absent: &[&str]) {
     let verdict = Report::from(view).verdict;
@@ -158,7 +158,7 @@ fn threads_that_wait_for_work_are_left_out_or_said_to() {
 }
 
 #[test]
-fn what_is_surely_no_wait_for_work_is_said_beside_a_pool_that_may_be() {
+fn what_is_for_no_lock_and_no_message_is_said_beside_a_pool_that_may_be_idle() {
     let mut view = native();
     let mut write = view.blocking[0].clone();
     (write.cause, write.total_ns) = (Cause::Fsync, 1_200 * MS);
@@ -166,15 +166,32 @@ fn what_is_surely_no_wait_for_work_is_said_beside_a_pool_that_may_be() {
     write.tasks.truncate(1);
     write.tasks_total = 1;
     view.blocking.push(write);
-    let said = "The largest that is surely no wait for work: thread 4243 (pool-worker) blocks in fsync at worker_loop";
+    let said = "The largest that is for neither a lock nor a message: thread 4243 (pool-worker) blocks in fsync at worker_loop";
     let worst = "96 % of the blocked time of threads (sleeps and waits for work left out): 4 threads block in futex";
     check(&view, &[worst, said, "12 % of the window"], &["Next"]);
     // Not of a trifle, and not when the worst is such a thing itself.
     view.blocking[2].total_ns = 900 * MS;
-    check(&view, &["4 threads block in futex"], &["surely"]);
-    view.blocking[2].total_ns = 40 * S;
+    check(&view, &["4 threads block in futex"], &["neither"]);
+    // A call for files is not always for one.
+    view.blocking[2].total_ns = 1_200 * MS;
+    view.blocking[2].cause = Cause::FileIo;
+    for (syscall, kind, said) in [
+        ("read", "file", true),
+        ("read", "eventfd", false),
+        ("flock", "file", false),
+    ] {
+        view.blocking[2].syscall = Some(syscall.to_owned());
+        view.blocking[2].resource = Some(Resource {
+            kind,
+            ..Resource::default()
+        });
+        let absent: &[&str] = if said { &[] } else { &["neither"] };
+        let expected: &[&str] = if said { &["neither"] } else { &[] };
+        check(&view, expected, absent);
+    }
+    (view.blocking[2].cause, view.blocking[2].total_ns) = (Cause::Fsync, 40 * S);
     view.blocking.sort_by_key(|e| std::cmp::Reverse(e.total_ns));
-    check(&view, &["Next: 44 %, futex"], &["surely"]);
+    check(&view, &["Next: 44 %, futex"], &["neither"]);
 }
 
 #[test]

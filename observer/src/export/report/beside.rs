@@ -59,9 +59,13 @@ pub(super) fn next<'a>(
     })
 }
 
-/// Beside a wait of threads that one without work is in, too: the largest that is none. Pools of
+/// Beside a wait of threads that one without work is in, too: the largest that is for neither a lock nor a message. Pools of
 /// threads wait for most of the time, and more than one that writes to a slow disk does.
-pub(super) fn sure(report: &Report, weights: &Weights<'_>, entry: &Blocking) -> Option<String> {
+pub(super) fn of_another_kind(
+    report: &Report,
+    weights: &Weights<'_>,
+    entry: &Blocking,
+) -> Option<String> {
     if Rank::of(entry) != Rank::Thread || !weight::is_ambiguous(entry) {
         return None;
     }
@@ -70,7 +74,7 @@ pub(super) fn sure(report: &Report, weights: &Weights<'_>, entry: &Blocking) -> 
     })?;
     weights.is_much(other.total_ns).then(|| {
         format!(
-            "The largest that is surely no wait for work: {}.",
+            "The largest that is for neither a lock nor a message: {}.",
             verdict::trifle(report, other)
         )
     })

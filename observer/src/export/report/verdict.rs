@@ -93,7 +93,8 @@ fn about(report: &Report, weights: &Weights<'_>, entry: &Blocking) -> Vec<String
     out.extend(phrase::victims(report, entry));
     out.extend(beside::unplaced(entry, total, peers()));
     out.extend(
-        beside::sure(report, weights, entry).or_else(|| beside::next(entry, total, peers())),
+        beside::of_another_kind(report, weights, entry)
+            .or_else(|| beside::next(entry, total, peers())),
     );
     out.extend(beside::still_waiting(report, entry));
     out

@@ -65,10 +65,18 @@ pub fn may_be_fault(report: &Report, entry: &Blocking) -> bool {
 
 /// Whether what a thread waits in is also what one without work waits in: a lock, a message, a time.
 pub fn is_ambiguous(entry: &Blocking) -> bool {
-    matches!(
-        entry.cause.as_str(),
-        "futex" | "recv" | "pipe" | "condition" | "channel" | "other"
-    )
+    match entry.cause.as_str() {
+        "futex" | "recv" | "pipe" | "condition" | "channel" | "other" => true,
+        "file_io" => is_message_or_lock(entry),
+        _ => false,
+    }
+}
+
+/// Whether a call for files is for none: reads of a terminal, an eventfd, a watch; and for the lock of one.
+fn is_message_or_lock(entry: &Blocking) -> bool {
+    let lock = matches!(entry.syscall.as_deref(), Some("flock" | "fcntl"));
+    let kind = entry.resource.as_ref().map(|resource| &*resource.kind);
+    lock || kind.is_some_and(|kind| !matches!(kind, "file" | "path" | "descriptor"))
 }
 
 /// Whether this is a library's thread in a program whose tasks are known, and no more is known than

@@ -1,5 +1,6 @@
 //! Samples a target's own list of tasks, on a thread of its own, so that records are never held up.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -29,7 +30,7 @@ const MAX_WANTED: usize = 256;
 #[derive(Debug)]
 pub struct Sampler {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Box<dyn TaskCensus>>>,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +56,8 @@ struct Signal {
 struct Found {
     ledger: CensusLedger,
     ended: Option<Reason>,
+    /// Why the last sample could not be taken, when that may change.
+    not_now: Option<Reason>,
     wanted: HashSet<i32>,
 }
 
@@ -63,8 +66,10 @@ struct Found {
 pub struct Sampled {
     /// The samples, folded.
     pub ledger: CensusLedger,
-    /// Why sampling ended before it was told to.
+    /// Why sampling ended before it was told to, or why there is no sample.
     pub ended: Option<Reason>,
+    /// What took the samples: it knows what its own words mean.
+    pub census: Option<RefCell<Box<dyn TaskCensus>>>,
 }
 
 /// A lock that a panic of the other side left behind is still good: figures may lack one sample.
@@ -119,12 +124,17 @@ impl Sampler {
     /// Waits for the last sample and hands over what was found.
     pub fn finish(mut self) -> Sampled {
         self.stop();
-        let failed = self.thread.take().is_some_and(|t| t.join().is_err());
+        let joined = self.thread.take().map(JoinHandle::join);
+        let failed = matches!(joined, Some(Err(_)));
         let mut found = lock(&self.shared.found);
         let mut sampled = Sampled {
             ledger: std::mem::take(&mut found.ledger),
             ended: found.ended.take(),
+            census: joined.and_then(Result::ok).map(RefCell::new),
         };
+        if sampled.ledger.samples() == 0 {
+            sampled.ended = sampled.ended.or(found.not_now.take());
+        }
         if failed {
             let reason = Reason::new("reading the task list failed in observer itself");
             sampled.ended.get_or_insert(reason);
@@ -139,7 +149,11 @@ impl Drop for Sampler {
     }
 }
 
-fn sample(shared: &Shared, mut census: Box<dyn TaskCensus>, memory: ProcessMemory) {
+fn sample(
+    shared: &Shared,
+    mut census: Box<dyn TaskCensus>,
+    memory: ProcessMemory,
+) -> Box<dyn TaskCensus> {
     let mut number = 0_u32;
     loop {
         // One last sample after the stop, so that what is told last is how things ended.
@@ -147,7 +161,7 @@ fn sample(shared: &Shared, mut census: Box<dyn TaskCensus>, memory: ProcessMemor
         look_for_connections(shared, census.as_mut());
         let (started, cpu) = (Instant::now(), usage::thread_cpu());
         match census.take(&memory, Mono(usage::monotonic_ns())) {
-            Ok(mut taken) => {
+            Ok(Known::Known(mut taken)) => {
                 let mut found = lock(&shared.found);
                 found.ledger.add(&mut taken);
                 let room = MAX_WANTED.saturating_sub(found.wanted.len());
@@ -155,9 +169,10 @@ fn sample(shared: &Shared, mut census: Box<dyn TaskCensus>, memory: ProcessMemor
                 found.wanted.extend(fds);
                 census.watch(&found.ledger.to_watch());
             }
+            Ok(Known::Unknown(reason)) => lock(&shared.found).not_now = Some(reason),
             Err(reason) => {
                 lock(&shared.found).ended = Some(reason);
-                return;
+                return census;
             }
         }
         // CPU time, because on a busy machine the clock says more than the sample costs.
@@ -168,7 +183,7 @@ fn sample(shared: &Shared, mut census: Box<dyn TaskCensus>, memory: ProcessMemor
             });
         lock(&shared.found).ledger.add_cpu(cost.as_nanos() as u64);
         if last {
-            return;
+            return census;
         }
         number += 1;
         let mut pause = FASTEST.max(cost.saturating_mul(BUDGET));
@@ -262,10 +277,12 @@ impl Session {
         for (pid, sampled) in &censuses {
             let exited = |t: &Target| t.process.id.pid == *pid && t.ended.is_some();
             match &sampled.ended {
-                Some(reason) if !self.targets.iter().any(exited) => notes.push(format!(
-                    "the task list of pid {pid} was read {} times, and then no more: {reason}",
-                    sampled.ledger.samples()
-                )),
+                Some(reason) if !self.targets.iter().any(exited) => {
+                    notes.push(match sampled.ledger.samples() {
+                        0 => format!("the task list of pid {pid} was not read: {reason}"),
+                        n => format!("the task list of pid {pid} was read {n} times, and then no more: {reason}"),
+                    });
+                }
                 _ => {}
             }
             let left_out = sampled.ledger.left_out();

@@ -8,6 +8,7 @@ use crate::model::{Frame, Known, Pid, Reason, Resource};
 use crate::resolve::classify;
 use crate::resolve::resources::FdTable;
 use crate::resolve::symbols::{Addresses, SymbolizerHandle};
+use crate::runtimes::TaskCensus;
 
 /// Names for one target. Each stack is looked up once.
 #[derive(Debug)]
@@ -17,24 +18,34 @@ pub struct TargetNames<'a> {
     targets: &'a [Pid],
     symbolizer: &'a SymbolizerHandle,
     fds: RefCell<&'a mut FdTable>,
+    census: Option<&'a RefCell<Box<dyn TaskCensus>>>,
     stacks: RefCell<HashMap<Vec<u64>, Vec<Frame>>>,
 }
 
 impl<'a> TargetNames<'a> {
-    /// Names for `pid`, one of `targets`.
+    /// Names for `pid`, one of `targets`; `census` took its samples.
     pub fn new(
         pid: Pid,
         targets: &'a [Pid],
         symbolizer: &'a SymbolizerHandle,
         fds: &'a mut FdTable,
+        census: Option<&'a RefCell<Box<dyn TaskCensus>>>,
     ) -> Self {
         Self {
             pid,
             targets,
             symbolizer,
             fds: RefCell::new(fds),
+            census,
             stacks: RefCell::new(HashMap::new()),
         }
+    }
+}
+
+impl TargetNames<'_> {
+    /// What a word stands for that the runtime's reader made up.
+    fn own(&self, word: u64) -> Option<Frame> {
+        self.census?.borrow_mut().frame(word)
     }
 }
 
@@ -43,7 +54,9 @@ impl CensusNames for TargetNames<'_> {
         if let Some(known) = self.stacks.borrow().get(stack) {
             return known.clone();
         }
-        let frames = self.symbolizer.process(self.pid, stack, Addresses::Exact);
+        let own: Option<Vec<Frame>> = stack.iter().map(|word| self.own(*word)).collect();
+        let frames =
+            own.unwrap_or_else(|| self.symbolizer.process(self.pid, stack, Addresses::Exact));
         self.stacks
             .borrow_mut()
             .insert(stack.to_vec(), frames.clone());

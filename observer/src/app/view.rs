@@ -210,7 +210,13 @@ fn censuses(observed: &Observed, fds: &mut FdTable) -> Censuses {
         if sampled.ledger.samples() == 0 {
             continue;
         }
-        let names = TargetNames::new(*pid, &pids, observed.stacks.symbolizer(), fds);
+        let names = TargetNames::new(
+            *pid,
+            &pids,
+            observed.stacks.symbolizer(),
+            fds,
+            sampled.census.as_ref(),
+        );
         let rollup = census::rollup::roll_up(&sampled.ledger, index, &names);
         out.groups.extend(rollup.groups);
         out.meetings.extend(rollup.meetings);

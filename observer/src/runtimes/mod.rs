@@ -9,7 +9,7 @@ use crate::model::census::Census;
 use crate::model::event::LeftStack;
 use crate::model::memory::Memory;
 use crate::model::task::{TaskFacts, TaskRef};
-use crate::model::{Known, Mono, Reason};
+use crate::model::{Frame, Known, Mono, Reason};
 use crate::probes::spec::CodeProbe;
 use crate::sys::elf::ElfImage;
 use crate::sys::process::Process;
@@ -318,11 +318,19 @@ pub trait TaskFinder: Debug + Send {
 
 /// Lists the tasks of one process, again and again. Keeps buffers: one per process.
 pub trait TaskCensus: Debug + Send {
-    /// Takes a census; `now` is the time that it carries.
+    /// Takes a census; `now` is the time that it carries. Unknown: there is none to be had now, but
+    /// later there may be.
     ///
     /// # Errors
-    /// The reason when the list can not be read: the process is gone, or runs another program.
-    fn take(&mut self, memory: &dyn Memory, now: Mono) -> Result<Census, Reason>;
+    /// The reason when the list can not be read any more: the process is gone, or runs another program.
+    fn take(&mut self, memory: &dyn Memory, now: Mono) -> Result<Known<Census>, Reason>;
+
+    /// What a word of a census's stacks, or a task's `entry`, stands for when it is no address of code:
+    /// the place of an await, a task's type. Slow at first.
+    fn frame(&mut self, word: u64) -> Option<Frame> {
+        let _ = word;
+        None
+    }
 
     /// Asks the next censuses for the frames that refer to these channels and mutexes
     /// ([`Census::mentions`]). A runtime that can not tell ignores it.

@@ -71,9 +71,10 @@ fn observe(observed: &Observed, samples: u32) -> (CensusRollup, WaitGraph) {
     };
     let mut ledger = CensusLedger::default();
     for _ in 0..samples {
-        let mut taken = census
-            .take(&memory, Mono(usage::monotonic_ns()))
-            .expect("a census");
+        let now = Mono(usage::monotonic_ns());
+        let Ok(Known::Known(mut taken)) = census.take(&memory, now) else {
+            panic!("no census of {pid}");
+        };
         ledger.add(&mut taken);
         census.watch(&ledger.to_watch());
         thread::sleep(Duration::from_millis(150));
@@ -84,7 +85,7 @@ fn observe(observed: &Observed, samples: u32) -> (CensusRollup, WaitGraph) {
     })
     .expect("a symbolizer");
     let (targets, mut fds) = ([pid], FdTable::default());
-    let names = TargetNames::new(pid, &targets, &symbolizer, &mut fds);
+    let names = TargetNames::new(pid, &targets, &symbolizer, &mut fds, None);
     let rollup = roll_up(&ledger, 0, &names);
     let named = [Named {
         name: "program".to_owned(),
@@ -305,7 +306,9 @@ fn measure_sampling() {
         let mut ledger = CensusLedger::default();
         for round in 0..6 {
             let (cpu, wall) = (usage::thread_cpu(), std::time::Instant::now());
-            let mut taken = census.take(&memory, Mono(round + 1)).expect("a census");
+            let Ok(Known::Known(mut taken)) = census.take(&memory, Mono(round + 1)) else {
+                panic!("no census of {pid}");
+            };
             let took = wall.elapsed();
             ledger.add(&mut taken);
             let folded = wall.elapsed();

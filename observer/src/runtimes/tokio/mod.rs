@@ -1,6 +1,7 @@
 //! The tokio runtime, read from outside: which tokio, where a thread keeps the id of the task that it
 //! polls, and which task types there are. Facts and figures: docs/tokio.md.
 
+mod census;
 mod cheap;
 mod context;
 mod detect;

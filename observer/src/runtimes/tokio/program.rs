@@ -8,13 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::model::memory::Memory;
 use crate::model::{Known, Reason};
 use crate::runtimes::{
-    CodeProbes, MAX_TOKIO_COPIES, RuntimeImage, TaskFinder, TaskReader, TokioReader, TokioReaders,
+    CodeProbes, MAX_TOKIO_COPIES, RuntimeImage, TaskCensus, TaskFinder, TaskReader, TokioReader,
+    TokioReaders,
 };
 use crate::sys::debug_files::{DebugDirs, has_debug_info};
 use crate::sys::elf::{ElfImage, mapped_code};
 use crate::sys::modules::{CodeMapping, ModuleId, code_mappings};
 use crate::sys::process::Process;
 
+use super::census::TokioCensus;
 use super::finder::{FinderCopy, TokioFinder};
 use super::shared::{SharedTokio, mapping_of_exe, shared_objects};
 use super::{TokioImage, live, thread_bases};
@@ -209,6 +211,26 @@ impl RuntimeImage for TokioProgram {
         match reasons.into_iter().next() {
             Some((_, reason)) if !read => Known::Unknown(reason),
             _ => Known::Known(TaskReader::Tokio(readers)),
+        }
+    }
+
+    fn census(&self, process: &Process, memory: &dyn Memory) -> Known<Box<dyn TaskCensus>> {
+        let Known::Known(TaskReader::Tokio(readers)) = self.task_reader(process, memory) else {
+            return Known::unknown("its tasks are not read");
+        };
+        // Ids of several copies would be taken for each other.
+        let Some((number, reader)) = readers.iter().next() else {
+            return Known::unknown("its tasks are not read");
+        };
+        let Some(copy) = self.copies.get(usize::from(number)) else {
+            return Known::unknown("its tasks are not read");
+        };
+        let Some(bias) = copy.bias else {
+            return Known::unknown("its tokio was not found in the process's mappings");
+        };
+        match TokioCensus::new(process, (&copy.image, &copy.elf), bias, *reader) {
+            Ok(census) => Known::Known(Box::new(census)),
+            Err(reason) => Known::Unknown(reason),
         }
     }
 

@@ -5,12 +5,13 @@
 //! chooses where that lies, so it is looked for around the task id, in the live threads: the one
 //! place where every worker has 0 or 1 and a pointer to an `Arc`'s counts, the same in some of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::memory::Memory;
 use crate::model::{Known, Reason, Tid};
-use crate::runtimes::{ThreadLocals, TokioReader};
+use crate::runtimes::TokioReader;
 
+use super::locals::locals_of;
 use super::threads::ThreadBase;
 
 /// How far around the id the handle is looked for, in bytes (`Context` has 80 in tokio 1.54).
@@ -35,34 +36,63 @@ pub fn runtimes_of(
     threads: &[ThreadBase],
     memory: &dyn Memory,
 ) -> Known<BTreeMap<Tid, RuntimeOf>> {
-    if reader.locals != ThreadLocals::Static {
-        return Known::unknown("the thread-locals of its tokio are those of a library");
-    }
-    if threads.is_empty() {
+    let places = places(reader, threads, memory);
+    if places.is_empty() {
         return Known::Known(BTreeMap::new());
     }
-    let mut found: Option<BTreeMap<Tid, RuntimeOf>> = None;
-    for place in (-REACH..REACH).step_by(8) {
-        let offset = reader.id_offset.wrapping_add(place);
-        let all: Option<BTreeMap<Tid, RuntimeOf>> = threads
-            .iter()
-            .map(|thread| Some((thread.tid, handle(thread.base, offset, memory)?)))
-            .collect();
-        let Some(all) = all else { continue };
-        if found.is_some() {
-            return Known::Unknown(Reason::new(
-                "several words of the thread-local context look like the scheduler's handle",
-            ));
+    let mut candidates = candidates(reader, &places, memory);
+    match (candidates.next(), candidates.next()) {
+        (Some(found), None) => Known::Known(found),
+        (Some(_), Some(_)) => Known::Unknown(Reason::new(
+            "several words of the thread-local context look like the scheduler's handle",
+        )),
+        (None, _) => {
+            Known::unknown("the scheduler's handle was not found in the thread-local context")
         }
-        found = Some(all);
-    }
-    match found {
-        Some(found) => Known::Known(found),
-        None => Known::unknown("the scheduler's handle was not found in the thread-local context"),
     }
 }
 
-/// The handle at an offset from a thread's TLS base, if that is what lies there.
+/// Every address that may be a scheduler's handle, for callers that can tell by what is there.
+pub(super) fn possible_handles(
+    reader: &TokioReader,
+    threads: &[ThreadBase],
+    memory: &dyn Memory,
+) -> BTreeSet<u64> {
+    let places = places(reader, threads, memory);
+    if places.is_empty() {
+        return BTreeSet::new();
+    }
+    candidates(reader, &places, memory)
+        .flat_map(BTreeMap::into_values)
+        .map(|runtime| runtime.handle)
+        .collect()
+}
+
+/// From where the offsets count in each thread that has used these thread-locals.
+fn places(reader: &TokioReader, threads: &[ThreadBase], memory: &dyn Memory) -> Vec<(Tid, u64)> {
+    threads
+        .iter()
+        .filter_map(|t| Some((t.tid, locals_of(reader.locals, t.base, memory).ok()??)))
+        .collect()
+}
+
+/// For each word around the id the handles that lie there, when every thread has one.
+fn candidates<'a>(
+    reader: &TokioReader,
+    places: &'a [(Tid, u64)],
+    memory: &'a dyn Memory,
+) -> impl Iterator<Item = BTreeMap<Tid, RuntimeOf>> + 'a {
+    let id = reader.id_offset;
+    (-REACH..REACH).step_by(8).filter_map(move |place| {
+        let offset = id.wrapping_add(place);
+        places
+            .iter()
+            .map(|(tid, base)| Some((*tid, handle(*base, offset, memory)?)))
+            .collect()
+    })
+}
+
+/// The handle at an offset from where a thread's thread-locals are counted, if that is what lies there.
 fn handle(base: u64, offset: i64, memory: &dyn Memory) -> Option<RuntimeOf> {
     let at = base.wrapping_add_signed(offset);
     let (tag, pointer) = (
@@ -89,7 +119,7 @@ fn handle(base: u64, offset: i64, memory: &dyn Memory) -> Option<RuntimeOf> {
 mod tests {
     use super::*;
     use crate::model::memory::ReadError;
-    use crate::runtimes::TokioIdForm;
+    use crate::runtimes::{ThreadLocals, TokioIdForm};
     use std::collections::HashMap;
 
     /// Words by address.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::support::observer;
-use crate::support::report::{Share, check_completeness, list, number, shares};
+use crate::support::report::{Share, check_completeness, list, number, remarks, shares};
 use crate::support::require::{Need, require};
 use crate::support::truth::{Program, Truth, WATCHED, check_function, check_time};
 
@@ -52,6 +52,7 @@ pub fn check_flavor(fixture: &str, names: Names, flavor: &str) {
     });
     of_kind("may_block").for_each(|truth| check_legal(&report, truth));
     of_kind("idle").for_each(|truth| check_absent(&report, truth));
+    check_listed(&report, &truths, names, flavor);
     for entry in list(&report, "blocking") {
         assert_ne!(
             entry["cause"], "idle",
@@ -67,6 +68,58 @@ pub fn check_flavor(fixture: &str, names: Names, flavor: &str) {
         );
     }
     check_completeness(&report);
+}
+
+/// The runtime's list has every task but those of the blocking pool, each with its type.
+fn check_listed(report: &Value, truths: &[Truth], names: Names, flavor: &str) {
+    let groups: Vec<&Value> = list(report, "census")
+        .iter()
+        .flat_map(|target| list(target, "groups"))
+        .collect();
+    if flavor == "local_set" {
+        // Its tasks are in a list that is not looked for.
+        assert!(groups.is_empty(), "{groups:#?}");
+        assert!(remarks(report).contains("LocalSet"), "{}", report["notes"]);
+        return;
+    }
+    let expected: BTreeSet<u64> = truths
+        .iter()
+        .filter(|truth| {
+            matches!(&*truth.kind, "in_poll" | "idle") || truth.function == "in_place_task"
+        })
+        .map(|truth| truth.id)
+        .collect();
+    let ids = |group: &Value| -> Vec<u64> {
+        list(group, "sample_ids")
+            .iter()
+            .filter_map(Value::as_u64)
+            .collect()
+    };
+    let listed: BTreeSet<u64> = groups.iter().flat_map(|group| ids(group)).collect();
+    assert_eq!(listed, expected, "{groups:#?}");
+    let tasks = &report["targets"][0]["tasks"];
+    assert!(number(tasks, "seen") >= expected.len() as u64, "{tasks}");
+    for truth in truths.iter().filter(|truth| expected.contains(&truth.id)) {
+        for group in groups.iter().filter(|group| ids(group).contains(&truth.id)) {
+            let text = group.to_string();
+            let name = match names {
+                Names::Kept => format!("tokio_fixture::{}::", truth.function),
+                Names::Stripped => "tokio task type 0x".to_owned(),
+            };
+            assert!(text.contains(&name), "{truth:?}: {group:#}");
+            if truth.kind == "idle" {
+                assert_eq!(group["state"], "waiting", "{group:#}");
+                assert_eq!(group["nature"], "blocked", "{group:#}");
+            }
+        }
+    }
+    let idle = truths.iter().filter(|truth| truth.kind == "idle").count() as f64;
+    let waiting: f64 = groups
+        .iter()
+        .filter(|group| group["state"] == "waiting")
+        .filter_map(|group| group["mean"].as_f64())
+        .sum();
+    assert!(waiting >= idle * 0.95, "{waiting} of {idle}: {groups:#?}");
 }
 
 /// The task's type is named wherever it blocks, or has a label of its own and a reason. Gives it.

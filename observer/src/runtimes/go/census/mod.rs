@@ -425,8 +425,8 @@ impl GoCensus {
 }
 
 impl TaskCensus for GoCensus {
-    fn take(&mut self, memory: &dyn Memory, now: Mono) -> Result<Census, Reason> {
-        Self::take(self, memory, now)
+    fn take(&mut self, memory: &dyn Memory, now: Mono) -> Result<Known<Census>, Reason> {
+        Self::take(self, memory, now).map(Known::Known)
     }
 
     fn watch(&mut self, addresses: &[u64]) {

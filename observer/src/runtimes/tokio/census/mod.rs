@@ -1,0 +1,316 @@
+//! The census of a tokio runtime's tasks: the list that each scheduler keeps of them, read without
+//! stopping the process. Tasks of a `LocalSet` are in a list of their own, which is not found; tasks of
+//! the blocking pool are in none.
+//!
+//! What is read may be torn. A task that seems parked is believed only when its state is the same after
+//! everything else of it was read.
+
+mod owned;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use self::owned::{NOTIFIED, Owned, TaskForms};
+use self::walk::{Listed, Walk};
+use super::TokioImage;
+use super::live::read_task;
+use super::locals::locals_of;
+use super::names::TaskType;
+use super::scheduler::possible_handles;
+use super::threads::{ThreadBase, thread_bases};
+use super::vtables::{TaskOffsets, Vtable};
+use crate::model::census::{Census, CensusTask, TaskState};
+use crate::model::memory::{Memory, ReadError, ReadRequest};
+use crate::model::stack::FrameKind;
+use crate::model::time::Mono;
+use crate::model::{Frame, Known, Reason};
+use crate::runtimes::reading::NOT_ENTERED;
+use crate::runtimes::{TaskCensus, TokioReader};
+use crate::sys::elf::ElfImage;
+use crate::sys::process::Process;
+
+/// After so many samples other runtimes are looked for: a program may start one at any time.
+const LOOK_AGAIN: u64 = 32;
+/// Runtimes whose tasks are listed.
+const MAX_RUNTIMES: usize = 64;
+/// `RUNNING`: a worker polls it (tokio `task/state.rs`).
+const RUNNING: u64 = 0b1;
+/// How far around the task id a thread's `CONTEXT` is looked at, in words.
+const AROUND: i64 = 8;
+
+/// The vtables of one copy of tokio in one process.
+#[derive(Debug)]
+struct Forms(HashMap<u64, (usize, TaskOffsets)>);
+
+impl Forms {
+    fn new(vtables: &[Vtable], bias: u64) -> Self {
+        let form = |(place, vtable): (usize, &Vtable)| {
+            Some((vtable.address.wrapping_add(bias), (place, vtable.offsets?)))
+        };
+        Self(vtables.iter().enumerate().filter_map(form).collect())
+    }
+}
+
+impl TaskForms for Forms {
+    fn form(&self, vtable: u64) -> Option<(usize, TaskOffsets)> {
+        self.0.get(&vtable).copied()
+    }
+}
+
+/// One runtime.
+#[derive(Debug, Clone, Copy)]
+struct Scheduler {
+    /// Address of its handle.
+    handle: u64,
+    /// Its tasks, once the list was found.
+    owned: Option<Owned>,
+}
+
+/// Takes censuses of the runtimes of one copy of tokio in one process.
+#[derive(Debug)]
+pub(super) struct TokioCensus {
+    process: Process,
+    image: TokioImage,
+    elf: Arc<ElfImage>,
+    bias: u64,
+    reader: TokioReader,
+    forms: Forms,
+    schedulers: Vec<Scheduler>,
+    /// Why none was found, when none was.
+    not_found: Reason,
+    samples: u64,
+    walk: Walk,
+    /// Named when first asked for.
+    types: Option<Vec<TaskType>>,
+}
+
+impl TokioCensus {
+    /// Censuses of the tasks of `image`, which lies `bias` higher in the process than in its file.
+    ///
+    /// # Errors
+    /// When this tokio does not tell where a task's id is.
+    pub(super) fn new(
+        process: &Process,
+        (image, elf): (&TokioImage, &Arc<ElfImage>),
+        bias: u64,
+        reader: TokioReader,
+    ) -> Result<Self, Reason> {
+        let forms = Forms::new(image.vtables(), bias);
+        if forms.0.is_empty() {
+            return Err(Reason::new(
+                "tokio before 1.23 does not tell where a task's id is",
+            ));
+        }
+        Ok(Self {
+            process: process.clone(),
+            image: image.clone(),
+            elf: Arc::clone(elf),
+            bias,
+            reader,
+            forms,
+            schedulers: Vec::new(),
+            not_found: Reason::new("no thread was seen inside a runtime"),
+            samples: 0,
+            walk: Walk::default(),
+            types: None,
+        })
+    }
+
+    /// The runtimes of the threads that are inside one now; those that were found before stay.
+    fn look_for_schedulers(&mut self, memory: &dyn Memory) {
+        let threads: Vec<ThreadBase> = thread_bases(&self.process, memory)
+            .into_iter()
+            .filter(|thread| self.is_inside(thread, memory))
+            .collect();
+        if threads.is_empty() {
+            return;
+        }
+        self.not_found =
+            Reason::new("the scheduler's handle was not found in the thread-local context");
+        let handles = possible_handles(&self.reader, &threads, memory);
+        // Runtimes end too.
+        self.schedulers
+            .retain(|s| s.owned.is_some() || handles.contains(&s.handle));
+        for handle in handles {
+            let known = self.schedulers.iter().any(|s| s.handle == handle);
+            if !known && self.schedulers.len() < MAX_RUNTIMES {
+                self.schedulers.push(Scheduler {
+                    handle,
+                    owned: None,
+                });
+            }
+        }
+    }
+
+    /// Whether a thread drives a runtime now.
+    fn is_inside(&self, thread: &ThreadBase, memory: &dyn Memory) -> bool {
+        let inside = read_task(&self.reader, thread.base, memory).is_ok_and(|now| {
+            now.id.is_some() || now.entered.is_some_and(|entered| entered != NOT_ENTERED)
+        });
+        // Up to 1.2x the context is made when first used: until then it is 0, which reads as entered.
+        inside && !self.is_unused(thread, memory)
+    }
+
+    fn is_unused(&self, thread: &ThreadBase, memory: &dyn Memory) -> bool {
+        let Ok(Some(base)) = locals_of(self.reader.locals, thread.base, memory) else {
+            return true;
+        };
+        let around = (-AROUND..AROUND).map(|word| self.reader.id_offset + word * 8);
+        around
+            .map(|offset| memory.read_u64(base.wrapping_add_signed(offset)))
+            .all(|word| word == Ok(0))
+    }
+
+    /// Walks the lists of all runtimes. `None`: none of their lists could be made out now.
+    fn walk(&mut self, memory: &dyn Memory) -> Result<Option<()>, ReadError> {
+        self.walk.clear();
+        let mut understood = false;
+        for scheduler in &mut self.schedulers {
+            if scheduler.owned.is_none() {
+                scheduler.owned = owned::look(scheduler.handle, &self.forms, memory)?;
+            }
+            let Some(owned) = scheduler.owned else {
+                continue;
+            };
+            let strange = self.walk.strange;
+            self.walk.run(owned, &self.forms, memory)?;
+            if self.walk.strange > strange {
+                // The runtime has ended, and something else lies there.
+                scheduler.owned = None;
+            } else {
+                understood = true;
+            }
+        }
+        Ok(understood.then_some(()))
+    }
+
+    fn fill(&mut self, memory: &dyn Memory, census: &mut Census) -> Result<(), ReadError> {
+        let mut listed = std::mem::take(&mut self.walk.tasks);
+        listed.sort_unstable_by_key(|task| task.id);
+        census.tasks.reserve(listed.len());
+        for task in &listed {
+            census.tasks.push(self.task(task));
+        }
+        self.walk.tasks = listed;
+        self.drop_torn(memory, census)
+    }
+
+    fn task(&self, task: &Listed) -> CensusTask {
+        let state = if task.header.state & RUNNING != 0 {
+            TaskState::Running
+        } else if task.header.state & NOTIFIED != 0 {
+            TaskState::Runnable
+        } else {
+            TaskState::Waiting
+        };
+        let vtable = self.image.vtables().get(task.header.vtable);
+        CensusTask {
+            id: task.id,
+            state,
+            wait_reason: None,
+            cause: None,
+            blocked: state == TaskState::Waiting,
+            system: false,
+            leaked: false,
+            thread: None,
+            locked_to_thread: false,
+            parent: None,
+            created_at: None,
+            entry: vtable.map(|v| v.address.wrapping_add(self.bias)),
+            stack: None,
+            // Nothing in a task tells whether it was polled since the last sample, so no age is claimed.
+            occasion: self.samples,
+            ready_since: None,
+            age: None,
+            waits: 0..0,
+        }
+    }
+
+    /// Leaves out parked tasks that were polled while they were read.
+    fn drop_torn(&mut self, memory: &dyn Memory, census: &mut Census) -> Result<(), ReadError> {
+        let listed = &self.walk.tasks;
+        let mut states = vec![[0; 8]; listed.len()];
+        let mut requests: Vec<ReadRequest<'_>> = listed
+            .iter()
+            .zip(&mut states)
+            .map(|(task, buf)| ReadRequest {
+                addr: task.at,
+                buf,
+                ok: false,
+            })
+            .collect();
+        memory.read_batch(&mut requests)?;
+        let same: Vec<bool> = requests.iter().map(|request| request.ok).collect();
+        let same = same
+            .iter()
+            .zip(&states)
+            .zip(listed)
+            .map(|((ok, now), task)| *ok && u64::from_le_bytes(*now) == task.header.state);
+        let mut same = same.collect::<Vec<bool>>().into_iter();
+        let before = census.tasks.len();
+        census
+            .tasks
+            .retain(|task| same.next() == Some(true) || task.state != TaskState::Waiting);
+        census.figures.torn += (before - census.tasks.len()) as u64;
+        census.figures.bytes_read += 8 * before as u64;
+        Ok(())
+    }
+}
+
+impl TaskCensus for TokioCensus {
+    fn take(&mut self, memory: &dyn Memory, now: Mono) -> Result<Known<Census>, Reason> {
+        let started = Instant::now();
+        if self.schedulers.is_empty() || self.samples % LOOK_AGAIN == LOOK_AGAIN - 1 {
+            self.look_for_schedulers(memory);
+        }
+        if self.schedulers.is_empty() {
+            return if self.process.is_alive() {
+                Ok(Known::Unknown(self.not_found.clone()))
+            } else {
+                Err(Reason::with(ReadError::Gone.to_string()))
+            };
+        }
+        let unreadable = |e| Reason::with(format!("the tasks could not be read: {e}"));
+        if self.walk(memory).map_err(unreadable)?.is_none() {
+            return Ok(Known::unknown(
+                "no task was found in the lists of its schedulers (those of a LocalSet are elsewhere)",
+            ));
+        }
+        self.samples += 1;
+        let mut census = Census::new(now);
+        let walk = &self.walk;
+        census.figures.listed = walk.tasks.len() as u64 + walk.ended;
+        census.figures.ended = walk.ended;
+        census.figures.torn = walk.torn;
+        census.figures.beyond_bound = u64::from(walk.full);
+        census.figures.bytes_read = walk.bytes_read;
+        self.fill(memory, &mut census).map_err(unreadable)?;
+        census.figures.duration_ns =
+            u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        Ok(Known::Known(census))
+    }
+
+    fn frame(&mut self, word: u64) -> Option<Frame> {
+        let (image, elf) = (&self.image, &self.elf);
+        let types = self.types.get_or_insert_with(|| {
+            let types = image.task_types(elf);
+            elf.release_pages();
+            types
+        });
+        let vtable = word.wrapping_sub(self.bias);
+        let found = types.iter().find(|t| t.vtable == vtable)?;
+        Some(Frame {
+            address: word,
+            function: Some(found.label().into()),
+            file: None,
+            line: None,
+            module: None,
+            kind: FrameKind::User,
+            unknown_reason: None,
+        })
+    }
+}

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use crate::model::names::CensusNames;
+use crate::model::names::{CensusNames, started_as};
 use crate::model::{Frame, Known, Pid, Reason, Resource};
 use crate::resolve::classify;
 use crate::resolve::resources::FdTable;
@@ -87,6 +87,13 @@ impl CensusNames for TargetNames<'_> {
             ),
             None => Known::unknown("no symbol for the address"),
         }
+    }
+
+    fn start(&self, entry: u64) -> Option<String> {
+        if let Some(name) = self.own(entry).and_then(|frame| frame.function) {
+            return Some(format!("of type {name}"));
+        }
+        started_as(&self.function(entry))
     }
 
     fn descriptor(&self, fd: i32) -> Resource {

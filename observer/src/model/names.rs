@@ -43,10 +43,21 @@ pub trait CensusNames {
     fn site(&self, stack: &[u64]) -> Known<Frame>;
     /// The function whose machine code holds an address (not one that was inlined there).
     fn function(&self, address: u64) -> Known<Frame>;
+    /// What tells a task that is at no known place: the function it was started as, from that
+    /// function's address; its type, where tasks have types.
+    fn start(&self, entry: u64) -> Option<String> {
+        started_as(&self.function(entry))
+    }
     /// What a descriptor is.
     fn descriptor(&self, fd: i32) -> Resource;
     /// The target (its index) that holds the other end of a socket, if one does.
     fn peer_target(&self, resource: &Resource) -> Option<usize>;
+}
+
+/// The same from the function.
+pub fn started_as(function: &Known<Frame>) -> Option<String> {
+    let name = function.known()?.function.as_deref()?;
+    Some(format!("started as {name}"))
 }
 
 /// What a wait in a syscall means, given what it is for.

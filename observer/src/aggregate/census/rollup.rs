@@ -115,7 +115,7 @@ fn groups(ledger: &CensusLedger, target: usize, names: &dyn CensusNames) -> Vec<
         let site = match (site.known().and_then(text), key.entry) {
             (Some(site), _) => Some(site),
             // Running: at least whose task it is.
-            (None, Some(entry)) => function(names, entry).map(|name| format!("started as {name}")),
+            (None, Some(entry)) => names.start(entry),
             (None, None) => None,
         };
         let created_by = key.created_at.and_then(|at| function(names, at));

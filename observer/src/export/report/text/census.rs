@@ -80,12 +80,11 @@ fn line(group: &CensusGroup, one: &str) -> String {
         text += " (in a C call)";
     }
     if let Some(site) = &group.site {
-        // A running task has no place, but a function that it was started as.
-        let at = if site.starts_with("started as ") {
-            ","
-        } else {
-            " at"
-        };
+        // Without a place it is told by the function that it was started as, or by its type.
+        let is_place = !["started as ", "of type "]
+            .iter()
+            .any(|start| site.starts_with(start));
+        let at = if is_place { " at" } else { "," };
         text += &format!("{at} {}", fit(site, 80));
     }
     if let Some(resource) = &group.resource {

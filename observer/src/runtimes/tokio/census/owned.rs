@@ -103,7 +103,7 @@ struct Linked {
 }
 
 fn linked(task: u64, forms: &dyn TaskForms, memory: &dyn Memory) -> Option<Linked> {
-    if task == 0 || task % 8 != 0 {
+    if task == 0 || !task.is_multiple_of(8) {
         return None;
     }
     let mut bytes = [0; HEADER];
@@ -173,7 +173,7 @@ fn is_sharded(words: &[u64], at: usize, forms: &dyn TaskForms, memory: &dyn Memo
         return false;
     };
     if lists == 0
-        || lists % 8 != 0
+        || !lists.is_multiple_of(8)
         || !count.is_power_of_two()
         || !(MIN_LISTS..=MAX_LISTS).contains(&count)
     {

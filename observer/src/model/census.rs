@@ -57,6 +57,8 @@ pub enum WaitKind {
     Descriptor,
     /// A point in time.
     Timer,
+    /// The end of another task.
+    Task,
 }
 
 impl WaitKind {
@@ -71,6 +73,7 @@ impl WaitKind {
             Self::Semaphore => "semaphore",
             Self::Descriptor => "descriptor",
             Self::Timer => "timer",
+            Self::Task => "task",
         }
     }
 }

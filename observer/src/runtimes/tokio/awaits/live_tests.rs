@@ -1,0 +1,260 @@
+//! Await points read from a process that prints its own: `tests/fixtures/tokio/src/bin/awaits.rs`.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::{AwaitPoint, FutureTypes, PointKind, Suspended};
+use crate::model::Pid;
+use crate::model::time::Mono;
+use crate::model::census::{Direction, WaitKind, WaitsOn};
+use crate::runtimes::tokio::live_tests::build;
+use crate::runtimes::tokio::{TokioImage, vtable_of};
+use crate::sys::elf::{ElfImage, base_address};
+use crate::sys::memory::ProcessMemory;
+use crate::sys::process::Process;
+
+/// What the fixture says of a task.
+#[derive(Debug)]
+struct Truth {
+    header: u64,
+    /// Function and line, outermost first.
+    points: Vec<(String, u64)>,
+}
+
+/// The running fixture; it is killed (by pid) when the test ends.
+#[derive(Debug)]
+struct Fixture {
+    child: Child,
+    tasks: BTreeMap<String, Truth>,
+    /// Address and size.
+    things: BTreeMap<String, (u64, u64)>,
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl Fixture {
+    fn start(program: &Path) -> Self {
+        let mut child = Command::new(program)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut fixture = Self {
+            child,
+            tasks: BTreeMap::new(),
+            things: BTreeMap::new(),
+        };
+        for line in lines {
+            let value: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            let number = |name: &str| value[name].as_u64().unwrap();
+            let name = || value["name"].as_str().unwrap().to_owned();
+            match value["event"].as_str() {
+                Some("task") => {
+                    let points = value["points"].as_array().unwrap().iter();
+                    let points = points
+                        .map(|p| (p[0].as_str().unwrap().to_owned(), p[1].as_u64().unwrap()))
+                        .collect();
+                    let header = number("header");
+                    fixture.tasks.insert(name(), Truth { header, points });
+                }
+                Some("thing") => {
+                    let thing = (number("address"), number("size"));
+                    fixture.things.insert(name(), thing);
+                }
+                _ => break,
+            }
+        }
+        fixture
+    }
+}
+
+/// A process with its future types.
+#[derive(Debug)]
+struct Reader {
+    types: FutureTypes,
+    image: TokioImage,
+    memory: ProcessMemory,
+    bias: u64,
+}
+
+impl Reader {
+    fn of(fixture: &Fixture) -> Self {
+        let process = Process::open(Pid(fixture.child.id())).unwrap();
+        let elf = Arc::new(ElfImage::open(&process.exe_handle()).unwrap());
+        let image = TokioImage::read(&elf).expect("tokio is found");
+        let start = Instant::now();
+        let types = FutureTypes::read(&elf, None, image.vtables()).unwrap();
+        println!("read in {:?}: {} types", start.elapsed(), types.layouts.types.len());
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", fixture.child.id())).unwrap();
+        let start = maps.split('-').next().unwrap();
+        let start = u64::from_str_radix(start, 16).unwrap();
+        let bias = start - base_address(&elf.parse().unwrap()).unwrap();
+        Self {
+            types,
+            image,
+            memory: ProcessMemory::new(process.id.pid),
+            bias,
+        }
+    }
+
+    fn suspended(&mut self, truth: &Truth) -> Suspended {
+        let vtable = vtable_of(truth.header, &self.memory).unwrap();
+        let place = self
+            .image
+            .vtables()
+            .iter()
+            .position(|v| v.address == vtable - self.bias)
+            .unwrap();
+        let mut out = Suspended::default();
+        self.types
+            .suspended(place, truth.header, self.bias, &self.memory, &mut out)
+            .unwrap();
+        out
+    }
+
+    fn points(&self, found: &Suspended) -> Vec<&AwaitPoint> {
+        let points = found.points.iter().rev();
+        points.map(|id| self.types.point(*id).unwrap()).collect()
+    }
+}
+
+/// Name, innermost future, what is waited for.
+type Wanted = (
+    &'static str,
+    &'static str,
+    &'static [(WaitKind, Option<Direction>)],
+);
+
+const SEND: Option<Direction> = Some(Direction::Send);
+const RECEIVE: Option<Direction> = Some(Direction::Receive);
+const ACQUIRE: &str = "tokio::sync::batch_semaphore::Acquire";
+const NOTIFIED: &str = "tokio::sync::notify::Notified";
+const READINESS: &str = "tokio::runtime::io::scheduled_io::Readiness";
+const POLL_FN: &str = "core::future::poll_fn::PollFn";
+const CONDITION: &[(WaitKind, Option<Direction>)] = &[(WaitKind::Condition, None)];
+
+const WANTED: &[Wanted] = &[
+    ("mutex", ACQUIRE, &[(WaitKind::Mutex, None)]),
+    ("rwlock", ACQUIRE, &[(WaitKind::RwMutex, SEND)]),
+    ("receive", POLL_FN, &[(WaitKind::Channel, RECEIVE)]),
+    ("send", ACQUIRE, &[(WaitKind::Channel, SEND)]),
+    ("semaphore", ACQUIRE, &[(WaitKind::Semaphore, None)]),
+    ("notify", NOTIFIED, CONDITION),
+    ("oneshot", "tokio::sync::oneshot::Receiver", &[(WaitKind::Channel, RECEIVE)]),
+    ("watch", NOTIFIED, &[(WaitKind::Channel, RECEIVE)]),
+    ("broadcast", "tokio::sync::broadcast::Recv", &[(WaitKind::Channel, RECEIVE)]),
+    ("sleep", "tokio::time::sleep::Sleep", &[(WaitKind::Timer, None)]),
+    (
+        "timeout",
+        "tokio::time::sleep::Sleep",
+        &[(WaitKind::Timer, None)],
+    ),
+    ("dynamic", NOTIFIED, CONDITION),
+    ("boxed", NOTIFIED, CONDITION),
+    ("spawned_box", NOTIFIED, CONDITION),
+    ("pinned", NOTIFIED, CONDITION),
+    (
+        "select",
+        "2 futures at once",
+        &[(WaitKind::Channel, RECEIVE), (WaitKind::Condition, None)],
+    ),
+    ("accept", READINESS, &[(WaitKind::Descriptor, RECEIVE)]),
+    ("read", "tokio::io::util::read::Read", &[(WaitKind::Descriptor, RECEIVE)]),
+    ("method", NOTIFIED, CONDITION),
+    ("around", NOTIFIED, CONDITION),
+    (
+        "join",
+        "tokio::runtime::task::join::JoinHandle",
+        &[(WaitKind::Task, None)],
+    ),
+    ("pending", "core::future::pending::Pending", &[]),
+];
+
+#[test]
+fn every_parked_task_is_found_at_its_await() {
+    let fixture = Fixture::start(&build("dwarf").with_file_name("awaits"));
+    let mut reader = Reader::of(&fixture);
+    let mut waits: BTreeMap<&str, Vec<WaitsOn>> = BTreeMap::new();
+    let mut limits: BTreeMap<&str, Option<Mono>> = BTreeMap::new();
+    for (name, leaf, kinds) in WANTED {
+        let truth = &fixture.tasks[*name];
+        let found = reader.suspended(truth);
+        let points = reader.points(&found);
+        println!("{name}: cut {:?}", found.cut);
+        for point in &points {
+            println!("    {point:?}");
+        }
+        println!("    {:?}", found.waits);
+        // Its own functions first, exactly as it says; then tokio's.
+        let own: Vec<(String, u64)> = points
+            .iter()
+            .filter(|p| p.kind == PointKind::Await && p.function.contains("awaits::"))
+            .map(|p| (p.function.clone(), u64::from(p.line.unwrap())))
+            .collect();
+        assert_eq!(own, truth.points, "{name}");
+        for point in points.iter().filter(|p| p.kind == PointKind::Await) {
+            let file = point.file.as_deref().unwrap();
+            let is_own = file.ends_with("tests/fixtures/tokio/src/bin/awaits.rs");
+            assert_eq!(is_own, point.function.contains("awaits::"), "{point:?}");
+            assert!(!point.function.contains("{impl#"), "{point:?}");
+        }
+        assert_eq!(points.last().unwrap().function, *leaf, "{name}");
+        let found_kinds: Vec<_> = found.waits.iter().map(|w| (w.kind, w.direction)).collect();
+        assert_eq!(found_kinds, *kinds, "{name}");
+        assert_eq!(found.cut, None, "{name}");
+        waits.insert(name, found.waits);
+        limits.insert(name, found.limit);
+    }
+    check_things(&fixture, &waits, &limits);
+    // Never polled: where it begins.
+    let found = reader.suspended(&fixture.tasks["never"]);
+    let points = reader.points(&found);
+    assert_eq!(points.len(), 1);
+    assert_eq!(points[0].kind, PointKind::NotStarted);
+    assert_eq!(points[0].function, "awaits::sleep_long::{async_fn#0}");
+    // The same place has the same id.
+    let first = reader.suspended(&fixture.tasks["notify"]);
+    assert_eq!(first.points, reader.suspended(&fixture.tasks["notify"]).points);
+}
+
+/// What is waited for is where the program says that it lies.
+fn check_things(
+    fixture: &Fixture,
+    waits: &BTreeMap<&str, Vec<WaitsOn>>,
+    limits: &BTreeMap<&str, Option<Mono>>,
+) {
+    for thing in ["mutex", "rwlock", "semaphore", "notify"] {
+        let (start, size) = fixture.things[thing];
+        let address = waits[thing][0].address.unwrap();
+        assert!((start..start + size).contains(&address), "{thing}");
+    }
+    for name in ["dynamic", "boxed", "pinned", "method", "around"] {
+        assert_eq!(waits[name][0].address, waits["notify"][0].address, "{name}");
+    }
+    assert_eq!(waits["select"][1].address, waits["notify"][0].address);
+    assert_eq!(waits["join"][0].address, Some(fixture.tasks["pending"].header));
+    for name in ["receive", "send", "oneshot", "watch", "broadcast"] {
+        assert!(waits[name][0].address.is_some(), "{name}");
+    }
+    for name in ["accept", "read"] {
+        assert!(waits[name][0].fd.unwrap() > 2, "{name}");
+    }
+    let second = 1_000_000_000;
+    let until = |name: &str| waits[name][0].until.unwrap().0;
+    assert!(until("sleep").abs_diff(until("timeout")) < second);
+    let after = limits["timeout"].unwrap().0 - until("timeout");
+    assert!(after.abs_diff(1000 * second) < second, "{after}");
+    assert!(limits.iter().all(|(name, limit)| limit.is_none() || *name == "timeout"));
+}

@@ -1,5 +1,6 @@
 //! From entries of debug information to [`Layouts`]: every type that futures of tasks can be in.
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 
 use super::dies::{Die, Dies, Node};
@@ -10,6 +11,11 @@ use super::{AwaitPoint, PointKind};
 
 /// Types that are decoded at most: a service has some thousand.
 const MAX_TYPES: usize = 200_000;
+/// Members and variants of all types.
+const MAX_MEMBERS: usize = 2_000_000;
+const MAX_VARIANTS: usize = 500_000;
+/// Structures that are looked through for one descriptor.
+const MAX_OWNERS: u32 = 512;
 /// A descriptor is owned within this many structures: `TcpStream` has it eight deep.
 const MAX_OWNED_DEPTH: usize = 16;
 
@@ -84,8 +90,9 @@ impl<'d, 'a> Decoder<'d, 'a> {
                     references == References::Followed && node.name.starts_with(b"&mut ");
                 let mut pointer = opaque(0);
                 if owned || followed {
-                    pointer.shape = Shape::Pointer(self.type_of(node.of?, references));
-                    pointer.point = self.name_as_it_is(&node);
+                    let to = self.type_of(node.of?, references);
+                    pointer.shape = Shape::Pointer(to);
+                    pointer.wraps = Some(to);
                     pointer.size = 8;
                 }
                 Some(pointer)
@@ -116,7 +123,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
                     decoder.suspension(variant, of, &function, rule)
                 })?;
                 decoded.shape = Shape::Coroutine(choice);
-                decoded.point = self.layouts.intern_name(function, PointKind::Leaf);
+                decoded.is_tokio = module.starts_with("tokio::");
             } else {
                 let choice = self.choice(part, tag.as_ref(), |decoder, variant, of| {
                     let member = Member {
@@ -126,8 +133,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
                     Some((State::Live, Some(member), 0, None))
                 })?;
                 decoded.shape = Shape::Enum(choice);
-                let name = self.names.of_type(self.dies, &parts, node.name);
-                decoded.point = self.layouts.intern_name(name, PointKind::Leaf);
+                decoded.point = self.named(&parts, node, references);
             }
             return Some(decoded);
         }
@@ -135,7 +141,10 @@ impl<'d, 'a> Decoder<'d, 'a> {
         let is_poll_fn = path == "core::future::poll_fn::PollFn";
         let is_captured =
             references == References::Followed && node.name.starts_with(b"{closure_env#");
-        let inside = if is_poll_fn || is_captured || path == "core::pin::Pin" {
+        let is_pin = path == "core::pin::Pin";
+        // `select!` and `join!` poll what is in a tuple.
+        let is_tuple = references == References::Followed && node.name.starts_with(b"(");
+        let inside = if is_poll_fn || is_captured || is_pin || is_tuple {
             References::Followed
         } else {
             References::Ignored
@@ -144,9 +153,11 @@ impl<'d, 'a> Decoder<'d, 'a> {
             .iter()
             .any(|name| path.strip_prefix("futures_util::future::").is_some_and(|p| p.starts_with(name)));
         decoded.is_several = is_poll_fn || together;
-        let name = self.names.of_type(self.dies, &parts, node.name);
-        decoded.point = self.layouts.intern_name(name, PointKind::Leaf);
         decoded.plan = leaves::future(&path).and_then(|rule| self.plan(rule, &children));
+        let is_future = decoded.plan.is_some() || references == References::Followed;
+        if is_future {
+            decoded.point = self.named(&parts, node, References::Followed);
+        }
         let is_timeout = path == "tokio::time::timeout::Timeout";
         if is_timeout
             && let Some(delay) = children.iter().find(|child| child.name == b"delay")
@@ -167,8 +178,15 @@ impl<'d, 'a> Decoder<'d, 'a> {
                     })
                 })
                 .collect();
+            if is_pin {
+                decoded.wraps = members.first().map(|member| member.of);
+            }
             let start = self.layouts.members.len() as u32;
-            self.layouts.members.extend(members);
+            if self.layouts.members.len() < MAX_MEMBERS {
+                self.layouts.members.extend(members);
+            } else {
+                self.is_full = true;
+            }
             decoded.shape = Shape::Struct(start..self.layouts.members.len() as u32);
         }
         Some(decoded)
@@ -214,7 +232,11 @@ impl<'d, 'a> Decoder<'d, 'a> {
             });
         }
         let start = self.layouts.variants.len() as u32;
-        self.layouts.variants.extend(variants);
+        if self.layouts.variants.len() < MAX_VARIANTS {
+            self.layouts.variants.extend(variants);
+        } else {
+            self.is_full = true;
+        }
         Some(Choice {
             tag,
             variants: start..self.layouts.variants.len() as u32,
@@ -235,6 +257,9 @@ impl<'d, 'a> Decoder<'d, 'a> {
             _ if name.starts_with(b"Suspend") => (State::Live, PointKind::Await),
             _ => (State::Over, PointKind::Leaf),
         };
+        if state == State::Over {
+            return Some((state, None, 0, None));
+        }
         let point = self.layouts.intern(AwaitPoint {
             function: function.to_owned(),
             file: self.dies.file(variant),
@@ -336,13 +361,15 @@ impl<'d, 'a> Decoder<'d, 'a> {
             _ => of,
         };
         if of.tag == gimli::DW_TAG_pointer_type {
-            return Path::new(&[start, self.owned_descriptor(of.of?, MAX_OWNED_DEPTH)?]);
+            let inside = self.owned_descriptor(of.of?, MAX_OWNED_DEPTH, &Cell::new(MAX_OWNERS))?;
+            return Path::new(&[start, inside]);
         }
-        let inside = self.owned_descriptor(of.die, MAX_OWNED_DEPTH)?;
+        let inside = self.owned_descriptor(of.die, MAX_OWNED_DEPTH, &Cell::new(MAX_OWNERS))?;
         Path::new(&[start.checked_add(inside)?])
     }
 
-    fn owned_descriptor(&self, die: Die, depth: usize) -> Option<u64> {
+    fn owned_descriptor(&self, die: Die, depth: usize, left: &Cell<u32>) -> Option<u64> {
+        left.set(left.get().checked_sub(1)?);
         let node = self.dies.node(die).filter(|node| node.tag == gimli::DW_TAG_structure_type)?;
         if node.name == b"OwnedFd" {
             return Some(0);
@@ -352,7 +379,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
         for child in self.dies.children(die) {
             let inside = match child.tag {
                 gimli::DW_TAG_member => child.of.and_then(|of| {
-                    self.owned_descriptor(of, depth)?.checked_add(child.offset?)
+                    self.owned_descriptor(of, depth, left)?.checked_add(child.offset?)
                 }),
                 // `Option<TcpStream>`: one of its variants owns it.
                 gimli::DW_TAG_variant_part => {
@@ -361,7 +388,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
                     fields
                         .filter(|field| field.tag == gimli::DW_TAG_member)
                         .find_map(|field| {
-                            self.owned_descriptor(field.of?, depth)?.checked_add(field.offset?)
+                            self.owned_descriptor(field.of?, depth, left)?.checked_add(field.offset?)
                         })
                 }
                 _ => None,
@@ -422,6 +449,15 @@ impl<'d, 'a> Decoder<'d, 'a> {
         self.dies.node(table)?.containing
     }
 
+    /// The name of a type that may be the innermost future.
+    fn named(&mut self, parts: &[&[u8]], node: &Node<'_>, references: References) -> u32 {
+        if references == References::Ignored {
+            return 0;
+        }
+        let name = self.names.of_type(self.dies, parts, node.name);
+        self.layouts.intern_name(name, PointKind::Leaf)
+    }
+
     fn name_as_it_is(&mut self, node: &Node<'_>) -> u32 {
         let name = paths::text(node.name);
         self.layouts.intern_name(name, PointKind::Leaf)
@@ -447,6 +483,8 @@ fn opaque(point: u32) -> Type {
         size: 0,
         point,
         holds: false,
+        wraps: None,
+        is_tokio: false,
         is_several: false,
         plan: None,
         limit: None,

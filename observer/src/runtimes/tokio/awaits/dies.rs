@@ -1,18 +1,18 @@
 //! Debug information as entries that refer to each other, and one bounded pass over all of them that
 //! finds what the rest begins with: the polls of tasks, their memory, the vtables of boxed futures.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 
 use gimli::{
-    AttributeValue, DebugInfoOffset, DebuggingInformationEntry, DwTag, Dwarf, EndianSlice,
+    Abbreviation, AttributeValue, DebugInfoOffset, DwTag, Dwarf, EndianSlice, EntriesRaw,
     LittleEndian, Operation, Unit,
 };
 
 pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
-pub(super) type Entry<'a> = DebuggingInformationEntry<Slice<'a>>;
 
-/// Entries looked at in the pass over all units: a program of 100 MB has some 20 million.
-const MAX_ENTRIES: usize = 60_000_000;
+/// Entries looked at in all: 100 MB of debug information are some 8 million.
+const MAX_ENTRIES: usize = 80_000_000;
 /// Entries of one kind that are kept.
 const MAX_KEPT: usize = 262_144;
 /// Members, variants or parameters of one entry.
@@ -36,6 +36,8 @@ pub(super) struct Dies<'a> {
     units: Vec<Unit<Slice<'a>>>,
     /// Namespaces by unit, read when a path in it is first asked for.
     scopes: HashMap<usize, Scopes<'a>>,
+    /// Entries that may still be looked at.
+    budget: Cell<usize>,
 }
 
 /// Namespaces of a unit, in order of their start.
@@ -82,16 +84,16 @@ impl<'a> Dies<'a> {
             dwarf,
             units,
             scopes: HashMap::new(),
+            budget: Cell::new(MAX_ENTRIES),
         }
     }
 
     pub(super) fn index(&self, wanted: &BTreeSet<u64>) -> Index<'a> {
         let mut index = Index::default();
-        let mut budget = MAX_ENTRIES;
         for unit in &self.units {
             // A damaged unit ends early; the others count all the same.
-            self.index_unit(unit, wanted, &mut budget, &mut index).ok();
-            if budget == 0 {
+            self.index_unit(unit, wanted, &mut index).ok();
+            if self.budget.get() == 0 {
                 break;
             }
         }
@@ -102,15 +104,13 @@ impl<'a> Dies<'a> {
         &self,
         unit: &Unit<Slice<'a>>,
         wanted: &BTreeSet<u64>,
-        budget: &mut usize,
         index: &mut Index<'a>,
     ) -> gimli::Result<()> {
         let mut entries = unit.entries_raw(None)?;
         // Namespaces that are open: depth, path, whether it is an `impl` block.
         let mut open: Vec<(isize, u64, bool)> = Vec::new();
         while !entries.is_empty() {
-            *budget = budget.saturating_sub(1);
-            if *budget == 0 {
+            if self.spend().is_none() {
                 return Ok(());
             }
             let (offset, depth) = (entries.next_offset(), entries.next_depth());
@@ -235,44 +235,55 @@ impl<'a> Dies<'a> {
         Some((place, self.units.get(place)?))
     }
 
-    /// An entry, with its unit.
-    fn entry(&self, die: Die) -> Option<(&Unit<Slice<'a>>, Entry<'a>)> {
+    pub(super) fn node(&self, die: Die) -> Option<Node<'a>> {
         let (_, unit) = self.unit_of(die)?;
         let offset = DebugInfoOffset(die.0).to_unit_offset(&unit.header)?;
-        Some((unit, unit.entry(offset).ok()?))
+        let mut entries = unit.entries_raw(Some(offset)).ok()?;
+        let abbreviation = entries.read_abbreviation().ok()??;
+        self.spend()?;
+        self.read_node(unit, &mut entries, abbreviation, die).ok()
     }
 
-    pub(super) fn node(&self, die: Die) -> Option<Node<'a>> {
-        let (unit, entry) = self.entry(die)?;
-        Some(self.node_of(unit, &entry, die))
-    }
-
-    fn node_of(&self, unit: &Unit<Slice<'a>>, entry: &Entry<'a>, die: Die) -> Node<'a> {
-        let number = |name| entry.attr_value(name).and_then(|v| v.udata_value());
-        let link = |name| entry.attr_value(name).and_then(|v| reference(unit, v));
-        Node {
-            die,
-            tag: entry.tag(),
-            name: entry
-                .attr_value(gimli::DW_AT_name)
-                .and_then(|value| self.text(unit, value))
-                .unwrap_or_default(),
-            of: link(gimli::DW_AT_type),
-            size: number(gimli::DW_AT_byte_size),
-            offset: number(gimli::DW_AT_data_member_location),
-            value: entry
-                .attr_value(gimli::DW_AT_discr_value)
-                .and_then(|v| v.udata_value().or(v.sdata_value().map(|s| s as u64))),
-            has_list: entry.attr_value(gimli::DW_AT_discr_list).is_some(),
-            discriminant: link(gimli::DW_AT_discr),
-            containing: link(gimli::DW_AT_containing_type),
-            origin: link(gimli::DW_AT_specification).or_else(|| link(gimli::DW_AT_abstract_origin)),
-            file: entry.attr_value(gimli::DW_AT_decl_file).and_then(|v| match v {
-                AttributeValue::FileIndex(index) => Some(index),
-                other => other.udata_value(),
-            }),
-            line: number(gimli::DW_AT_decl_line),
+    fn read_node(
+        &self,
+        unit: &Unit<Slice<'a>>,
+        entries: &mut EntriesRaw<'_, Slice<'a>>,
+        abbreviation: &Abbreviation,
+        die: Die,
+    ) -> gimli::Result<Node<'a>> {
+        let mut node = Node::new(die, abbreviation.tag());
+        for spec in abbreviation.attributes() {
+            let attribute = entries.read_attribute(*spec)?;
+            let value = attribute.value();
+            let number = |value: &AttributeValue<Slice<'a>>| match value {
+                AttributeValue::FileIndex(index) => Some(*index),
+                other => other.udata_value().or(other.sdata_value().map(|s| s as u64)),
+            };
+            match attribute.name() {
+                gimli::DW_AT_name => node.name = self.text(unit, value).unwrap_or_default(),
+                gimli::DW_AT_type => node.of = reference(unit, value),
+                gimli::DW_AT_byte_size => node.size = number(&value),
+                gimli::DW_AT_data_member_location => node.offset = number(&value),
+                gimli::DW_AT_discr_value => node.value = number(&value),
+                gimli::DW_AT_discr_list => node.has_list = true,
+                gimli::DW_AT_discr => node.discriminant = reference(unit, value),
+                gimli::DW_AT_containing_type => node.containing = reference(unit, value),
+                gimli::DW_AT_specification | gimli::DW_AT_abstract_origin => {
+                    node.origin = reference(unit, value);
+                }
+                gimli::DW_AT_decl_file => node.file = number(&value),
+                gimli::DW_AT_decl_line => node.line = number(&value),
+                gimli::DW_AT_linkage_name => node.symbol = self.text(unit, value),
+                _ => {}
+            }
         }
+        Ok(node)
+    }
+
+    /// Takes one entry from what may still be looked at.
+    fn spend(&self) -> Option<()> {
+        self.budget.set(self.budget.get().checked_sub(1)?);
+        Some(())
     }
 
     /// The entries directly below one.
@@ -285,15 +296,29 @@ impl<'a> Dies<'a> {
     fn children_into(&self, die: Die, found: &mut Vec<Node<'a>>) -> Option<()> {
         let (_, unit) = self.unit_of(die)?;
         let offset = DebugInfoOffset(die.0).to_unit_offset(&unit.header)?;
-        let mut tree = unit.entries_tree(Some(offset)).ok()?;
-        let mut children = tree.root().ok()?.children();
-        while let Ok(Some(child)) = children.next() {
+        let mut entries = unit.entries_raw(Some(offset)).ok()?;
+        let parent = entries.read_abbreviation().ok()??;
+        entries.skip_attributes(parent.attributes()).ok()?;
+        if !parent.has_children() {
+            return None;
+        }
+        let level = entries.next_depth();
+        while !entries.is_empty() && entries.next_depth() >= level {
+            self.spend()?;
+            let (offset, depth) = (entries.next_offset(), entries.next_depth());
+            let Some(abbreviation) = entries.read_abbreviation().ok()? else {
+                continue;
+            };
+            if depth > level {
+                entries.skip_attributes(abbreviation.attributes()).ok()?;
+                continue;
+            }
+            let at = absolute(unit, offset)?;
+            let node = self.read_node(unit, &mut entries, abbreviation, at).ok()?;
+            found.push(node);
             if found.len() >= MAX_CHILDREN {
                 return None;
             }
-            let entry = child.entry();
-            let at = absolute(unit, entry.offset())?;
-            found.push(self.node_of(unit, entry, at));
         }
         Some(())
     }
@@ -361,7 +386,7 @@ impl<'a> Dies<'a> {
         let mut open: Vec<(isize, usize)> = Vec::new();
         while !entries.is_empty() {
             let (offset, depth) = (entries.next_offset(), entries.next_depth());
-            let Some(at) = absolute(unit, offset) else {
+            let Some(at) = absolute(unit, offset).filter(|_| self.spend().is_some()) else {
                 break;
             };
             while let Some(&(_, scope)) = open.last().filter(|(above, _)| *above >= depth) {
@@ -400,13 +425,6 @@ impl<'a> Dies<'a> {
         }
         Ok(())
     }
-
-    /// The symbol of a function's entry.
-    pub(super) fn linkage_name(&self, die: Die) -> Option<&'a [u8]> {
-        let (unit, entry) = self.entry(die)?;
-        let value = entry.attr_value(gimli::DW_AT_linkage_name)?;
-        self.text(unit, value)
-    }
 }
 
 /// Stands for a path of namespaces: that of what is around it, and the next name.
@@ -434,6 +452,28 @@ pub(super) struct Node<'a> {
     pub(super) origin: Option<Die>,
     pub(super) file: Option<u64>,
     pub(super) line: Option<u64>,
+    pub(super) symbol: Option<&'a [u8]>,
+}
+
+impl Node<'_> {
+    fn new(die: Die, tag: DwTag) -> Self {
+        Self {
+            die,
+            tag,
+            name: &[],
+            of: None,
+            size: None,
+            offset: None,
+            value: None,
+            has_list: false,
+            discriminant: None,
+            containing: None,
+            origin: None,
+            file: None,
+            line: None,
+            symbol: None,
+        }
+    }
 }
 
 fn push(list: &mut Vec<Die>, die: Die) {

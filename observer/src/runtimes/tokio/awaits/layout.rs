@@ -7,6 +7,9 @@ use crate::model::census::{Direction, WaitKind};
 
 use super::{AwaitPoint, PointKind};
 
+/// Names of points in all (bytes): those of a large service are some megabytes.
+const MAX_TEXT: usize = 64 << 20;
+
 /// A type in [`Layouts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct TypeId(pub(super) u32);
@@ -20,6 +23,10 @@ pub(super) struct Type {
     pub(super) point: u32,
     /// A future may be in it, or it is one that is known.
     pub(super) holds: bool,
+    /// A pointer to the future, or a pin around one: it goes by the name of what is in it.
+    pub(super) wraps: Option<TypeId>,
+    /// An async function or block of tokio itself.
+    pub(super) is_tokio: bool,
     /// It polls whatever its closure refers to: `select!`, `join!`.
     pub(super) is_several: bool,
     /// It is a future that is known to wait for something.
@@ -153,6 +160,8 @@ pub(super) struct Layouts {
     pub(super) variants: Vec<Variant>,
     pub(super) points: Vec<AwaitPoint>,
     interned: HashMap<AwaitPoint, u32>,
+    /// Bytes of the points' names.
+    text: usize,
 }
 
 impl Layouts {
@@ -182,9 +191,14 @@ impl Layouts {
         exact.or_else(|| variants.iter().find(|variant| variant.value.is_none()))
     }
 
+    /// 0 when there are too many names.
     pub(super) fn intern(&mut self, point: AwaitPoint) -> u32 {
         if let Some(id) = self.interned.get(&point) {
             return *id;
+        }
+        self.text += point.function.len() + point.file.as_ref().map_or(0, String::len);
+        if self.text > MAX_TEXT {
+            return 0;
         }
         let id = self.points.len() as u32;
         self.points.push(point.clone());
@@ -204,8 +218,27 @@ impl Layouts {
     /// What was only needed while types were added.
     pub(super) fn finish(&mut self) {
         self.interned = HashMap::new();
+        self.name_wrappers();
         self.find_holders();
         self.forget_the_rest();
+    }
+
+    /// `Pin<Box<T>>` is named after `T`.
+    fn name_wrappers(&mut self) {
+        for place in 0..self.types.len() {
+            let mut inner = self.types.get(place);
+            // A pin around a box around a pin.
+            for _ in 0..8 {
+                match inner.and_then(|of| of.wraps) {
+                    Some(wrapped) => inner = self.get(wrapped),
+                    None => break,
+                }
+            }
+            let point = inner.map_or(0, |inner| inner.point);
+            if let Some(of) = self.types.get_mut(place) {
+                of.point = point;
+            }
+        }
     }
 
     /// Which types a future can be in: those that own one that does, from the inside out.

@@ -1,11 +1,11 @@
 //! Await points read from a process that prints its own: `tests/fixtures/tokio/src/bin/awaits.rs`.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::io::{BufRead, BufReader, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -90,14 +90,20 @@ struct Reader {
 }
 
 impl Reader {
-    fn of(fixture: &Fixture) -> Self {
-        let process = Process::open(Pid(fixture.child.id())).unwrap();
+    fn of(pid: u32) -> Self {
+        let process = Process::open(Pid(pid)).unwrap();
         let elf = Arc::new(ElfImage::open(&process.exe_handle()).unwrap());
         let image = TokioImage::read(&elf).expect("tokio is found");
         let start = Instant::now();
         let types = FutureTypes::read(&elf, None, image.vtables()).unwrap();
+        for (vtable, root) in image.vtables().iter().zip(&types.roots) {
+            if let Err(reason) = root {
+                println!("  {:#x}: {reason}", vtable.address);
+            }
+        }
+        println!("{} task types", types.roots.len());
         println!("read in {:?}: {} types", start.elapsed(), types.layouts.types.len());
-        let maps = std::fs::read_to_string(format!("/proc/{}/maps", fixture.child.id())).unwrap();
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
         let start = maps.split('-').next().unwrap();
         let start = u64::from_str_radix(start, 16).unwrap();
         let bias = start - base_address(&elf.parse().unwrap()).unwrap();
@@ -110,7 +116,11 @@ impl Reader {
     }
 
     fn suspended(&mut self, truth: &Truth) -> Suspended {
-        let vtable = vtable_of(truth.header, &self.memory).unwrap();
+        self.suspended_at(truth.header)
+    }
+
+    fn suspended_at(&mut self, header: u64) -> Suspended {
+        let vtable = vtable_of(header, &self.memory).unwrap();
         let place = self
             .image
             .vtables()
@@ -119,7 +129,7 @@ impl Reader {
             .unwrap();
         let mut out = Suspended::default();
         self.types
-            .suspended(place, truth.header, self.bias, &self.memory, &mut out)
+            .suspended(place, header, self.bias, &self.memory, &mut out)
             .unwrap();
         out
     }
@@ -167,7 +177,7 @@ const WANTED: &[Wanted] = &[
     ("pinned", NOTIFIED, CONDITION),
     (
         "select",
-        "2 futures at once",
+        POLL_FN,
         &[(WaitKind::Channel, RECEIVE), (WaitKind::Condition, None)],
     ),
     ("accept", READINESS, &[(WaitKind::Descriptor, RECEIVE)]),
@@ -185,7 +195,7 @@ const WANTED: &[Wanted] = &[
 #[test]
 fn every_parked_task_is_found_at_its_await() {
     let fixture = Fixture::start(&build("dwarf").with_file_name("awaits"));
-    let mut reader = Reader::of(&fixture);
+    let mut reader = Reader::of(fixture.child.id());
     let mut waits: BTreeMap<&str, Vec<WaitsOn>> = BTreeMap::new();
     let mut limits: BTreeMap<&str, Option<Mono>> = BTreeMap::new();
     for (name, leaf, kinds) in WANTED {
@@ -218,6 +228,13 @@ fn every_parked_task_is_found_at_its_await() {
         limits.insert(name, found.limit);
     }
     check_things(&fixture, &waits, &limits);
+    // Of two futures the first is followed, as both have no function of the program's own.
+    let found = reader.suspended(&fixture.tasks["select"]);
+    let points = reader.points(&found);
+    let several: Vec<_> = points.iter().filter(|p| p.kind == PointKind::Several).collect();
+    assert_eq!(several.len(), 1);
+    assert_eq!(several[0].function, "2 futures polled together");
+    assert_eq!(found.followed, Some(1));
     // Never polled: where it begins.
     let found = reader.suspended(&fixture.tasks["never"]);
     let points = reader.points(&found);
@@ -257,4 +274,70 @@ fn check_things(
     let after = limits["timeout"].unwrap().0 - until("timeout");
     assert!(after.abs_diff(1000 * second) < second, "{after}");
     assert!(limits.iter().all(|(name, limit)| limit.is_none() || *name == "timeout"));
+}
+
+/// A web service as people have them: the handler of a request that waits, from the framework's task
+/// down to the lock.
+#[test]
+#[ignore = "builds the service fixture, which takes minutes: cargo test handlers_of_a_web_service -- --ignored --nocapture"]
+fn handlers_of_a_web_service_are_found() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root.join("../target"), PathBuf::from)
+        .join("fixtures/service");
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "-q", "-j2", "--profile", "dwarf", "--manifest-path"])
+        .arg(root.join("tests/fixtures/service/Cargo.toml"))
+        .env("CARGO_TARGET_DIR", &target)
+        .env_remove("RUSTFLAGS")
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let mut child = Command::new(target.join("dwarf/service-fixture"))
+        .args(["--duration", "20"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let service = Fixture {
+        child,
+        tasks: BTreeMap::new(),
+        things: BTreeMap::new(),
+    };
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    let port = next()["port"].as_u64().unwrap() as u16;
+    let mut connection = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    connection
+        .write_all(b"GET /wait HTTP/1.1\r\nHost: service\r\n\r\n")
+        .unwrap();
+    let header = next()["header"].as_u64().unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    let mut reader = Reader::of(service.child.id());
+    let found = reader.suspended_at(header);
+    let points = reader.points(&found);
+    for point in &points {
+        println!("  {point:?}");
+    }
+    println!("  {:?} {:?} {:?}", found.waits, found.limit, found.cut);
+    let own: Vec<&str> = points
+        .iter()
+        .filter(|p| p.kind == PointKind::Await && p.function.starts_with("service_fixture::"))
+        .map(|p| p.function.as_str())
+        .collect();
+    assert_eq!(
+        own,
+        [
+            "service_fixture::wait::{async_fn#0}",
+            "service_fixture::locked::{async_fn#0}"
+        ]
+    );
+    assert!(found.followed.is_none_or(|followed| followed == 1));
+    assert_eq!(found.waits[0].kind, WaitKind::Mutex);
+    assert!(found.limit.is_some());
+    let start = Instant::now();
+    let rounds = 1000;
+    for _ in 0..rounds {
+        reader.suspended_at(header);
+    }
+    println!("  {:?} per task", start.elapsed() / rounds);
 }

@@ -81,8 +81,11 @@ pub struct AwaitPoint {
 pub struct Suspended {
     /// Ids of [`AwaitPoint`]s, the innermost first, the task's own future last.
     pub points: Vec<u32>,
-    /// What it waits for; several when it waits for whichever comes first, or for all.
+    /// What it waits for; several when futures are polled together (`select!`, `join!`).
     pub waits: Vec<WaitsOn>,
+    /// Of several futures polled together `points` follow one. So many of `waits`, from the first, are
+    /// that one's; none when there are no others.
+    pub followed: Option<usize>,
     /// The earliest time limit (`timeout`) around what it waits for.
     pub limit: Option<Mono>,
     /// Why the backtrace ends before the innermost future.
@@ -93,6 +96,7 @@ impl Suspended {
     fn clear(&mut self) {
         self.points.clear();
         self.waits.clear();
+        self.followed = None;
         self.limit = None;
         self.cut = None;
     }
@@ -198,8 +202,8 @@ impl FutureTypes {
         decoder.run();
         let (mut layouts, is_full) = (decoder.layouts, decoder.is_full);
         let several = (2..=SEVERAL)
-            .map(|n| format!("{n} futures at once"))
-            .chain([format!("more than {SEVERAL} futures at once")])
+            .map(|n| format!("{n} futures polled together"))
+            .chain([format!("more than {SEVERAL} futures polled together")])
             .map(|name| layouts.intern_name(name, PointKind::Several))
             .collect();
         layouts.finish();

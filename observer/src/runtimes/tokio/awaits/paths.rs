@@ -57,7 +57,7 @@ impl Names {
             let functions = &self.functions;
             let block = self.blocks.entry(folded).or_insert_with(|| {
                 let (function, steps) = functions.get(&folded)?;
-                block_name(dies.linkage_name(*function)?, *steps)
+                block_name(dies.node(*function)?.symbol?, *steps)
             });
             match block {
                 // A block's name is a whole path.

@@ -38,6 +38,16 @@ enum HeadKind {
     Leaf,
 }
 
+/// One of several futures that are polled together.
+#[derive(Debug)]
+struct Branch {
+    functions: u32,
+    points: usize,
+    waits: std::ops::Range<usize>,
+    limit: Option<Mono>,
+    cut: Option<Reason>,
+}
+
 /// Buffers that are used again.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
@@ -58,6 +68,8 @@ pub(super) struct Walk<'w> {
     pub(super) out: &'w mut Suspended,
     budget: u32,
     depth: usize,
+    /// Functions of the program's own so far.
+    functions: u32,
     /// Set while wrappers are looked through: what is inside is polled together.
     is_several: bool,
 }
@@ -98,6 +110,7 @@ impl<'w> Walk<'w> {
             out,
             budget: MAX_TYPES,
             depth: 0,
+            functions: 0,
             is_several: false,
         }
     }
@@ -139,10 +152,11 @@ impl<'w> Walk<'w> {
                     }
                     State::Live => self.out.points.push(state.point),
                 }
+                self.functions += u32::from(!decoded.is_tokio);
                 // The outermost function of tokio says what is waited for, as its caller sees it.
                 hint = match (state.plan, hint) {
                     (Some(plan), None) => self.hint(plan, at),
-                    (_, hint) if self.is_tokio(state.point) => hint,
+                    (_, hint) if decoded.is_tokio => hint,
                     _ => None,
                 };
                 let Some(awaited) = state.member else {
@@ -200,24 +214,54 @@ impl<'w> Walk<'w> {
         false
     }
 
-    /// Several futures polled together: what each waits for, and one point for all.
+    /// Several futures polled together: what each waits for, and the backtrace of that with the most
+    /// functions of the program's own (a signal to end is often polled beside the work itself).
     fn branches(&mut self, start: usize, hint: Option<Hint>) -> Result<(), Reason> {
         let count = self.scratch.heads.len() - start;
         let last = self.several.len().saturating_sub(1);
-        let point = self.several.get((count - 2).min(last)).copied();
+        let point = self.several.get(count.saturating_sub(2).min(last)).copied();
         self.out.points.extend(point);
-        let (points, depth) = (self.out.points.len(), self.depth);
+        let (points, waits) = (self.out.points.len(), self.out.waits.len());
+        let (depth, functions) = (self.depth, self.functions);
+        let (limit, cut) = (self.out.limit, self.out.cut.take());
+        // The points of the best branch so far stand first, then those of the next one.
+        let mut best: Option<Branch> = None;
         for place in start..start + count.min(MAX_BRANCHES) {
             let Some(head) = self.scratch.heads.get(place).copied() else {
                 break;
             };
+            let own = (self.out.points.len(), self.out.waits.len());
+            self.functions = 0;
+            self.out.limit = limit;
             if head.kind == HeadKind::Leaf {
                 self.leaf(head.of, head.at, hint);
             } else {
                 self.future(head.of, head.at, None)?;
             }
             self.depth = depth;
-            self.out.points.truncate(points);
+            let branch = Branch {
+                functions: self.functions,
+                points: self.out.points.len() - own.0,
+                waits: own.1..self.out.waits.len(),
+                limit: self.out.limit,
+                cut: self.out.cut.take(),
+            };
+            if best.as_ref().is_none_or(|best| branch.functions > best.functions) {
+                self.out.points.drain(points..own.0);
+                best = Some(branch);
+            } else {
+                self.out.points.truncate(own.0);
+            }
+        }
+        if let Some(best) = best {
+            self.out.points.truncate(points + best.points);
+            if let Some(together) = self.out.waits.get_mut(waits..) {
+                together.rotate_left(best.waits.start.saturating_sub(waits).min(together.len()));
+            }
+            self.functions = functions + best.functions;
+            self.out.followed = Some(waits + best.waits.len());
+            self.out.limit = best.limit;
+            self.out.cut = cut.or(best.cut);
         }
         if count > MAX_BRANCHES {
             self.cut("more futures are polled together than are followed");
@@ -427,13 +471,6 @@ impl<'w> Walk<'w> {
         self.layouts
             .active(choice, number)
             .ok_or(Reason::new("a future is in a state that there is not: the task ran meanwhile"))
-    }
-
-    fn is_tokio(&self, point: u32) -> bool {
-        self.layouts
-            .points
-            .get(point as usize)
-            .is_some_and(|point| point.function.starts_with("tokio::"))
     }
 
     fn number(&mut self, at: u64, size: u8) -> Result<u64, Reason> {

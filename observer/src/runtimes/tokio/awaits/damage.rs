@@ -42,13 +42,18 @@ impl Memory for Anything<'_> {
         if random.is_multiple_of(31) {
             return Err(ReadError::Unmapped(addr));
         }
+        let is_future = buf.len() > 8;
         let (words, _) = buf.as_chunks_mut::<8>();
-        for word in words {
-            let value = match self.random.next() % 5 {
+        for (place, word) in words.iter_mut().enumerate() {
+            let value = match self.random.next() % 8 {
+                // A stage is running when it begins with 0.
+                0..6 if is_future && place == 0 => 0,
                 0 => 3,
-                1 => self.random.next() % 6 * 0x0101_0101_0101_0101,
-                2 => addr,
-                3 => {
+                // Most states of async functions are one byte, and 3 is the first `.await`.
+                1..4 => 0x0303_0303_0303_0303,
+                4 => self.random.next() % 6 * 0x0101_0101_0101_0101,
+                5 => addr,
+                6 => {
                     let place = self.random.next() as usize % self.vtables.len().max(1);
                     self.vtables.get(place).map_or(0, |v| v.0)
                 }

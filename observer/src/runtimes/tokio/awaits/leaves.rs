@@ -91,6 +91,7 @@ pub(super) fn function(path: &str) -> Option<Rule> {
             RECEIVE,
             How::Address(&["self", "*", "shared"]),
         ),
+        "tokio::task::join_set" => rule(WaitKind::Task, None, How::Nothing),
         _ if module.starts_with("tokio::net::") => {
             let direction = match name {
                 _ if ["accept", "read", "recv", "peek"].iter().any(|p| starts(p)) => RECEIVE,

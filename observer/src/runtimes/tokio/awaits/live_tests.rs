@@ -194,7 +194,22 @@ const WANTED: &[Wanted] = &[
 
 #[test]
 fn every_parked_task_is_found_at_its_await() {
-    let fixture = Fixture::start(&build("dwarf").with_file_name("awaits"));
+    check(&build("dwarf").with_file_name("awaits"));
+}
+
+/// The same of programs that were built otherwise: other versions of tokio, other profiles.
+#[test]
+#[ignore = "a tool: OBSERVER_AWAITS=path:path cargo test awaits_of_other_builds -- --ignored --nocapture"]
+fn awaits_of_other_builds() {
+    let paths = std::env::var_os("OBSERVER_AWAITS").expect("OBSERVER_AWAITS");
+    for path in std::env::split_paths(&paths) {
+        println!("{}", path.display());
+        check(&path);
+    }
+}
+
+fn check(program: &Path) {
+    let fixture = Fixture::start(program);
     let mut reader = Reader::of(fixture.child.id());
     let mut waits: BTreeMap<&str, Vec<WaitsOn>> = BTreeMap::new();
     let mut limits: BTreeMap<&str, Option<Mono>> = BTreeMap::new();

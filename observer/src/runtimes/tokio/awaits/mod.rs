@@ -280,7 +280,7 @@ impl FutureTypes {
     }
 }
 
-/// The `Core<T, S>` of each vtable: by the functions that no other vtable has.
+/// The `Core<T, S>` of each vtable, by a function that no other vtable has.
 fn cores(dies: &Dies<'_>, index: &Index<'_>, vtables: &[Vtable]) -> Vec<Result<Die, Reason>> {
     let mut uses: HashMap<u64, usize> = HashMap::new();
     for vtable in vtables {
@@ -291,23 +291,24 @@ fn cores(dies: &Dies<'_>, index: &Index<'_>, vtables: &[Vtable]) -> Vec<Result<D
     vtables
         .iter()
         .map(|vtable| {
-            let functions = [vtable.poll, vtable.dealloc, vtable.shutdown];
-            let own = functions.iter().filter(|f| uses.get(f) == Some(&1));
-            let mut arguments: BTreeSet<&[u8]> = BTreeSet::new();
-            let mut units = Vec::new();
-            for die in own.filter_map(|f| index.functions.get(f)).flatten() {
-                if let Some((text, future)) = task_function(dies, *die) {
-                    arguments.insert(text);
-                    units.push(future);
-                }
-            }
-            if arguments.is_empty() {
+            // The poll tells best: it has the future's code in it, the others only how it is dropped.
+            let own = [vtable.poll, vtable.shutdown, vtable.dealloc]
+                .into_iter()
+                .filter(|f| uses.get(f) == Some(&1))
+                .filter_map(|f| index.functions.get(&f));
+            let named = own.map(|found| {
+                let found = found.iter().filter_map(|die| task_function(dies, *die));
+                found.collect::<Vec<_>>()
+            });
+            let Some(named) = named.into_iter().find(|named| !named.is_empty()) else {
                 let shared = uses.get(&vtable.poll).is_some_and(|n| *n > 1);
                 return Err(if shared { MERGED } else { UNKNOWN });
-            }
+            };
+            let arguments: BTreeSet<&[u8]> = named.iter().map(|(text, _)| *text).collect();
             let (Some(text), 1) = (arguments.first(), arguments.len()) else {
                 return Err(MERGED);
             };
+            let units: Vec<Option<Die>> = named.iter().map(|(_, future)| *future).collect();
             let cores = index.cores.get(text).map(Vec::as_slice).unwrap_or_default();
             same_type(dies, cores, &units).ok_or(UNKNOWN)
         })

@@ -7,7 +7,10 @@ const MAX_WINDOW: u64 = 4096;
 /// Reads per task: one for itself, one for each box, some for what it waits for.
 const MAX_READS: u32 = 64;
 /// Windows that are kept per task.
-const MAX_WINDOWS: usize = 16;
+const MAX_WINDOWS: usize = 32;
+/// What lies outside of a window is read with what follows it (bytes): of a large future several
+/// numbers are wanted that lie near each other.
+const NEAR: u64 = 256;
 
 /// What was read of a task. The buffers are used again for the next one.
 #[derive(Debug, Default)]
@@ -78,6 +81,13 @@ impl Windows {
         let mut word = [0; 8];
         let size = usize::from(size).min(word.len());
         let wanted = word.get_mut(..size).unwrap_or_default();
+        if self.find(address, size).is_none() {
+            // At the end of a mapping only the number itself can be read.
+            match self.load(address, NEAR, memory) {
+                Ok(()) | Err(Refused::Memory(ReadError::Unmapped(_))) => {}
+                Err(refused) => return Err(refused),
+            }
+        }
         if let Some(bytes) = self.find(address, size) {
             wanted.copy_from_slice(bytes);
         } else {
@@ -94,4 +104,41 @@ fn count(reads: &mut u32) -> Result<(), Refused> {
         return Err(Refused::TooMany);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 64 bytes at 4096, each its offset.
+    #[derive(Debug)]
+    struct Small;
+
+    impl Memory for Small {
+        fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+            let start = addr.checked_sub(4096).ok_or(ReadError::Unmapped(addr))?;
+            for (offset, byte) in (start..).zip(buf) {
+                *byte = u8::try_from(offset)
+                    .ok()
+                    .filter(|offset| *offset < 64)
+                    .ok_or(ReadError::Unmapped(addr))?;
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn numbers_come_from_windows_and_from_the_end_of_a_mapping() {
+        let mut windows = Windows::default();
+        windows.load(4096, 16, &Small).unwrap();
+        assert_eq!(windows.number(4098, 2, &Small), Ok(0x0302));
+        assert_eq!(windows.reads, 1);
+        assert_eq!(windows.number(4096 + 62, 2, &Small), Ok(0x3f3e));
+        let gone = windows.number(4096 + 63, 2, &Small);
+        assert!(matches!(gone, Err(Refused::Memory(_))), "{gone:?}");
+        let high = windows.number(u64::MAX, 8, &Small);
+        assert!(matches!(high, Err(Refused::Memory(_))), "{high:?}");
+        let refused = (0..100).find_map(|_| windows.number(0, 1, &Small).err().filter(|e| *e == Refused::TooMany));
+        assert!(refused.is_some());
+    }
 }

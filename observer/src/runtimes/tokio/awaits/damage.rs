@@ -92,7 +92,9 @@ fn look(bytes: &[u8], vtables: &[Vtable], random: &Random) -> Option<usize> {
     let start = Instant::now();
     let elf = Elf::parse(bytes).ok()?;
     let found = FutureTypes::from_elf(&elf, vtables);
-    let ends = found.ok().map(|mut types| walk(&mut types, vtables.len(), random));
+    let ends = found
+        .ok()
+        .map(|mut types| walk(&mut types, vtables.len(), random));
     let took = start.elapsed();
     assert!(took < Duration::from_secs(20), "{took:?}");
     ends
@@ -102,7 +104,10 @@ fn look(bytes: &[u8], vtables: &[Vtable], random: &Random) -> Option<usize> {
 fn damaged_debug_information_and_torn_memory_do_no_harm() {
     let original = std::fs::read(build("dwarf").with_file_name("awaits")).unwrap();
     let elf = Elf::parse(&*original).unwrap();
-    let vtables = TokioImage::from_bytes(&original).unwrap().vtables().to_vec();
+    let vtables = TokioImage::from_bytes(&original)
+        .unwrap()
+        .vtables()
+        .to_vec();
     let sections: Vec<(u64, u64)> = [".debug_info", ".debug_abbrev", ".debug_str", ".debug_line"]
         .iter()
         .filter_map(|name| elf.section_by_name(name)?.file_range())
@@ -114,7 +119,7 @@ fn damaged_debug_information_and_torn_memory_do_no_harm() {
     for round in 0..24_usize {
         let mut bytes = original.clone();
         let (start, size) = sections[round % sections.len()];
-        for _ in 0..1 + round * round * 8 {
+        for _ in 0..=round * round * 8 {
             let at = (start + random.next() % size) as usize;
             bytes[at] = random.next() as u8;
         }

@@ -1,11 +1,10 @@
 //! From entries of debug information to [`Layouts`]: every type that futures of tasks can be in.
 
-use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 
 use super::dies::{Die, Dies, Node};
-use super::layout::{Choice, Find, Layouts, Member, Path, Plan, Root, Shape, State, Type, TypeId, Variant};
-use super::leaves::{self, How, Rule};
+use super::layout::{Choice, Layouts, Member, Plan, Root, Shape, State, Type, TypeId, Variant};
+use super::leaves::{self, Rule};
 use super::paths::{self, Names};
 use super::{AwaitPoint, PointKind};
 
@@ -14,10 +13,6 @@ const MAX_TYPES: usize = 200_000;
 /// Members and variants of all types.
 const MAX_MEMBERS: usize = 2_000_000;
 const MAX_VARIANTS: usize = 500_000;
-/// Structures that are looked through for one descriptor.
-const MAX_OWNERS: u32 = 512;
-/// A descriptor is owned within this many structures: `TcpStream` has it eight deep.
-const MAX_OWNED_DEPTH: usize = 16;
 
 /// How members are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,7 +70,9 @@ impl<'d, 'a> Decoder<'d, 'a> {
     pub(super) fn run(&mut self) {
         while let Some((die, references, id)) = self.queue.pop_front() {
             let decoded = self.decode(die, references);
-            if let (Some(decoded), Some(slot)) = (decoded, self.layouts.types.get_mut(id.0 as usize)) {
+            if let (Some(decoded), Some(slot)) =
+                (decoded, self.layouts.types.get_mut(id.0 as usize))
+            {
                 *slot = decoded;
             }
         }
@@ -112,7 +109,10 @@ impl<'d, 'a> Decoder<'d, 'a> {
             return Some(decoded);
         }
         let parts = self.dies.path(node.die);
-        if let Some(part) = children.iter().find(|child| child.tag == gimli::DW_TAG_variant_part) {
+        if let Some(part) = children
+            .iter()
+            .find(|child| child.tag == gimli::DW_TAG_variant_part)
+        {
             let tag = part.discriminant.and_then(|die| self.dies.node(die));
             let is_coroutine = tag.as_ref().is_some_and(|tag| tag.name == b"__state");
             if is_coroutine {
@@ -138,7 +138,8 @@ impl<'d, 'a> Decoder<'d, 'a> {
             return Some(decoded);
         }
         let path = paths::plain_type(&parts, node.name);
-        let is_poll_fn = path == "core::future::poll_fn::PollFn";
+        // std has one, tokio before 1.46 and futures have their own.
+        let is_poll_fn = path.ends_with("::poll_fn::PollFn");
         let is_captured =
             references == References::Followed && node.name.starts_with(b"{closure_env#");
         let is_pin = path == "core::pin::Pin";
@@ -149,11 +150,12 @@ impl<'d, 'a> Decoder<'d, 'a> {
         } else {
             References::Ignored
         };
-        let together = ["select", "join", "try_join"]
-            .iter()
-            .any(|name| path.strip_prefix("futures_util::future::").is_some_and(|p| p.starts_with(name)));
+        let together = ["select", "join", "try_join"].iter().any(|name| {
+            path.strip_prefix("futures_util::future::")
+                .is_some_and(|p| p.starts_with(name))
+        });
         decoded.is_several = is_poll_fn || together;
-        decoded.plan = leaves::future(&path).and_then(|rule| self.plan(rule, &children));
+        decoded.plan = leaves::future(&path).and_then(|rule| self.dies.plan(rule, &children));
         let is_future = decoded.plan.is_some() || references == References::Followed;
         if is_future {
             decoded.point = self.named(&parts, node, References::Followed);
@@ -197,12 +199,18 @@ impl<'d, 'a> Decoder<'d, 'a> {
         &mut self,
         part: &Node<'a>,
         tag: Option<&Node<'a>>,
-        mut read: impl FnMut(&mut Self, &Node<'a>, Die) -> Option<(State, Option<Member>, u32, Option<Plan>)>,
+        mut read: impl FnMut(
+            &mut Self,
+            &Node<'a>,
+            Die,
+        ) -> Option<(State, Option<Member>, u32, Option<Plan>)>,
     ) -> Option<Choice> {
         let tag = match tag {
             Some(tag) => {
                 let size = self.dies.node(tag.of?)?.size?;
-                let size = u8::try_from(size).ok().filter(|size| [1, 2, 4, 8].contains(size))?;
+                let size = u8::try_from(size)
+                    .ok()
+                    .filter(|size| [1, 2, 4, 8].contains(size))?;
                 Some((tag.offset?, size))
             }
             None => None,
@@ -216,7 +224,11 @@ impl<'d, 'a> Decoder<'d, 'a> {
             if variant.has_list {
                 return None;
             }
-            let member = self.dies.children(variant.die).into_iter().find(|c| c.tag == gimli::DW_TAG_member);
+            let member = self
+                .dies
+                .children(variant.die)
+                .into_iter()
+                .find(|c| c.tag == gimli::DW_TAG_member);
             let Some((state, held, point, plan)) =
                 member.and_then(|member| read(self, &member, member.of?))
             else {
@@ -278,129 +290,10 @@ impl<'d, 'a> Decoder<'d, 'a> {
                 of: self.type_of(awaited.of?, References::Followed),
             })
         });
-        let plan = rule.and_then(|rule| self.plan(rule, &locals)).map(|plan| moved(plan, base));
+        let plan = rule
+            .and_then(|rule| self.dies.plan(rule, &locals))
+            .map(|plan| plan.moved(base));
         Some((state, member, point, plan))
-    }
-
-    /// How a rule is followed from these members. A place that is not there leaves the kind.
-    fn plan(&self, rule: Rule, members: &[Node<'a>]) -> Option<Plan> {
-        let find = match rule.how {
-            How::Nothing => None,
-            How::Address(names) => self.steps(names, members).map(Find::Address),
-            How::Deadline(name) => self.deadline(name, members),
-            How::Descriptor(names) => {
-                let held = members.iter().find(|m| names.iter().any(|n| m.name == n.as_bytes()));
-                let found = held.and_then(|held| self.descriptor(held));
-                // What is read from or written to may be no descriptor at all.
-                Some(Find::Descriptor(found?))
-            }
-        };
-        Some(Plan {
-            kind: rule.kind,
-            direction: rule.direction,
-            find: find.unwrap_or(Find::Nothing),
-        })
-    }
-
-    fn steps(&self, names: &[&str], members: &[Node<'a>]) -> Option<Path> {
-        let mut steps = Vec::new();
-        let mut offset = 0_u64;
-        let mut at: Option<Die> = None;
-        for name in names {
-            if *name == "*" {
-                steps.push(std::mem::take(&mut offset));
-                at = self.dies.node(at?)?.of;
-                continue;
-            }
-            let below;
-            let members = match at {
-                None => members,
-                Some(die) => {
-                    below = self.dies.children(die);
-                    &below
-                }
-            };
-            let member = members.iter().find(|m| m.name == name.as_bytes())?;
-            offset = offset.checked_add(member.offset?)?;
-            at = member.of;
-        }
-        // It must be nothing but a pointer (`Arc`, `NonNull`, a reference).
-        let last = self.dies.node(at?)?;
-        let is_pointer = last.tag == gimli::DW_TAG_pointer_type || last.size == Some(8);
-        steps.push(offset);
-        Path::new(&steps).filter(|_| is_pointer)
-    }
-
-    /// tokio's and std's `Instant` are one `Timespec` on Linux (std `sys/pal/unix/time.rs`).
-    fn deadline(&self, name: &str, members: &[Node<'a>]) -> Option<Find> {
-        let member = members.iter().find(|m| m.name == name.as_bytes())?;
-        let (mut offset, mut at) = (member.offset?, member.of?);
-        for _ in 0..8 {
-            let inner = self.dies.children(at);
-            let of = |name: &[u8]| inner.iter().find(|m| m.name == name)?.offset?.checked_add(offset);
-            if let (Some(seconds), Some(nanoseconds)) = (of(b"tv_sec"), of(b"tv_nsec")) {
-                return Some(Find::Deadline(seconds, nanoseconds));
-            }
-            let only = inner.iter().find(|m| m.tag == gimli::DW_TAG_member)?;
-            offset = offset.checked_add(only.offset?)?;
-            at = only.of?;
-        }
-        None
-    }
-
-    /// The `OwnedFd` in what a member is, or points to.
-    fn descriptor(&self, member: &Node<'a>) -> Option<Path> {
-        let of = self.dies.node(member.of?)?;
-        let start = member.offset?;
-        // A pinned reference is one.
-        let of = match of.tag {
-            gimli::DW_TAG_structure_type if of.name.starts_with(b"Pin<&") => {
-                let inner = self.dies.children(of.die);
-                self.dies.node(inner.iter().find(|m| m.tag == gimli::DW_TAG_member)?.of?)?
-            }
-            _ => of,
-        };
-        if of.tag == gimli::DW_TAG_pointer_type {
-            let inside = self.owned_descriptor(of.of?, MAX_OWNED_DEPTH, &Cell::new(MAX_OWNERS))?;
-            return Path::new(&[start, inside]);
-        }
-        let inside = self.owned_descriptor(of.die, MAX_OWNED_DEPTH, &Cell::new(MAX_OWNERS))?;
-        Path::new(&[start.checked_add(inside)?])
-    }
-
-    fn owned_descriptor(&self, die: Die, depth: usize, left: &Cell<u32>) -> Option<u64> {
-        left.set(left.get().checked_sub(1)?);
-        let node = self.dies.node(die).filter(|node| node.tag == gimli::DW_TAG_structure_type)?;
-        if node.name == b"OwnedFd" {
-            return Some(0);
-        }
-        let depth = depth.checked_sub(1)?;
-        let mut found = None;
-        for child in self.dies.children(die) {
-            let inside = match child.tag {
-                gimli::DW_TAG_member => child.of.and_then(|of| {
-                    self.owned_descriptor(of, depth, left)?.checked_add(child.offset?)
-                }),
-                // `Option<TcpStream>`: one of its variants owns it.
-                gimli::DW_TAG_variant_part => {
-                    let variants = self.dies.children(child.die);
-                    let fields = variants.iter().flat_map(|v| self.dies.children(v.die));
-                    fields
-                        .filter(|field| field.tag == gimli::DW_TAG_member)
-                        .find_map(|field| {
-                            self.owned_descriptor(field.of?, depth, left)?.checked_add(field.offset?)
-                        })
-                }
-                _ => None,
-            };
-            match (found, inside) {
-                (None, inside) => found = inside,
-                // Two of them: which one is waited for is not known.
-                (Some(_), Some(_)) => return None,
-                (Some(_), None) => {}
-            }
-        }
-        found
     }
 
     /// Where the future is in tasks of `Core<T, S>` (`repr(C)` since tokio 1.23); `scheduler` and
@@ -417,7 +310,10 @@ impl<'d, 'a> Decoder<'d, 'a> {
         // `CoreStage` and `UnsafeCell` around `Stage`.
         for _ in 0..8 {
             let children = self.dies.children(at);
-            if let Some(part) = children.iter().find(|c| c.tag == gimli::DW_TAG_variant_part) {
+            if let Some(part) = children
+                .iter()
+                .find(|c| c.tag == gimli::DW_TAG_variant_part)
+            {
                 let tag = part.discriminant.and_then(|die| self.dies.node(die));
                 let choice = self.choice(part, tag.as_ref(), |decoder, variant, of| {
                     if variant.name != b"Running" {
@@ -489,23 +385,6 @@ fn opaque(point: u32) -> Type {
         plan: None,
         limit: None,
     }
-}
-
-/// The same plan for something that lies `by` farther in.
-fn moved(mut plan: Plan, by: u64) -> Plan {
-    match &mut plan.find {
-        Find::Nothing => {}
-        Find::Address(path) | Find::Descriptor(path) => {
-            if let Some(first) = path.steps.first_mut() {
-                *first = first.wrapping_add(by);
-            }
-        }
-        Find::Deadline(seconds, nanoseconds) => {
-            *seconds = seconds.wrapping_add(by);
-            *nanoseconds = nanoseconds.wrapping_add(by);
-        }
-    }
-    plan
 }
 
 /// A number as a member of `size` bytes holds it.

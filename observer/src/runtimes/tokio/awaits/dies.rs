@@ -5,9 +5,11 @@ use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 
 use gimli::{
-    Abbreviation, AttributeValue, DebugInfoOffset, DwTag, Dwarf, EndianSlice, EntriesRaw,
-    LittleEndian, Operation, Unit,
+    Abbreviation, AttributeValue, DebugInfoOffset, Dwarf, EndianSlice, EntriesRaw, LittleEndian,
+    Operation, Unit,
 };
+
+pub(super) use super::node::Node;
 
 pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
@@ -128,7 +130,8 @@ impl<'a> Dies<'a> {
                         && let Some(at) = absolute(unit, offset)
                     {
                         let mut around = open.iter().rev().take(MAX_BELOW_BLOCK).enumerate();
-                        if let Some((steps, (_, path, _))) = around.find(|(_, (.., is_block))| *is_block)
+                        if let Some((steps, (_, path, _))) =
+                            around.find(|(_, (.., is_block))| *is_block)
                             && index.blocks.len() < MAX_KEPT
                         {
                             index.blocks.entry(*path).or_insert((at, steps + 1));
@@ -188,9 +191,8 @@ impl<'a> Dies<'a> {
                     }
                 }
                 _ => {
-                    let is_future = |name: &[u8]| {
-                        name.strip_suffix(b">::{vtable}").is_some_and(is_of_future)
-                    };
+                    let is_future =
+                        |name: &[u8]| name.strip_suffix(b">::{vtable}").is_some_and(is_of_future);
                     if let (Some(name), Some(of)) = (name, of)
                         && self.text(unit, name).is_some_and(is_future)
                         && let Some(address) = self.fixed_address(unit, first)
@@ -228,9 +230,7 @@ impl<'a> Dies<'a> {
     }
 
     fn unit_of(&self, die: Die) -> Option<(usize, &Unit<Slice<'a>>)> {
-        let after = self
-            .units
-            .partition_point(|unit| unit_start(unit) <= die.0);
+        let after = self.units.partition_point(|unit| unit_start(unit) <= die.0);
         let place = after.checked_sub(1)?;
         Some((place, self.units.get(place)?))
     }
@@ -257,7 +257,9 @@ impl<'a> Dies<'a> {
             let value = attribute.value();
             let number = |value: &AttributeValue<Slice<'a>>| match value {
                 AttributeValue::FileIndex(index) => Some(*index),
-                other => other.udata_value().or(other.sdata_value().map(|s| s as u64)),
+                other => other
+                    .udata_value()
+                    .or(other.sdata_value().map(|s| s as u64)),
             };
             match attribute.name() {
                 gimli::DW_AT_name => node.name = self.text(unit, value).unwrap_or_default(),
@@ -434,46 +436,6 @@ pub(super) fn fold(around: u64, name: &[u8]) -> u64 {
     bytes.fold(around ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
-}
-
-/// What is used of an entry.
-#[derive(Debug, Clone)]
-pub(super) struct Node<'a> {
-    pub(super) die: Die,
-    pub(super) tag: DwTag,
-    pub(super) name: &'a [u8],
-    pub(super) of: Option<Die>,
-    pub(super) size: Option<u64>,
-    pub(super) offset: Option<u64>,
-    pub(super) value: Option<u64>,
-    pub(super) has_list: bool,
-    pub(super) discriminant: Option<Die>,
-    pub(super) containing: Option<Die>,
-    pub(super) origin: Option<Die>,
-    pub(super) file: Option<u64>,
-    pub(super) line: Option<u64>,
-    pub(super) symbol: Option<&'a [u8]>,
-}
-
-impl Node<'_> {
-    fn new(die: Die, tag: DwTag) -> Self {
-        Self {
-            die,
-            tag,
-            name: &[],
-            of: None,
-            size: None,
-            offset: None,
-            value: None,
-            has_list: false,
-            discriminant: None,
-            containing: None,
-            origin: None,
-            file: None,
-            line: None,
-            symbol: None,
-        }
-    }
 }
 
 fn push(list: &mut Vec<Die>, die: Die) {

@@ -113,6 +113,33 @@ pub(super) enum Find {
     Deadline(u64, u64),
 }
 
+impl Plan {
+    /// The same for something that lies `by` farther in.
+    pub(super) fn moved(mut self, by: u64) -> Self {
+        self.find = self.find.moved(by);
+        self
+    }
+}
+
+impl Find {
+    /// The same for something that lies `by` farther in.
+    pub(super) fn moved(mut self, by: u64) -> Self {
+        match &mut self {
+            Self::Nothing => {}
+            Self::Address(path) | Self::Descriptor(path) => {
+                if let Some(first) = path.steps.first_mut() {
+                    *first = first.wrapping_add(by);
+                }
+            }
+            Self::Deadline(seconds, nanoseconds) => {
+                *seconds = seconds.wrapping_add(by);
+                *nanoseconds = nanoseconds.wrapping_add(by);
+            }
+        }
+        self
+    }
+}
+
 /// Offsets with a pointer behind each but the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Path {
@@ -284,7 +311,8 @@ impl Layouts {
     fn forget_the_rest(&mut self) {
         let mut kept = Vec::new();
         for place in 0..self.types.len() {
-            let Some(Shape::Struct(range)) = self.types.get(place).map(|of| of.shape.clone()) else {
+            let Some(Shape::Struct(range)) = self.types.get(place).map(|of| of.shape.clone())
+            else {
                 continue;
             };
             let start = kept.len() as u32;

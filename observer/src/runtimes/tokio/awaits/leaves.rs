@@ -9,8 +9,8 @@ pub(super) enum How {
     Nothing,
     /// Members by name; `*` goes through a pointer. What is there is the thing's address.
     Address(&'static [&'static str]),
-    /// The member is a time.
-    Deadline(&'static str),
+    /// A time: a member of it, or of one of these members.
+    Deadline(&'static str, &'static [&'static str]),
     /// The file descriptor that is owned by what one of these members points to.
     Descriptor(&'static [&'static str]),
 }
@@ -53,7 +53,12 @@ pub(super) fn future(path: &str) -> Option<Rule> {
             Address(&["receiver", "*", "shared"]),
         ),
         "tokio::runtime::task::join::JoinHandle" => rule(WaitKind::Task, None, Address(&["raw"])),
-        "tokio::time::sleep::Sleep" => rule(WaitKind::Timer, None, Deadline("deadline")),
+        "tokio::time::sleep::Sleep" => rule(
+            WaitKind::Timer,
+            None,
+            // Before tokio 1.46 it is in one of these.
+            Deadline("deadline", &["inner", "entry"]),
+        ),
         "tokio::runtime::io::scheduled_io::Readiness" => {
             rule(WaitKind::Descriptor, None, How::Nothing)
         }
@@ -61,7 +66,12 @@ pub(super) fn future(path: &str) -> Option<Rule> {
             let (module, _) = path.rsplit_once("::")?;
             let direction = match module.strip_prefix("tokio::io::util::")? {
                 name if name.starts_with("read") => RECEIVE,
-                name if ["write", "flush", "shutdown"].iter().any(|p| name.starts_with(p)) => SEND,
+                name if ["write", "flush", "shutdown"]
+                    .iter()
+                    .any(|p| name.starts_with(p)) =>
+                {
+                    SEND
+                }
                 _ => return None,
             };
             let members = &["reader", "writer", "a"];
@@ -113,7 +123,10 @@ mod tests {
         let kind = |rule: Option<Rule>| rule.map(|rule| (rule.kind, rule.direction));
         for (path, wanted) in [
             ("tokio::time::sleep::Sleep", Some((WaitKind::Timer, None))),
-            ("tokio::io::util::read_exact::ReadExact", Some((WaitKind::Descriptor, RECEIVE))),
+            (
+                "tokio::io::util::read_exact::ReadExact",
+                Some((WaitKind::Descriptor, RECEIVE)),
+            ),
             ("tokio::io::util::copy::Copy", None),
             ("app::Sleep", None),
             ("Sleep", None),
@@ -122,9 +135,18 @@ mod tests {
         }
         for (path, wanted) in [
             ("tokio::sync::mutex::lock", Some((WaitKind::Mutex, None))),
-            ("tokio::sync::rwlock::write_owned", Some((WaitKind::RwMutex, SEND))),
-            ("tokio::sync::mpsc::unbounded::recv_many", Some((WaitKind::Channel, RECEIVE))),
-            ("tokio::net::tcp::listener::accept", Some((WaitKind::Descriptor, RECEIVE))),
+            (
+                "tokio::sync::rwlock::write_owned",
+                Some((WaitKind::RwMutex, SEND)),
+            ),
+            (
+                "tokio::sync::mpsc::unbounded::recv_many",
+                Some((WaitKind::Channel, RECEIVE)),
+            ),
+            (
+                "tokio::net::tcp::listener::accept",
+                Some((WaitKind::Descriptor, RECEIVE)),
+            ),
             ("app::mutex::lock", None),
             ("lock", None),
         ] {

@@ -5,11 +5,14 @@
 //! (`__awaitee`). So from the type of a task's future, its memory gives the whole chain. Everything is
 //! taken from debug information once; after that a task costs a read or two. Facts: docs/tokio.md.
 
+mod branches;
 mod decode;
 mod dies;
 mod layout;
 mod leaves;
+mod node;
 mod paths;
+mod plans;
 mod walk;
 mod window;
 
@@ -32,8 +35,8 @@ use crate::sys::elf::{Elf, ElfImage, section};
 use super::vtables::Vtable;
 use decode::{Decoder, References};
 use dies::{Die, Dies, Index};
-use paths::Names;
 use layout::{Layouts, Root, TypeId};
+use paths::Names;
 use walk::{Scratch, Walk};
 
 /// Debug information larger than this is not read: it takes seconds (bytes of `.debug_info`).
@@ -41,14 +44,14 @@ const MAX_INFO: usize = 2 << 30;
 /// Points for futures that are polled together: 2, 3, ... and the last for more.
 const SEVERAL: usize = 8;
 
-const NO_INFORMATION: Reason =
-    Reason::new("the program has no debug information; build it with `debug = 2`, or install its debug file");
+const NO_INFORMATION: Reason = Reason::new(
+    "the program has no debug information; build it with `debug = 2`, or install its debug file",
+);
 const NO_TYPES: Reason = Reason::new(
     "the program has no debug information on types (line tables only); build it with `debug = 2`, or install its debug file",
 );
 const UNKNOWN: Reason = Reason::new("debug information does not tell the task's future");
-const MERGED: Reason =
-    Reason::new("the compiler merged its code with that of other task types");
+const MERGED: Reason = Reason::new("the compiler merged its code with that of other task types");
 
 /// What a point of a backtrace is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -172,9 +175,7 @@ impl FutureTypes {
         vtables: &[Vtable],
     ) -> Result<Self, Reason> {
         let mut dies = Dies::new(dwarf);
-        let functions = vtables
-            .iter()
-            .flat_map(|v| [v.poll, v.dealloc, v.shutdown]);
+        let functions = vtables.iter().flat_map(|v| [v.poll, v.dealloc, v.shutdown]);
         let wanted: BTreeSet<u64> = functions.collect();
         let mut index = dies.index(&wanted);
         if !index.has_types {

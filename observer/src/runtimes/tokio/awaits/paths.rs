@@ -26,12 +26,7 @@ impl Names {
     }
 
     /// An async function or block: `app::handler::{async_fn#0}`.
-    pub(super) fn of_coroutine(
-        &mut self,
-        dies: &Dies<'_>,
-        parts: &[&[u8]],
-        name: &[u8],
-    ) -> String {
+    pub(super) fn of_coroutine(&mut self, dies: &Dies<'_>, parts: &[&[u8]], name: &[u8]) -> String {
         let own = text(name);
         // `{async_fn_env#0}<T>` is the type of `{async_fn#0}`.
         let own = without_arguments(&own).replace("_env#", "#");
@@ -39,12 +34,7 @@ impl Names {
     }
 
     /// A type, without its parameters.
-    pub(super) fn of_type(
-        &mut self,
-        dies: &Dies<'_>,
-        parts: &[&[u8]],
-        name: &[u8],
-    ) -> String {
+    pub(super) fn of_type(&mut self, dies: &Dies<'_>, parts: &[&[u8]], name: &[u8]) -> String {
         let own = text(name);
         self.join(dies, parts, without_arguments(&own))
     }

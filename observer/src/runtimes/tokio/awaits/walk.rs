@@ -19,40 +19,30 @@ const MAX_WRAPPERS: u32 = 48;
 /// Types looked at per task.
 const MAX_TYPES: u32 = 8192;
 /// Futures that are polled together; more are counted, not followed.
-const MAX_BRANCHES: usize = 8;
+pub(super) const MAX_BRANCHES: usize = 8;
 /// Things that one task waits for.
 const MAX_WAITS: usize = 16;
 
 /// A future in a wrapper.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Head {
-    of: TypeId,
-    at: u64,
-    kind: HeadKind,
+    pub(super) of: TypeId,
+    pub(super) at: u64,
+    pub(super) kind: HeadKind,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum HeadKind {
+pub(super) enum HeadKind {
     Suspended,
     NotStarted,
     Leaf,
-}
-
-/// One of several futures that are polled together.
-#[derive(Debug)]
-struct Branch {
-    functions: u32,
-    points: usize,
-    waits: std::ops::Range<usize>,
-    limit: Option<Mono>,
-    cut: Option<Reason>,
 }
 
 /// Buffers that are used again.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     windows: Windows,
-    heads: Vec<Head>,
+    pub(super) heads: Vec<Head>,
 }
 
 /// One task's walk.
@@ -67,9 +57,9 @@ pub(super) struct Walk<'w> {
     pub(super) scratch: &'w mut Scratch,
     pub(super) out: &'w mut Suspended,
     budget: u32,
-    depth: usize,
+    pub(super) depth: usize,
     /// Functions of the program's own so far.
-    functions: u32,
+    pub(super) functions: u32,
     /// Set while wrappers are looked through: what is inside is polled together.
     is_several: bool,
 }
@@ -82,7 +72,7 @@ impl std::fmt::Debug for Walk<'_> {
 
 /// What an async function above said about its innermost future.
 #[derive(Debug, Clone, Copy)]
-struct Hint {
+pub(super) struct Hint {
     kind: WaitKind,
     direction: Option<Direction>,
     address: Option<u64>,
@@ -120,16 +110,19 @@ impl<'w> Walk<'w> {
         let stage = header.wrapping_add(root.stage);
         self.load(stage, root.size)?;
         let running = self.state(&root.choice, stage)?;
-        let future = running
-            .member
-            .ok_or(Reason::new("the task has ended"))?;
+        let future = running.member.ok_or(Reason::new("the task has ended"))?;
         self.future(future.of, stage.wrapping_add(future.offset), None)?;
         self.out.points.reverse();
         Ok(())
     }
 
     /// A future and all that it awaits.
-    fn future(&mut self, mut of: TypeId, mut at: u64, mut hint: Option<Hint>) -> Result<(), Reason> {
+    pub(super) fn future(
+        &mut self,
+        mut of: TypeId,
+        mut at: u64,
+        mut hint: Option<Hint>,
+    ) -> Result<(), Reason> {
         loop {
             self.depth += 1;
             if self.depth > MAX_DEPTH {
@@ -155,7 +148,7 @@ impl<'w> Walk<'w> {
                 self.functions += u32::from(!decoded.is_tokio);
                 // The outermost function of tokio says what is waited for, as its caller sees it.
                 hint = match (state.plan, hint) {
-                    (Some(plan), None) => self.hint(plan, at),
+                    (Some(plan), None) => Some(self.hint(plan, at)),
                     (_, hint) if decoded.is_tokio => hint,
                     _ => None,
                 };
@@ -190,84 +183,6 @@ impl<'w> Walk<'w> {
                 }
             }
         }
-    }
-
-    /// Leaves those of the futures from `start` on that are polled now.
-    fn choose(&mut self, start: usize, is_several: bool) -> bool {
-        let heads = &mut self.scratch.heads;
-        if is_several {
-            return heads.len() > start;
-        }
-        // A wrapper's timers and sockets stand by while a future inside it runs; a future that was
-        // not polled yet is for later.
-        for kind in [HeadKind::Suspended, HeadKind::Leaf, HeadKind::NotStarted] {
-            let found = heads.iter().skip(start).any(|head| head.kind == kind);
-            if found {
-                let mut place = 0;
-                heads.retain(|head| {
-                    place += 1;
-                    place <= start || head.kind == kind
-                });
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Several futures polled together: what each waits for, and the backtrace of that with the most
-    /// functions of the program's own (a signal to end is often polled beside the work itself).
-    fn branches(&mut self, start: usize, hint: Option<Hint>) -> Result<(), Reason> {
-        let count = self.scratch.heads.len() - start;
-        let last = self.several.len().saturating_sub(1);
-        let point = self.several.get(count.saturating_sub(2).min(last)).copied();
-        self.out.points.extend(point);
-        let (points, waits) = (self.out.points.len(), self.out.waits.len());
-        let (depth, functions) = (self.depth, self.functions);
-        let (limit, cut) = (self.out.limit, self.out.cut.take());
-        // The points of the best branch so far stand first, then those of the next one.
-        let mut best: Option<Branch> = None;
-        for place in start..start + count.min(MAX_BRANCHES) {
-            let Some(head) = self.scratch.heads.get(place).copied() else {
-                break;
-            };
-            let own = (self.out.points.len(), self.out.waits.len());
-            self.functions = 0;
-            self.out.limit = limit;
-            if head.kind == HeadKind::Leaf {
-                self.leaf(head.of, head.at, hint);
-            } else {
-                self.future(head.of, head.at, None)?;
-            }
-            self.depth = depth;
-            let branch = Branch {
-                functions: self.functions,
-                points: self.out.points.len() - own.0,
-                waits: own.1..self.out.waits.len(),
-                limit: self.out.limit,
-                cut: self.out.cut.take(),
-            };
-            if best.as_ref().is_none_or(|best| branch.functions > best.functions) {
-                self.out.points.drain(points..own.0);
-                best = Some(branch);
-            } else {
-                self.out.points.truncate(own.0);
-            }
-        }
-        if let Some(best) = best {
-            self.out.points.truncate(points + best.points);
-            if let Some(together) = self.out.waits.get_mut(waits..) {
-                together.rotate_left(best.waits.start.saturating_sub(waits).min(together.len()));
-            }
-            self.functions = functions + best.functions;
-            self.out.followed = Some(waits + best.waits.len());
-            self.out.limit = best.limit;
-            self.out.cut = cut.or(best.cut);
-        }
-        if count > MAX_BRANCHES {
-            self.cut("more futures are polled together than are followed");
-        }
-        self.scratch.heads.truncate(start);
-        Ok(())
     }
 
     /// The futures in something that is none itself, or is not known as one.
@@ -339,7 +254,8 @@ impl<'w> Walk<'w> {
                 let before = self.scratch.heads.len();
                 self.heads(*inside, target, depth + 1)?;
                 // Written by hand, with no future inside.
-                if self.scratch.heads.len() == before && !matches!(inner.shape, Shape::Coroutine(_)) {
+                if self.scratch.heads.len() == before && !matches!(inner.shape, Shape::Coroutine(_))
+                {
                     self.head(*inside, target, HeadKind::Leaf);
                 }
             }
@@ -357,8 +273,10 @@ impl<'w> Walk<'w> {
             if let (Some(head), Some(Find::Deadline(seconds, nanoseconds))) =
                 (head, plan.map(|plan| plan.find))
             {
-                let (seconds, nanoseconds) =
-                    (head.at.wrapping_add(seconds), head.at.wrapping_add(nanoseconds));
+                let (seconds, nanoseconds) = (
+                    head.at.wrapping_add(seconds),
+                    head.at.wrapping_add(nanoseconds),
+                );
                 if let Some(time) = self.time(seconds, nanoseconds) {
                     let earlier = self.out.limit.map_or(time, |limit| limit.min(time));
                     self.out.limit = Some(earlier);
@@ -377,7 +295,7 @@ impl<'w> Walk<'w> {
     }
 
     /// The innermost future.
-    fn leaf(&mut self, of: TypeId, at: u64, hint: Option<Hint>) {
+    pub(super) fn leaf(&mut self, of: TypeId, at: u64, hint: Option<Hint>) {
         let Some(decoded) = self.layouts.get(of) else {
             return;
         };
@@ -413,7 +331,7 @@ impl<'w> Walk<'w> {
         }
     }
 
-    fn hint(&mut self, plan: Plan, at: u64) -> Option<Hint> {
+    fn hint(&mut self, plan: Plan, at: u64) -> Hint {
         let mut hint = Hint {
             kind: plan.kind,
             direction: plan.direction,
@@ -425,7 +343,7 @@ impl<'w> Walk<'w> {
             Find::Descriptor(path) => hint.descriptor = self.descriptor(&path, at),
             Find::Nothing | Find::Deadline(..) => {}
         }
-        Some(hint)
+        hint
     }
 
     /// Where a path ends.
@@ -468,9 +386,9 @@ impl<'w> Walk<'w> {
             Some((offset, size)) => Some(self.number(at.wrapping_add(offset), size)?),
             None => None,
         };
-        self.layouts
-            .active(choice, number)
-            .ok_or(Reason::new("a future is in a state that there is not: the task ran meanwhile"))
+        self.layouts.active(choice, number).ok_or(Reason::new(
+            "a future is in a state that there is not: the task ran meanwhile",
+        ))
     }
 
     fn number(&mut self, at: u64, size: u8) -> Result<u64, Reason> {
@@ -487,7 +405,7 @@ impl<'w> Walk<'w> {
             .map_err(refused)
     }
 
-    fn cut(&mut self, why: &'static str) {
+    pub(super) fn cut(&mut self, why: &'static str) {
         self.out.cut.get_or_insert(Reason::new(why));
     }
 }

@@ -52,9 +52,9 @@ impl Windows {
         let end = start + size;
         self.bytes.resize(end, 0);
         let buffer = self.bytes.get_mut(start..end).unwrap_or_default();
-        if let Err(refused) = count(&mut self.reads).and_then(|()| {
-            memory.read(address, buffer).map_err(Refused::Memory)
-        }) {
+        if let Err(refused) = count(&mut self.reads)
+            .and_then(|()| memory.read(address, buffer).map_err(Refused::Memory))
+        {
             self.bytes.truncate(start);
             return Err(refused);
         }
@@ -138,7 +138,12 @@ mod tests {
         assert!(matches!(gone, Err(Refused::Memory(_))), "{gone:?}");
         let high = windows.number(u64::MAX, 8, &Small);
         assert!(matches!(high, Err(Refused::Memory(_))), "{high:?}");
-        let refused = (0..100).find_map(|_| windows.number(0, 1, &Small).err().filter(|e| *e == Refused::TooMany));
+        let refused = (0..100).find_map(|_| {
+            windows
+                .number(0, 1, &Small)
+                .err()
+                .filter(|e| *e == Refused::TooMany)
+        });
         assert!(refused.is_some());
     }
 }

@@ -14,6 +14,9 @@ const MAX_TYPES: usize = 200_000;
 const MAX_MEMBERS: usize = 2_000_000;
 const MAX_VARIANTS: usize = 500_000;
 
+/// Crates whose futures wait for the known future that they own.
+const OPEN: [&str; 6] = ["core::", "alloc::", "std::", "tokio::", "futures_util::", "tracing::"];
+
 /// How members are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum References {
@@ -129,6 +132,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
                     let member = Member {
                         offset: variant.offset.unwrap_or(0),
                         of: decoder.type_of(of, References::Ignored),
+                        is_open: true,
                     };
                     Some((State::Live, Some(member), 0, None))
                 })?;
@@ -154,7 +158,14 @@ impl<'d, 'a> Decoder<'d, 'a> {
             path.strip_prefix("futures_util::future::")
                 .is_some_and(|p| p.starts_with(name))
         });
-        decoded.is_several = is_poll_fn || together;
+        decoded.is_several = is_tuple || together;
+        // A wrapper around any future has its type as a parameter.
+        let parameters: Vec<Option<Die>> = children
+            .iter()
+            .filter(|child| child.tag == gimli::DW_TAG_template_type_parameter)
+            .map(|child| child.of)
+            .collect();
+        let is_open = is_tuple || is_captured || OPEN.iter().any(|open| path.starts_with(open));
         decoded.plan = leaves::future(&path).and_then(|rule| self.dies.plan(rule, &children));
         let is_future = decoded.plan.is_some() || references == References::Followed;
         if is_future {
@@ -166,7 +177,11 @@ impl<'d, 'a> Decoder<'d, 'a> {
             && let (Some(offset), Some(sleep)) = (delay.offset, delay.of)
         {
             let of = self.type_of(sleep, References::Ignored);
-            decoded.limit = Some(Member { offset, of });
+            decoded.limit = Some(Member {
+                offset,
+                of,
+                is_open: true,
+            });
         }
         if decoded.plan.is_none() {
             let members: Vec<Member> = children
@@ -177,6 +192,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
                     Some(Member {
                         offset: child.offset?,
                         of: self.type_of(child.of?, inside),
+                        is_open: is_open || parameters.contains(&child.of),
                     })
                 })
                 .collect();
@@ -288,6 +304,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
             Some(Member {
                 offset: awaited.offset?.checked_add(base)?,
                 of: self.type_of(awaited.of?, References::Followed),
+                is_open: true,
             })
         });
         let plan = rule
@@ -324,6 +341,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
                     let member = Member {
                         offset: variant.offset?.checked_add(future.offset?)?,
                         of: decoder.type_of(future.of?, References::Followed),
+                        is_open: true,
                     };
                     Some((State::Live, Some(member), 0, None))
                 })?;

@@ -66,6 +66,9 @@ pub(super) struct Choice {
 pub(super) struct Member {
     pub(super) offset: u64,
     pub(super) of: TypeId,
+    /// A known future there is what the whole waits for. Else it may be one of many things that it
+    /// owns (a connection has timers), and only async functions in it count.
+    pub(super) is_open: bool,
 }
 
 /// What a variant means for a future.

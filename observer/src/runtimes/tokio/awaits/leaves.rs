@@ -56,7 +56,7 @@ pub(super) fn future(path: &str) -> Option<Rule> {
         "tokio::time::sleep::Sleep" => rule(
             WaitKind::Timer,
             None,
-            // Before tokio 1.46 it is in one of these.
+            // `inner` in tokio 1.23, `entry` in 1.32 to 1.49, its own in 1.54.
             Deadline("deadline", &["inner", "entry"]),
         ),
         "tokio::runtime::io::scheduled_io::Readiness" => {

@@ -204,6 +204,8 @@ const WANTED: &[Wanted] = &[
     ),
     ("method", NOTIFIED, CONDITION),
     ("around", NOTIFIED, CONDITION),
+    ("connection", "awaits::Connection", &[]),
+    ("interval", "tokio::time::sleep::Sleep", &[(WaitKind::Timer, None)]),
     (
         "join",
         "tokio::runtime::task::join::JoinHandle",

@@ -22,8 +22,9 @@ impl<'a> Dies<'a> {
                     .iter()
                     .filter(|m| others.iter().any(|other| m.name == other.as_bytes()));
                 inside.find_map(|m| {
-                    let found = self.deadline(name, &self.children(m.of?))?;
-                    Some(found.moved(m.offset?))
+                    let (offset, members) = self.only_variant(m.of?)?;
+                    let found = self.deadline(name, &members)?;
+                    Some(found.moved(offset.checked_add(m.offset?)?))
                 })
             }),
             How::Descriptor(names) => {
@@ -40,6 +41,32 @@ impl<'a> Dies<'a> {
             direction: rule.direction,
             find: find.unwrap_or(Find::Nothing),
         })
+    }
+
+    /// The members of a structure, or of what an enum with one variant holds (`runtime::Timer` of
+    /// tokio 1.49, without unstable features), and where they begin.
+    fn only_variant(&self, die: Die) -> Option<(u64, Vec<Node<'a>>)> {
+        let children = self.children(die);
+        let is_part = |child: &&Node<'_>| child.tag == gimli::DW_TAG_variant_part;
+        let Some(part) = children.iter().find(is_part) else {
+            return Some((0, children));
+        };
+        let variants = self.children(part.die);
+        let mut variants = variants
+            .iter()
+            .filter(|child| child.tag == gimli::DW_TAG_variant);
+        let (Some(only), None) = (variants.next(), variants.next()) else {
+            return None;
+        };
+        let (mut offset, mut at) = (0_u64, only.die);
+        // The variant, its one member, the one field in that.
+        for _ in 0..2 {
+            let inside = self.children(at);
+            let member = inside.iter().find(|m| m.tag == gimli::DW_TAG_member)?;
+            offset = offset.checked_add(member.offset?)?;
+            at = member.of?;
+        }
+        Some((offset, self.children(at)))
     }
 
     fn steps(&self, names: &[&str], members: &[Node<'a>]) -> Option<Path> {

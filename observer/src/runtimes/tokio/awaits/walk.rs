@@ -20,6 +20,7 @@ const MAX_WRAPPERS: u32 = 48;
 const MAX_TYPES: u32 = 8192;
 /// Futures that are polled together; more are counted, not followed.
 pub(super) const MAX_BRANCHES: usize = 8;
+const UNKNOWN_BOX: &str = "debug information does not tell the type of a boxed future";
 /// Things that one task waits for.
 const MAX_WAITS: usize = 16;
 
@@ -62,6 +63,8 @@ pub(super) struct Walk<'w> {
     pub(super) functions: u32,
     /// Set while wrappers are looked through: what is inside is polled together.
     is_several: bool,
+    /// There is a boxed future in them of a type that is not known.
+    is_unknown: bool,
 }
 
 impl std::fmt::Debug for Walk<'_> {
@@ -102,6 +105,7 @@ impl<'w> Walk<'w> {
             depth: 0,
             functions: 0,
             is_several: false,
+            is_unknown: false,
         }
     }
 
@@ -160,8 +164,8 @@ impl<'w> Walk<'w> {
                 continue;
             }
             let start = self.scratch.heads.len();
-            self.is_several = false;
-            self.heads(of, at, 0)?;
+            (self.is_several, self.is_unknown) = (false, false);
+            self.heads((of, true), at, 0)?;
             let is_several = self.is_several;
             let chosen = self.choose(start, is_several);
             let end = self.scratch.heads.len();
@@ -178,6 +182,9 @@ impl<'w> Walk<'w> {
                 }
                 Some(head) => (of, at) = (head.of, head.at),
                 None => {
+                    if self.is_unknown {
+                        self.cut(UNKNOWN_BOX);
+                    }
                     self.leaf(of, at, hint);
                     return Ok(());
                 }
@@ -186,7 +193,7 @@ impl<'w> Walk<'w> {
     }
 
     /// The futures in something that is none itself, or is not known as one.
-    fn heads(&mut self, of: TypeId, at: u64, depth: u32) -> Result<(), Reason> {
+    fn heads(&mut self, (of, is_open): (TypeId, bool), at: u64, depth: u32) -> Result<(), Reason> {
         let layouts = self.layouts;
         let Some(decoded) = layouts.get(of).filter(|decoded| decoded.holds) else {
             return Ok(());
@@ -201,7 +208,7 @@ impl<'w> Walk<'w> {
             self.limit(limit.of, at.wrapping_add(limit.offset), depth + 1)?;
         }
         if decoded.plan.is_some() {
-            self.head(of, at, HeadKind::Leaf);
+            self.known(of, at, is_open);
             return Ok(());
         }
         match &decoded.shape {
@@ -213,12 +220,14 @@ impl<'w> Walk<'w> {
             },
             Shape::Struct(range) => {
                 for member in layouts.members(range) {
-                    self.heads(member.of, at.wrapping_add(member.offset), depth + 1)?;
+                    let inside = (member.of, is_open && member.is_open);
+                    self.heads(inside, at.wrapping_add(member.offset), depth + 1)?;
                 }
             }
             Shape::Enum(choice) => {
                 if let Some(member) = self.state(choice, at)?.member {
-                    self.heads(member.of, at.wrapping_add(member.offset), depth + 1)?;
+                    let inside = (member.of, is_open && member.is_open);
+                    self.heads(inside, at.wrapping_add(member.offset), depth + 1)?;
                 }
             }
             Shape::Pointer(to) => {
@@ -226,7 +235,7 @@ impl<'w> Walk<'w> {
                 let size = layouts.get(*to).map_or(0, |to| to.size);
                 if target != 0 {
                     self.load(target, size)?;
-                    self.heads(*to, target, depth + 1)?;
+                    self.heads((*to, is_open), target, depth + 1)?;
                 }
             }
             Shape::Dyn(data, table) => {
@@ -238,10 +247,8 @@ impl<'w> Walk<'w> {
                     .ok()
                     .and_then(|place| self.tables.get(place));
                 let Some((_, inside)) = known else {
-                    self.head(of, at, HeadKind::Leaf);
-                    if table != 0 {
-                        self.cut("debug information does not tell the type of a boxed future");
-                    }
+                    self.is_unknown |= table != 0;
+                    self.known(of, at, is_open);
                     return Ok(());
                 };
                 if target == 0 {
@@ -252,11 +259,11 @@ impl<'w> Walk<'w> {
                 };
                 self.load(target, inner.size)?;
                 let before = self.scratch.heads.len();
-                self.heads(*inside, target, depth + 1)?;
+                self.heads((*inside, is_open), target, depth + 1)?;
                 // Written by hand, with no future inside.
                 if self.scratch.heads.len() == before && !matches!(inner.shape, Shape::Coroutine(_))
                 {
-                    self.head(*inside, target, HeadKind::Leaf);
+                    self.known(*inside, target, is_open);
                 }
             }
         }
@@ -266,7 +273,7 @@ impl<'w> Walk<'w> {
     /// Notes a time limit: the timer in it, if it is set.
     fn limit(&mut self, of: TypeId, at: u64, depth: u32) -> Result<(), Reason> {
         let before = self.scratch.heads.len();
-        self.heads(of, at, depth)?;
+        self.heads((of, true), at, depth)?;
         for place in before..self.scratch.heads.len() {
             let head = self.scratch.heads.get(place).copied();
             let plan = head.and_then(|head| self.layouts.get(head.of)?.plan);
@@ -287,6 +294,13 @@ impl<'w> Walk<'w> {
         Ok(())
     }
 
+    /// A future that is no async function.
+    fn known(&mut self, of: TypeId, at: u64, is_open: bool) {
+        if is_open {
+            self.head(of, at, HeadKind::Leaf);
+        }
+    }
+
     fn head(&mut self, of: TypeId, at: u64, kind: HeadKind) {
         // Some more than are followed, so that "more" can be told.
         if self.scratch.heads.len() < 64 * MAX_BRANCHES {
@@ -299,6 +313,9 @@ impl<'w> Walk<'w> {
         let Some(decoded) = self.layouts.get(of) else {
             return;
         };
+        if matches!(decoded.shape, Shape::Dyn(..)) {
+            self.cut(UNKNOWN_BOX);
+        }
         self.out.points.push(decoded.point);
         match (decoded.plan, hint) {
             (Some(plan), hint) => self.wait(plan, at, hint),

@@ -285,7 +285,10 @@ impl Session {
                 }
                 _ => {}
             }
-            let left_out = sampled.ledger.left_out();
+            let mut left_out = sampled.ledger.left_out();
+            if let Some(census) = &sampled.census {
+                left_out.extend(census.borrow().remarks());
+            }
             notes.extend(left_out.iter().map(|text| format!("pid {pid}: {text}")));
         }
         censuses

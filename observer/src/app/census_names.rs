@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use crate::model::names::{CensusNames, started_as};
-use crate::model::{Frame, Known, Pid, Reason, Resource};
+use crate::model::{Frame, FrameKind, Known, Pid, Reason, Resource};
 use crate::resolve::classify;
 use crate::resolve::resources::FdTable;
 use crate::resolve::symbols::{Addresses, SymbolizerHandle};
@@ -45,7 +45,11 @@ impl<'a> TargetNames<'a> {
 impl TargetNames<'_> {
     /// What a word stands for that the runtime's reader made up.
     fn own(&self, word: u64) -> Option<Frame> {
-        self.census?.borrow_mut().frame(word)
+        let mut frame = self.census?.borrow_mut().frame(word)?;
+        if let (FrameKind::User, Some(function)) = (frame.kind, &frame.function) {
+            frame.kind = classify::kind(function, frame.file.as_deref(), "");
+        }
+        Some(frame)
     }
 }
 

@@ -414,6 +414,9 @@ pub fn evidence(kind: WaitKind, user: &User) -> String {
             "seen waiting{} there in {seen} of {of} samples",
             purpose(kind, user.direction)
         ),
+        UserEvidence::HoldsGuard => {
+            format!("it keeps a guard of it in {seen} of {of} samples")
+        }
         UserEvidence::StackRefers => format!(
             "its frame holds the address in {seen} of {of} samples, and that function {does}"
         ),

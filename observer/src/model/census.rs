@@ -57,6 +57,8 @@ pub enum WaitKind {
     Descriptor,
     /// A point in time.
     Timer,
+    /// The end of another task.
+    Task,
 }
 
 impl WaitKind {
@@ -71,6 +73,7 @@ impl WaitKind {
             Self::Semaphore => "semaphore",
             Self::Descriptor => "descriptor",
             Self::Timer => "timer",
+            Self::Task => "task",
         }
     }
 }
@@ -211,6 +214,9 @@ pub struct Census {
     pub waits: Vec<WaitsOn>,
     /// Different stacks; see [`Census::stack`].
     pub stacks: Stacks,
+    /// A task's `occasion` changes whenever it has run. Else it is the same while the task is at one place,
+    /// where it may have been again in between: then no age is known.
+    pub tells_runs: bool,
     /// Who refers to the addresses that are watched; see [`Mention`].
     pub mentions: Vec<Mention>,
     /// Who refers to the connections that are looked for; see [`Holder`].
@@ -239,6 +245,7 @@ impl Census {
             tasks: Vec::new(),
             waits: Vec::new(),
             stacks: Stacks::default(),
+            tells_runs: true,
             mentions: Vec::new(),
             holders: Vec::new(),
             holders_cut: false,
@@ -355,6 +362,9 @@ impl CensusTracker {
         self.samples += 1;
         let (now, last, sample) = (census.taken_at, self.last, self.samples);
         for task in &mut census.tasks {
+            if !census.tells_runs {
+                break;
+            }
             // System calls are timed by the kernel side: their state does not change in between.
             if !matches!(task.state, TaskState::Waiting | TaskState::Runnable) {
                 continue;

@@ -72,6 +72,8 @@ pub struct SideSite {
 pub enum UserEvidence {
     /// Seen waiting there itself.
     SeenWaiting,
+    /// It keeps a guard of it.
+    HoldsGuard,
     /// A frame of its stack holds the address, and that function's code does such things.
     StackRefers,
     /// The same with an object that holds the address.
@@ -80,12 +82,18 @@ pub enum UserEvidence {
 
 impl UserEvidence {
     /// Every one.
-    pub const ALL: [Self; 3] = [Self::SeenWaiting, Self::StackRefers, Self::ObjectRefers];
+    pub const ALL: [Self; 4] = [
+        Self::SeenWaiting,
+        Self::HoldsGuard,
+        Self::StackRefers,
+        Self::ObjectRefers,
+    ];
 
     /// The name used in reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SeenWaiting => "seen_waiting",
+            Self::HoldsGuard => "holds_guard",
             Self::StackRefers => "stack_refers",
             Self::ObjectRefers => "object_refers",
         }

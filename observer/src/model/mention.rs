@@ -34,6 +34,8 @@ pub struct Holder {
 /// What a frame holds of a thing that it refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reference {
+    /// A guard of it, which the task keeps while it waits: it holds the lock.
+    Guard,
     /// Its address.
     Direct,
     /// The address of an object that holds its address.

@@ -325,6 +325,11 @@ pub trait TaskCensus: Debug + Send {
     /// The reason when the list can not be read any more: the process is gone, or runs another program.
     fn take(&mut self, memory: &dyn Memory, now: Mono) -> Result<Known<Census>, Reason>;
 
+    /// What could not be told of the tasks, one clause each.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What a word of a census's stacks, or a task's `entry`, stands for when it is no address of code:
     /// the place of an await, a task's type. Slow at first.
     fn frame(&mut self, word: u64) -> Option<Frame> {

@@ -313,13 +313,20 @@ impl Meetings {
     }
 
     fn mention(&mut self, mention: &Mention) {
-        let kinds = [WaitKind::Channel, WaitKind::Mutex, WaitKind::RwMutex];
+        let kinds = [
+            WaitKind::Channel,
+            WaitKind::Mutex,
+            WaitKind::RwMutex,
+            WaitKind::Semaphore,
+        ];
         for kind in kinds {
             let fits = match kind {
                 WaitKind::Channel => {
                     mention.how != Reference::Near
                         && (mention.uses.receives || mention.uses.sends || mention.uses.selects)
                 }
+                // Go's semaphores have no owner, or one that is not known.
+                WaitKind::Semaphore => mention.how == Reference::Guard,
                 _ => mention.uses.locks,
             };
             let Some(tally) = self
@@ -331,7 +338,8 @@ impl Meetings {
             };
             // An object that holds a lock's address, or may contain the lock, says little of who holds
             // it: enough to doubt that everybody is known.
-            if kind != WaitKind::Channel && mention.how != Reference::Direct {
+            let is_sure = matches!(mention.how, Reference::Guard | Reference::Direct);
+            if kind != WaitKind::Channel && !is_sure {
                 if tally.doubts.len() < MAX_USERS {
                     tally.doubts.insert(mention.task);
                 } else {

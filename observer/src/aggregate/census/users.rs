@@ -82,6 +82,7 @@ pub(super) fn users(
             direction,
             function,
             evidence: match referrer.how {
+                Reference::Guard => UserEvidence::HoldsGuard,
                 Reference::Direct => UserEvidence::StackRefers,
                 Reference::Through | Reference::Near => UserEvidence::ObjectRefers,
             },

@@ -54,11 +54,15 @@ pub fn sentences(report: &Report, point: &MeetingPoint) -> Vec<String> {
     out
 }
 
-fn noun(report: &Report, target: usize, n: u64) -> &'static str {
-    let go = report
+fn is_go(report: &Report, target: usize) -> bool {
+    report
         .targets
         .get(target)
-        .is_some_and(|t| t.runtime.kind == "go");
+        .is_some_and(|t| t.runtime.kind == "go")
+}
+
+fn noun(report: &Report, target: usize, n: u64) -> &'static str {
+    let go = is_go(report, target);
     phrase::noun(if go { "goroutine" } else { "" }, n)
 }
 
@@ -149,7 +153,7 @@ fn follow<'a>(
         .iter()
         .filter(|user| user.direction.is_none() || user.direction.as_deref() != direction);
     let Some(user) = users.next() else {
-        out.push(nobody(point).to_owned());
+        out.push(nobody(report, point).to_owned());
         return;
     };
     let doing = user.doing.iter().find(|doing| doing.share >= WORTH_SAYING);
@@ -179,11 +183,19 @@ fn follow<'a>(
     }
 }
 
-fn nobody(point: &MeetingPoint) -> &'static str {
+fn nobody(report: &Report, point: &MeetingPoint) -> &'static str {
+    let is_go = is_go(report, point.target);
     match point.kind.as_str() {
+        "channel" if !is_go => {
+            "Who should take from it is not known: nobody was seen waiting at its other side."
+        }
         "channel" => {
             "Who should take from it is not known: nobody was seen waiting at its other side, and no \
              stack that could be read refers to it."
+        }
+        _ if !is_go => {
+            "Who holds it is not known: tokio does not record it, and no parked task whose future could be \
+             read keeps a guard of it."
         }
         _ => {
             "Who holds it is not known: Go does not record it, and no stack that could be read refers \
@@ -253,7 +265,11 @@ fn spends(
 /// `Its holder, as far as stacks tell, is one of 22 goroutines (main.update), and was in ...`
 fn holder(who: &str, user: &MeetingUser, doing: Option<&MeetingDoing>) -> String {
     let one = if user.count == 1 { "" } else { "one of " };
-    let who = format!("Its holder, as far as stacks tell, is {one}{who}");
+    let known = match user.evidence.as_str() {
+        "holds_guard" => "",
+        _ => ", as far as stacks tell,",
+    };
+    let who = format!("Its holder{known} is {one}{who}");
     let Some(doing) = doing else {
         return format!("{who}.");
     };
@@ -289,6 +305,7 @@ fn known(point: &MeetingPoint, user: &MeetingUser) -> String {
     };
     match (user.evidence.as_str(), point.kind.as_str()) {
         ("seen_waiting", _) => format!("Seen waiting there in {of}."),
+        ("holds_guard", _) => format!("It kept a guard of it in {of}."),
         ("stack_refers", "channel") => format!(
             "Known by {stack}: the channel's address, in a function that {}, in {of}.",
             uses(user)

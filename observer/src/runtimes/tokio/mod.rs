@@ -1,6 +1,7 @@
 //! The tokio runtime, read from outside: which tokio, where a thread keeps the id of the task that it
 //! polls, and which task types there are. Facts and figures: docs/tokio.md.
 
+mod awaits;
 mod census;
 mod cheap;
 mod context;
@@ -30,6 +31,7 @@ mod damage;
 #[cfg(test)]
 pub(crate) mod live_tests;
 
+pub use awaits::{AwaitPoint, FutureTypes, PointKind, Suspended};
 pub use detect::{Presence, TokioVersion, presence};
 pub use example::{example_library, example_program};
 pub use live::{TaskNow, read_task};

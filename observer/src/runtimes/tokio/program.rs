@@ -228,7 +228,9 @@ impl RuntimeImage for TokioProgram {
         let Some(bias) = copy.bias else {
             return Known::unknown("its tokio was not found in the process's mappings");
         };
-        match TokioCensus::new(process, (&copy.image, &copy.elf), bias, *reader) {
+        let library = copy.library.as_deref();
+        let place = (bias, *reader);
+        match TokioCensus::new(process, (&copy.image, &copy.elf), library, place) {
             Ok(census) => Known::Known(Box::new(census)),
             Err(reason) => Known::Unknown(reason),
         }

@@ -62,6 +62,14 @@ pub(super) fn groups(report: &Report, options: TextOptions) -> String {
     out
 }
 
+/// `main.f (file.go:7)`, each part cut for itself.
+fn place(site: &str) -> String {
+    match site.rsplit_once(" (").filter(|_| site.ends_with(')')) {
+        Some((function, file)) => format!("{} ({}", fit(function, 60), fit(file, 50)),
+        None => fit(site, 80),
+    }
+}
+
 fn line(group: &CensusGroup, one: &str) -> String {
     let mut text = format!(
         "{}, {}{}: {}",
@@ -85,7 +93,7 @@ fn line(group: &CensusGroup, one: &str) -> String {
             .iter()
             .any(|start| site.starts_with(start));
         let at = if is_place { " at" } else { "," };
-        text += &format!("{at} {}", fit(site, 80));
+        text += &format!("{at} {}", place(site));
     }
     if let Some(resource) = &group.resource {
         text += &format!(" on {}", phrase::resource(resource, 60));
@@ -94,7 +102,7 @@ fn line(group: &CensusGroup, one: &str) -> String {
         text += &format!(", oldest at least {}", duration(oldest));
     }
     if let Some(creator) = &group.created_by {
-        text += &format!(", created by {}", fit(creator, 80));
+        text += &format!(", created by {}", place(creator));
     }
     match group.nature.as_str() {
         "system" => text += "; the runtime's own",

@@ -12,7 +12,7 @@ pub(super) fn lines(scheduler: &Scheduler, kind: &str) -> String {
         "go" => ("goroutines", "Ps"),
         _ => ("tasks", "slots"),
     };
-    let mut texts = vec![ready(scheduler, tasks)];
+    let mut texts = vec![ready(scheduler, tasks, kind)];
     texts.extend(scheduler.delay.as_ref().map(|delay| delays(delay, tasks)));
     texts.extend(
         scheduler
@@ -21,7 +21,8 @@ pub(super) fn lines(scheduler: &Scheduler, kind: &str) -> String {
             .map(|i| inside(i, scheduler, slots)),
     );
     texts.extend(scheduler.netpoll.as_ref().map(netpoll));
-    if let Some(reason) = &scheduler.unknown_reason {
+    // Of other runtimes nothing but their tasks is read.
+    if let Some(reason) = scheduler.unknown_reason.as_ref().filter(|_| kind == "go") {
         texts.push(format!("scheduler not read: {}", fit(reason, 160)));
     }
     let indented = |text: String| paragraph(&text, "      ", "        ");
@@ -29,7 +30,7 @@ pub(super) fn lines(scheduler: &Scheduler, kind: &str) -> String {
 }
 
 /// Ready tasks against those that can run at once.
-fn ready(scheduler: &Scheduler, tasks: &str) -> String {
+fn ready(scheduler: &Scheduler, tasks: &str, kind: &str) -> String {
     let mut text = format!(
         "ready to run but not running: {:.1} {tasks} on average, {} at most",
         scheduler.runnable_mean,
@@ -42,7 +43,8 @@ fn ready(scheduler: &Scheduler, tasks: &str) -> String {
             count(slots.into()),
             percent(share)
         ),
-        _ => "; how many can run at once is not known".to_owned(),
+        _ if kind == "go" => "; how many can run at once is not known".to_owned(),
+        _ => String::new(),
     };
     if let Some(oldest) = scheduler.oldest_ready_ns {
         text += &format!(

@@ -17,17 +17,18 @@ use std::time::Instant;
 use self::owned::{NOTIFIED, Owned, TaskForms};
 use self::walk::{Listed, Walk};
 use super::TokioImage;
+use super::awaits::{FutureTypes, PointKind, Suspended};
 use super::live::read_task;
 use super::locals::locals_of;
 use super::names::TaskType;
 use super::scheduler::possible_handles;
 use super::threads::{ThreadBase, thread_bases};
 use super::vtables::{TaskOffsets, Vtable};
-use crate::model::census::{Census, CensusTask, TaskState};
+use crate::model::census::{fingerprint, Census, CensusTask, Direction, TaskState, WaitKind, WaitsOn};
 use crate::model::memory::{Memory, ReadError, ReadRequest};
 use crate::model::stack::FrameKind;
 use crate::model::time::Mono;
-use crate::model::{Frame, Known, Reason};
+use crate::model::{Cause, Frame, Known, Reason};
 use crate::runtimes::reading::NOT_ENTERED;
 use crate::runtimes::{TaskCensus, TokioReader};
 use crate::sys::elf::ElfImage;
@@ -41,6 +42,34 @@ const MAX_RUNTIMES: usize = 64;
 const RUNNING: u64 = 0b1;
 /// How far around the task id a thread's `CONTEXT` is looked at, in words.
 const AROUND: i64 = 8;
+
+/// In a stack of a census: the rest is the number of a place at which a task is suspended, no address.
+const POINT: u64 = 1 << 63;
+
+/// What a task that waits for these is said to do: the first of several decides.
+fn reason_of(waits: &[WaitsOn]) -> (Option<&'static str>, Option<Cause>) {
+    let Some(wait) = waits.first() else {
+        return (None, None);
+    };
+    if waits.len() > 1 {
+        return (Some("several futures"), Some(Cause::Select));
+    }
+    let (reason, cause) = match (wait.kind, wait.direction) {
+        (WaitKind::Channel, Some(Direction::Send)) => ("channel send", Cause::Channel),
+        (WaitKind::Channel, _) => ("channel receive", Cause::Channel),
+        (WaitKind::Mutex, _) => ("mutex", Cause::Mutex),
+        (WaitKind::RwMutex, Some(Direction::Send)) => ("rwlock write", Cause::Mutex),
+        (WaitKind::RwMutex, _) => ("rwlock read", Cause::Mutex),
+        (WaitKind::Semaphore, _) => ("semaphore", Cause::Other),
+        (WaitKind::Condition, _) => ("notify", Cause::Condition),
+        (WaitKind::WaitGroup, _) => ("barrier", Cause::WaitGroup),
+        (WaitKind::Descriptor, Some(Direction::Send)) => ("socket write", Cause::NetWait),
+        (WaitKind::Descriptor, _) => ("socket read", Cause::NetWait),
+        (WaitKind::Timer, _) => ("sleep", Cause::Sleep),
+        (WaitKind::Task, _) => ("join", Cause::Other),
+    };
+    (Some(reason), Some(cause))
+}
 
 /// The vtables of one copy of tokio in one process.
 #[derive(Debug)]
@@ -76,6 +105,8 @@ pub(super) struct TokioCensus {
     process: Process,
     image: TokioImage,
     elf: Arc<ElfImage>,
+    /// The file's name.
+    module: Arc<str>,
     bias: u64,
     reader: TokioReader,
     forms: Forms,
@@ -86,18 +117,22 @@ pub(super) struct TokioCensus {
     walk: Walk,
     /// Named when first asked for.
     types: Option<Vec<TaskType>>,
+    /// Where tasks are suspended; read at the first sample.
+    futures: Option<Result<FutureTypes, Reason>>,
+    suspended: Suspended,
 }
 
 impl TokioCensus {
-    /// Censuses of the tasks of `image`, which lies `bias` higher in the process than in its file.
+    /// Censuses of the tasks of `image`, which lies `bias` higher in the process than in its file: the
+    /// executable's, or that of a library.
     ///
     /// # Errors
     /// When this tokio does not tell where a task's id is.
     pub(super) fn new(
         process: &Process,
         (image, elf): (&TokioImage, &Arc<ElfImage>),
-        bias: u64,
-        reader: TokioReader,
+        library: Option<&str>,
+        (bias, reader): (u64, TokioReader),
     ) -> Result<Self, Reason> {
         let forms = Forms::new(image.vtables(), bias);
         if forms.0.is_empty() {
@@ -109,6 +144,17 @@ impl TokioCensus {
             process: process.clone(),
             image: image.clone(),
             elf: Arc::clone(elf),
+            module: library.map_or_else(
+                || {
+                    process
+                        .exe
+                        .file_name()
+                        .unwrap_or_default()
+                        .to_string_lossy()
+                        .into()
+                },
+                Into::into,
+            ),
             bias,
             reader,
             forms,
@@ -117,6 +163,8 @@ impl TokioCensus {
             samples: 0,
             walk: Walk::default(),
             types: None,
+            futures: None,
+            suspended: Suspended::default(),
         })
     }
 
@@ -192,8 +240,12 @@ impl TokioCensus {
         let mut listed = std::mem::take(&mut self.walk.tasks);
         listed.sort_unstable_by_key(|task| task.id);
         census.tasks.reserve(listed.len());
-        for task in &listed {
-            census.tasks.push(self.task(task));
+        for listed in &listed {
+            let mut task = self.task(listed);
+            if task.state == TaskState::Waiting {
+                self.wait(listed, memory, &mut task, census);
+            }
+            census.tasks.push(task);
         }
         self.walk.tasks = listed;
         self.drop_torn(memory, census)
@@ -222,12 +274,45 @@ impl TokioCensus {
             created_at: None,
             entry: vtable.map(|v| v.address.wrapping_add(self.bias)),
             stack: None,
-            // Nothing in a task tells whether it was polled since the last sample, so no age is claimed.
-            occasion: self.samples,
+            occasion: 0,
             ready_since: None,
             age: None,
             waits: 0..0,
         }
+    }
+
+    /// Where a parked task is suspended, and what it waits for.
+    fn wait(
+        &mut self,
+        listed: &Listed,
+        memory: &dyn Memory,
+        task: &mut CensusTask,
+        census: &mut Census,
+    ) {
+        let (image, elf) = (&self.image, &self.elf);
+        let futures = self
+            .futures
+            .get_or_insert_with(|| FutureTypes::read(elf, image.debug.as_ref(), image.vtables()));
+        let Ok(futures) = futures else { return };
+        let place = (listed.header.vtable, listed.at, self.bias);
+        let suspended = &mut self.suspended;
+        let found = futures.suspended(place.0, place.1, place.2, memory, suspended);
+        if found.is_err() {
+            return;
+        }
+        let frames: Vec<u64> = suspended
+            .points
+            .iter()
+            .map(|point| POINT | u64::from(*point))
+            .collect();
+        task.stack = Some(census.stacks.intern(&frames));
+        let first = census.waits.len() as u32;
+        census.waits.append(&mut suspended.waits);
+        task.waits = first..census.waits.len() as u32;
+        let waits = census.waits.get(first as usize..).unwrap_or_default();
+        (task.wait_reason, task.cause) = reason_of(waits);
+        let addresses = waits.iter().filter_map(|wait| wait.address);
+        task.occasion = fingerprint(frames.into_iter().chain(addresses));
     }
 
     /// Leaves out parked tasks that were polled while they were read.
@@ -282,6 +367,8 @@ impl TaskCensus for TokioCensus {
         }
         self.samples += 1;
         let mut census = Census::new(now);
+        // Nothing in a task tells whether it was polled since the last sample.
+        census.tells_runs = false;
         let walk = &self.walk;
         census.figures.listed = walk.tasks.len() as u64 + walk.ended;
         census.figures.ended = walk.ended;
@@ -294,7 +381,34 @@ impl TaskCensus for TokioCensus {
         Ok(Known::Known(census))
     }
 
+    fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if let Some(Err(reason)) = &self.futures {
+            remarks.push(format!("where its tasks wait is not known: {reason}"));
+        }
+        remarks
+    }
+
     fn frame(&mut self, word: u64) -> Option<Frame> {
+        if word & POINT != 0 {
+            let futures = self.futures.as_ref()?.as_ref().ok()?;
+            let point = futures.point((word & !POINT) as u32)?;
+            let is_place = matches!(point.kind, PointKind::Await | PointKind::NotStarted);
+            return Some(Frame {
+                address: 0,
+                function: Some(point.function.as_str().into()),
+                file: point.file.as_deref().map(Into::into),
+                line: point.line,
+                module: Some(Arc::clone(&self.module)),
+                // What is polled there has no place in the source.
+                kind: if is_place {
+                    FrameKind::User
+                } else {
+                    FrameKind::Runtime
+                },
+                unknown_reason: None,
+            });
+        }
         let (image, elf) = (&self.image, &self.elf);
         let types = self.types.get_or_insert_with(|| {
             let types = image.task_types(elf);

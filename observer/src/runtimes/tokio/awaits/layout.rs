@@ -1,0 +1,333 @@
+//! What futures look like in memory, in a form that is walked without debug information.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::model::census::{Direction, WaitKind};
+
+use super::{AwaitPoint, PointKind};
+
+/// Names of points in all (bytes): those of a large service are some megabytes.
+const MAX_TEXT: usize = 64 << 20;
+
+/// A type in [`Layouts`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct TypeId(pub(super) u32);
+
+/// A type, as far as futures can be in it.
+#[derive(Debug, Clone)]
+pub(super) struct Type {
+    pub(super) shape: Shape,
+    pub(super) size: u64,
+    /// How a backtrace names it when it is the innermost future.
+    pub(super) point: u32,
+    /// A future may be in it, or it is one that is known.
+    pub(super) holds: bool,
+    /// A pointer to the future, or a pin around one: it goes by the name of what is in it.
+    pub(super) wraps: Option<TypeId>,
+    /// An async function or block of tokio itself.
+    pub(super) is_tokio: bool,
+    /// It polls whatever its closure refers to: `select!`, `join!`.
+    pub(super) is_several: bool,
+    /// It is a future that is known to wait for something.
+    pub(super) plan: Option<Plan>,
+    /// The time limit of the future in it (`Timeout`).
+    pub(super) limit: Option<Member>,
+}
+
+/// What is in a type.
+#[derive(Debug, Clone)]
+pub(super) enum Shape {
+    /// Nothing that is looked into.
+    Opaque,
+    /// Members, in [`Layouts::members`].
+    Struct(Range<u32>),
+    /// One of several, each a type.
+    Enum(Choice),
+    /// An async function or block.
+    Coroutine(Choice),
+    /// `Box<T>`, or the `&mut T` of something that is awaited.
+    Pointer(TypeId),
+    /// `Box<dyn Future>`: where the pointers to the data and to the vtable are.
+    Dyn(u64, u64),
+}
+
+/// One of several variants, told by a number.
+#[derive(Debug, Clone)]
+pub(super) struct Choice {
+    /// Offset and size of the number; none when there is but one variant.
+    pub(super) tag: Option<(u64, u8)>,
+    /// In [`Layouts::variants`].
+    pub(super) variants: Range<u32>,
+}
+
+/// Something at an offset.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Member {
+    pub(super) offset: u64,
+    pub(super) of: TypeId,
+    /// A known future there is what the whole waits for. Else it may be one of many things that it
+    /// owns (a connection has timers), and only async functions in it count.
+    pub(super) is_open: bool,
+}
+
+/// What a variant means for a future.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Never polled.
+    Unresumed,
+    /// Returned or panicked: nothing is in it any more.
+    Over,
+    /// At an `.await`; or any variant of an enum.
+    Live,
+}
+
+/// A variant.
+#[derive(Debug, Clone)]
+pub(super) struct Variant {
+    /// The number that means it; none: every other one.
+    pub(super) value: Option<u64>,
+    pub(super) state: State,
+    /// What it holds: the awaited future, or the variant's own fields.
+    pub(super) member: Option<Member>,
+    /// Of a coroutine: the place in the source.
+    pub(super) point: u32,
+    /// Of a coroutine of tokio: what it is known to wait for.
+    pub(super) plan: Option<Plan>,
+}
+
+/// What a future waits for, and where that is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plan {
+    pub(super) kind: WaitKind,
+    pub(super) direction: Option<Direction>,
+    pub(super) find: Find,
+}
+
+/// Where the thing that is waited for is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Find {
+    Nothing,
+    /// A pointer to it.
+    Address(Path),
+    /// Its file descriptor.
+    Descriptor(Path),
+    /// Seconds (i64) and nanoseconds (u32) of a `CLOCK_MONOTONIC` time, at offsets.
+    Deadline(u64, u64),
+}
+
+impl Plan {
+    /// The same for something that lies `by` farther in.
+    pub(super) fn moved(mut self, by: u64) -> Self {
+        self.find = self.find.moved(by);
+        self
+    }
+}
+
+impl Find {
+    /// The same for something that lies `by` farther in.
+    pub(super) fn moved(mut self, by: u64) -> Self {
+        match &mut self {
+            Self::Nothing => {}
+            Self::Address(path) | Self::Descriptor(path) => {
+                if let Some(first) = path.steps.first_mut() {
+                    *first = first.wrapping_add(by);
+                }
+            }
+            Self::Deadline(seconds, nanoseconds) => {
+                *seconds = seconds.wrapping_add(by);
+                *nanoseconds = nanoseconds.wrapping_add(by);
+            }
+        }
+        self
+    }
+}
+
+/// Offsets with a pointer behind each but the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Path {
+    pub(super) steps: [u64; MAX_STEPS],
+    pub(super) length: u8,
+}
+
+/// A future's path to what it waits for goes through fewer pointers.
+pub(super) const MAX_STEPS: usize = 4;
+
+impl Path {
+    /// None when it is too long.
+    pub(super) fn new(steps: &[u64]) -> Option<Self> {
+        let mut path = Self {
+            steps: [0; MAX_STEPS],
+            length: u8::try_from(steps.len()).ok()?,
+        };
+        path.steps.get_mut(..steps.len())?.copy_from_slice(steps);
+        Some(path)
+    }
+
+    pub(super) fn steps(&self) -> &[u64] {
+        self.steps
+            .get(..usize::from(self.length))
+            .unwrap_or_default()
+    }
+}
+
+/// Where a task's future is.
+#[derive(Debug, Clone)]
+pub(super) struct Root {
+    /// From the `Header` to the `Stage`.
+    pub(super) stage: u64,
+    /// Bytes of the stage.
+    pub(super) size: u64,
+    /// Its variants: the one with a member is `Running`.
+    pub(super) choice: Choice,
+}
+
+/// Every type that was decoded.
+#[derive(Debug, Default)]
+pub(super) struct Layouts {
+    pub(super) types: Vec<Type>,
+    pub(super) members: Vec<Member>,
+    pub(super) variants: Vec<Variant>,
+    pub(super) points: Vec<AwaitPoint>,
+    interned: HashMap<AwaitPoint, u32>,
+    /// Bytes of the points' names.
+    text: usize,
+}
+
+impl Layouts {
+    pub(super) fn get(&self, id: TypeId) -> Option<&Type> {
+        self.types.get(id.0 as usize)
+    }
+
+    pub(super) fn members(&self, range: &Range<u32>) -> &[Member] {
+        self.members
+            .get(range.start as usize..range.end as usize)
+            .unwrap_or_default()
+    }
+
+    pub(super) fn variants(&self, choice: &Choice) -> &[Variant] {
+        let range = &choice.variants;
+        self.variants
+            .get(range.start as usize..range.end as usize)
+            .unwrap_or_default()
+    }
+
+    /// The variant that a number means.
+    pub(super) fn active(&self, choice: &Choice, number: Option<u64>) -> Option<&Variant> {
+        let variants = self.variants(choice);
+        let exact = variants
+            .iter()
+            .find(|variant| variant.value.is_some() && variant.value == number);
+        exact.or_else(|| variants.iter().find(|variant| variant.value.is_none()))
+    }
+
+    /// 0 when there are too many names.
+    pub(super) fn intern(&mut self, point: AwaitPoint) -> u32 {
+        if let Some(id) = self.interned.get(&point) {
+            return *id;
+        }
+        self.text += point.function.len() + point.file.as_ref().map_or(0, String::len);
+        if self.text > MAX_TEXT {
+            return 0;
+        }
+        let id = self.points.len() as u32;
+        self.points.push(point.clone());
+        self.interned.insert(point, id);
+        id
+    }
+
+    pub(super) fn intern_name(&mut self, function: String, kind: PointKind) -> u32 {
+        self.intern(AwaitPoint {
+            function,
+            file: None,
+            line: None,
+            kind,
+        })
+    }
+
+    /// What was only needed while types were added.
+    pub(super) fn finish(&mut self) {
+        self.interned = HashMap::new();
+        self.name_wrappers();
+        self.find_holders();
+        self.forget_the_rest();
+    }
+
+    /// `Pin<Box<T>>` is named after `T`.
+    fn name_wrappers(&mut self) {
+        for place in 0..self.types.len() {
+            let mut inner = self.types.get(place);
+            // A pin around a box around a pin.
+            for _ in 0..8 {
+                match inner.and_then(|of| of.wraps) {
+                    Some(wrapped) => inner = self.get(wrapped),
+                    None => break,
+                }
+            }
+            let point = inner.map_or(0, |inner| inner.point);
+            if let Some(of) = self.types.get_mut(place) {
+                of.point = point;
+            }
+        }
+    }
+
+    /// Which types a future can be in: those that own one that does, from the inside out.
+    fn find_holders(&mut self) {
+        let mut owners: Vec<Vec<u32>> = vec![Vec::new(); self.types.len()];
+        for (place, of) in self.types.iter().enumerate() {
+            let mut owned = |id: TypeId| {
+                if let Some(owners) = owners.get_mut(id.0 as usize) {
+                    owners.push(place as u32);
+                }
+            };
+            match &of.shape {
+                Shape::Struct(range) => self.members(range).iter().for_each(|m| owned(m.of)),
+                Shape::Enum(choice) => {
+                    let members = self.variants(choice).iter().filter_map(|v| v.member);
+                    members.for_each(|m| owned(m.of));
+                }
+                Shape::Pointer(to) => owned(*to),
+                Shape::Opaque | Shape::Coroutine(_) | Shape::Dyn(..) => {}
+            }
+        }
+        let mut new: Vec<u32> = Vec::new();
+        for (place, of) in self.types.iter_mut().enumerate() {
+            let is_future = matches!(of.shape, Shape::Coroutine(_) | Shape::Dyn(..));
+            of.holds = is_future || of.plan.is_some();
+            if of.holds {
+                new.push(place as u32);
+            }
+        }
+        while let Some(place) = new.pop() {
+            for &owner in owners.get(place as usize).into_iter().flatten() {
+                if let Some(of) = self.types.get_mut(owner as usize)
+                    && !of.holds
+                {
+                    of.holds = true;
+                    new.push(owner);
+                }
+            }
+        }
+    }
+
+    /// Members in which no future can be are not looked at again.
+    fn forget_the_rest(&mut self) {
+        let mut kept = Vec::new();
+        for place in 0..self.types.len() {
+            let Some(Shape::Struct(range)) = self.types.get(place).map(|of| of.shape.clone())
+            else {
+                continue;
+            };
+            let start = kept.len() as u32;
+            let members = self.members(&range).iter();
+            kept.extend(members.filter(|m| self.get(m.of).is_some_and(|of| of.holds)));
+            if let Some(of) = self.types.get_mut(place) {
+                of.shape = Shape::Struct(start..kept.len() as u32);
+            }
+        }
+        self.members = kept;
+        self.members.shrink_to_fit();
+        self.types.shrink_to_fit();
+        self.variants.shrink_to_fit();
+    }
+}

@@ -1,0 +1,156 @@
+//! Futures that are known to wait for something, by their paths: as tokio 1.23 to 1.54 names them
+//! (`sync/`, `time/`, `runtime/io/`, `runtime/task/join.rs`, `net/`).
+
+use crate::model::census::{Direction, WaitKind};
+
+/// How the thing that is waited for is found from a future or from an async function's variables.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum How {
+    Nothing,
+    /// Members by name; `*` goes through a pointer. What is there is the thing's address.
+    Address(&'static [&'static str]),
+    /// A time: a member of it, or of one of these members.
+    Deadline(&'static str, &'static [&'static str]),
+    /// The file descriptor that is owned by what one of these members points to.
+    Descriptor(&'static [&'static str]),
+}
+
+/// A kind of wait.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rule {
+    pub(super) kind: WaitKind,
+    pub(super) direction: Option<Direction>,
+    pub(super) how: How,
+}
+
+const fn rule(kind: WaitKind, direction: Option<Direction>, how: How) -> Rule {
+    Rule {
+        kind,
+        direction,
+        how,
+    }
+}
+
+const SEND: Option<Direction> = Some(Direction::Send);
+const RECEIVE: Option<Direction> = Some(Direction::Receive);
+
+/// The future of the path (without parameters), if it is known.
+pub(super) fn future(path: &str) -> Option<Rule> {
+    use How::{Address, Deadline, Descriptor};
+    Some(match path {
+        "tokio::sync::batch_semaphore::Acquire" => {
+            rule(WaitKind::Semaphore, None, Address(&["semaphore"]))
+        }
+        "tokio::sync::notify::Notified" => rule(WaitKind::Condition, None, Address(&["notify"])),
+        "tokio::sync::notify::OwnedNotified" => rule(WaitKind::Condition, None, How::Nothing),
+        // An `Option<Arc<Inner>>` is a pointer.
+        "tokio::sync::oneshot::Receiver" | "futures_channel::oneshot::Receiver" => {
+            rule(WaitKind::Channel, RECEIVE, Address(&["inner"]))
+        }
+        "tokio::sync::broadcast::Recv" => rule(
+            WaitKind::Channel,
+            RECEIVE,
+            Address(&["receiver", "*", "shared"]),
+        ),
+        "tokio::runtime::task::join::JoinHandle" => rule(WaitKind::Task, None, Address(&["raw"])),
+        "tokio::time::sleep::Sleep" => rule(
+            WaitKind::Timer,
+            None,
+            // `inner` in tokio 1.23, `entry` in 1.32 to 1.49, its own in 1.54.
+            Deadline("deadline", &["inner", "entry"]),
+        ),
+        "tokio::runtime::io::scheduled_io::Readiness" => {
+            rule(WaitKind::Descriptor, None, How::Nothing)
+        }
+        _ => {
+            let (module, _) = path.rsplit_once("::")?;
+            let direction = match module.strip_prefix("tokio::io::util::")? {
+                name if name.starts_with("read") => RECEIVE,
+                name if ["write", "flush", "shutdown"]
+                    .iter()
+                    .any(|p| name.starts_with(p)) =>
+                {
+                    SEND
+                }
+                _ => return None,
+            };
+            let members = &["reader", "writer", "a"];
+            rule(WaitKind::Descriptor, direction, Descriptor(members))
+        }
+    })
+}
+
+/// The async function of the path (without `impl` blocks and parameters), if it is known: it tells
+/// what its innermost future waits for better than that one does.
+pub(super) fn function(path: &str) -> Option<Rule> {
+    const CHANNEL: How = How::Address(&["self", "*", "chan", "inner"]);
+    let (module, name) = path.rsplit_once("::")?;
+    let starts = |prefix: &str| name.starts_with(prefix);
+    Some(match module {
+        "tokio::sync::mutex" => rule(WaitKind::Mutex, None, How::Nothing),
+        "tokio::sync::rwlock" if starts("read") => rule(WaitKind::RwMutex, RECEIVE, How::Nothing),
+        "tokio::sync::rwlock" if starts("write") => rule(WaitKind::RwMutex, SEND, How::Nothing),
+        "tokio::sync::mpsc::bounded" | "tokio::sync::mpsc::unbounded" if starts("recv") => {
+            rule(WaitKind::Channel, RECEIVE, CHANNEL)
+        }
+        "tokio::sync::mpsc::bounded" if starts("send") || starts("reserve") => {
+            rule(WaitKind::Channel, SEND, CHANNEL)
+        }
+        "tokio::sync::watch" if starts("changed") || starts("wait_for") => rule(
+            WaitKind::Channel,
+            RECEIVE,
+            How::Address(&["self", "*", "shared"]),
+        ),
+        "tokio::task::join_set" => rule(WaitKind::Task, None, How::Nothing),
+        _ if module.starts_with("tokio::net::") => {
+            let direction = match name {
+                _ if ["accept", "read", "recv", "peek"].iter().any(|p| starts(p)) => RECEIVE,
+                _ if ["connect", "write", "send"].iter().any(|p| starts(p)) => SEND,
+                _ => None,
+            };
+            rule(WaitKind::Descriptor, direction, How::Descriptor(&["self"]))
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn futures_and_functions_are_told_by_their_paths() {
+        let kind = |rule: Option<Rule>| rule.map(|rule| (rule.kind, rule.direction));
+        for (path, wanted) in [
+            ("tokio::time::sleep::Sleep", Some((WaitKind::Timer, None))),
+            (
+                "tokio::io::util::read_exact::ReadExact",
+                Some((WaitKind::Descriptor, RECEIVE)),
+            ),
+            ("tokio::io::util::copy::Copy", None),
+            ("app::Sleep", None),
+            ("Sleep", None),
+        ] {
+            assert_eq!(kind(future(path)), wanted, "{path}");
+        }
+        for (path, wanted) in [
+            ("tokio::sync::mutex::lock", Some((WaitKind::Mutex, None))),
+            (
+                "tokio::sync::rwlock::write_owned",
+                Some((WaitKind::RwMutex, SEND)),
+            ),
+            (
+                "tokio::sync::mpsc::unbounded::recv_many",
+                Some((WaitKind::Channel, RECEIVE)),
+            ),
+            (
+                "tokio::net::tcp::listener::accept",
+                Some((WaitKind::Descriptor, RECEIVE)),
+            ),
+            ("app::mutex::lock", None),
+            ("lock", None),
+        ] {
+            assert_eq!(kind(function(path)), wanted, "{path}");
+        }
+    }
+}

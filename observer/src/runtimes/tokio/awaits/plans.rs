@@ -1,0 +1,182 @@
+//! From what is known about a future by its path ([`super::leaves`]) to offsets in its memory.
+
+use std::cell::Cell;
+
+use super::dies::{Die, Dies, Node};
+use super::layout::{Find, Path, Plan};
+use super::leaves::{How, Rule};
+
+/// Structures that are looked through for one descriptor.
+const MAX_OWNERS: u32 = 512;
+/// A descriptor is owned within this many structures: `TcpStream` has it eight deep.
+const MAX_OWNED_DEPTH: usize = 16;
+
+impl<'a> Dies<'a> {
+    /// How a rule is followed from these members. A place that is not there leaves the kind.
+    pub(super) fn plan(&self, rule: Rule, members: &[Node<'a>]) -> Option<Plan> {
+        let find = match rule.how {
+            How::Nothing => None,
+            How::Address(names) => self.steps(names, members).map(Find::Address),
+            How::Deadline(name, others) => self.deadline(name, members).or_else(|| {
+                let mut inside = members
+                    .iter()
+                    .filter(|m| others.iter().any(|other| m.name == other.as_bytes()));
+                inside.find_map(|m| {
+                    let (offset, members) = self.only_variant(m.of?)?;
+                    let found = self.deadline(name, &members)?;
+                    Some(found.moved(offset.checked_add(m.offset?)?))
+                })
+            }),
+            How::Descriptor(names) => {
+                let held = members
+                    .iter()
+                    .find(|m| names.iter().any(|n| m.name == n.as_bytes()));
+                let found = held.and_then(|held| self.descriptor(held));
+                // What is read from or written to may be no descriptor at all.
+                Some(Find::Descriptor(found?))
+            }
+        };
+        Some(Plan {
+            kind: rule.kind,
+            direction: rule.direction,
+            find: find.unwrap_or(Find::Nothing),
+        })
+    }
+
+    /// The members of a structure, or of what an enum with one variant holds (`runtime::Timer` of
+    /// tokio 1.49, without unstable features), and where they begin.
+    fn only_variant(&self, die: Die) -> Option<(u64, Vec<Node<'a>>)> {
+        let children = self.children(die);
+        let is_part = |child: &&Node<'_>| child.tag == gimli::DW_TAG_variant_part;
+        let Some(part) = children.iter().find(is_part) else {
+            return Some((0, children));
+        };
+        let variants = self.children(part.die);
+        let mut variants = variants
+            .iter()
+            .filter(|child| child.tag == gimli::DW_TAG_variant);
+        let (Some(only), None) = (variants.next(), variants.next()) else {
+            return None;
+        };
+        let (mut offset, mut at) = (0_u64, only.die);
+        // The variant, its one member, the one field in that.
+        for _ in 0..2 {
+            let inside = self.children(at);
+            let member = inside.iter().find(|m| m.tag == gimli::DW_TAG_member)?;
+            offset = offset.checked_add(member.offset?)?;
+            at = member.of?;
+        }
+        Some((offset, self.children(at)))
+    }
+
+    fn steps(&self, names: &[&str], members: &[Node<'a>]) -> Option<Path> {
+        let mut steps = Vec::new();
+        let mut offset = 0_u64;
+        let mut at: Option<Die> = None;
+        for name in names {
+            if *name == "*" {
+                steps.push(std::mem::take(&mut offset));
+                at = self.node(at?)?.of;
+                continue;
+            }
+            let below;
+            let members = match at {
+                None => members,
+                Some(die) => {
+                    below = self.children(die);
+                    &below
+                }
+            };
+            let member = members.iter().find(|m| m.name == name.as_bytes())?;
+            offset = offset.checked_add(member.offset?)?;
+            at = member.of;
+        }
+        // It must be nothing but a pointer (`Arc`, `NonNull`, a reference).
+        let last = self.node(at?)?;
+        let is_pointer = last.tag == gimli::DW_TAG_pointer_type || last.size == Some(8);
+        steps.push(offset);
+        Path::new(&steps).filter(|_| is_pointer)
+    }
+
+    /// tokio's and std's `Instant` are one `Timespec` on Linux (std `sys/pal/unix/time.rs`).
+    fn deadline(&self, name: &str, members: &[Node<'a>]) -> Option<Find> {
+        let member = members.iter().find(|m| m.name == name.as_bytes())?;
+        let (mut offset, mut at) = (member.offset?, member.of?);
+        for _ in 0..8 {
+            let inner = self.children(at);
+            let of = |name: &[u8]| {
+                inner
+                    .iter()
+                    .find(|m| m.name == name)?
+                    .offset?
+                    .checked_add(offset)
+            };
+            if let (Some(seconds), Some(nanoseconds)) = (of(b"tv_sec"), of(b"tv_nsec")) {
+                return Some(Find::Deadline(seconds, nanoseconds));
+            }
+            let only = inner.iter().find(|m| m.tag == gimli::DW_TAG_member)?;
+            offset = offset.checked_add(only.offset?)?;
+            at = only.of?;
+        }
+        None
+    }
+
+    /// The `OwnedFd` in what a member is, or points to.
+    fn descriptor(&self, member: &Node<'a>) -> Option<Path> {
+        let of = self.node(member.of?)?;
+        let start = member.offset?;
+        // A pinned reference is one.
+        let of = match of.tag {
+            gimli::DW_TAG_structure_type if of.name.starts_with(b"Pin<&") => {
+                let inner = self.children(of.die);
+                self.node(inner.iter().find(|m| m.tag == gimli::DW_TAG_member)?.of?)?
+            }
+            _ => of,
+        };
+        if of.tag == gimli::DW_TAG_pointer_type {
+            let inside = self.owned_descriptor(of.of?, MAX_OWNED_DEPTH, &Cell::new(MAX_OWNERS))?;
+            return Path::new(&[start, inside]);
+        }
+        let inside = self.owned_descriptor(of.die, MAX_OWNED_DEPTH, &Cell::new(MAX_OWNERS))?;
+        Path::new(&[start.checked_add(inside)?])
+    }
+
+    fn owned_descriptor(&self, die: Die, depth: usize, left: &Cell<u32>) -> Option<u64> {
+        left.set(left.get().checked_sub(1)?);
+        let node = self
+            .node(die)
+            .filter(|node| node.tag == gimli::DW_TAG_structure_type)?;
+        if node.name == b"OwnedFd" {
+            return Some(0);
+        }
+        let depth = depth.checked_sub(1)?;
+        let mut found = None;
+        for child in self.children(die) {
+            let inside = match child.tag {
+                gimli::DW_TAG_member => child.of.and_then(|of| {
+                    self.owned_descriptor(of, depth, left)?
+                        .checked_add(child.offset?)
+                }),
+                // `Option<TcpStream>`: one of its variants owns it.
+                gimli::DW_TAG_variant_part => {
+                    let variants = self.children(child.die);
+                    let fields = variants.iter().flat_map(|v| self.children(v.die));
+                    fields
+                        .filter(|field| field.tag == gimli::DW_TAG_member)
+                        .find_map(|field| {
+                            self.owned_descriptor(field.of?, depth, left)?
+                                .checked_add(field.offset?)
+                        })
+                }
+                _ => None,
+            };
+            match (found, inside) {
+                (None, inside) => found = inside,
+                // Two of them: which one is waited for is not known.
+                (Some(_), Some(_)) => return None,
+                (Some(_), None) => {}
+            }
+        }
+        found
+    }
+}

@@ -15,7 +15,14 @@ const MAX_MEMBERS: usize = 2_000_000;
 const MAX_VARIANTS: usize = 500_000;
 
 /// Crates whose futures wait for the known future that they own.
-const OPEN: [&str; 6] = ["core::", "alloc::", "std::", "tokio::", "futures_util::", "tracing::"];
+const OPEN: [&str; 6] = [
+    "core::",
+    "alloc::",
+    "std::",
+    "tokio::",
+    "futures_util::",
+    "tracing::",
+];
 
 /// How members are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,5 +1,6 @@
 //! Await points read from a process that prints its own: `tests/fixtures/tokio/src/bin/awaits.rs`.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use serde_json::Value;
 use super::{AwaitPoint, FutureTypes, PointKind, Suspended};
 use crate::model::Pid;
 use crate::model::census::{Direction, WaitKind, WaitsOn};
+use crate::model::memory::{Memory, ReadError};
 use crate::model::time::Mono;
 use crate::runtimes::tokio::live_tests::build;
 use crate::runtimes::tokio::{TokioImage, vtable_of};
@@ -138,9 +140,49 @@ impl Reader {
         out
     }
 
+    /// Time and reads per task, when a task is looked at again and again.
+    fn cost(&mut self, headers: &[u64]) {
+        let rounds = 500;
+        let mut out = Suspended::default();
+        let places: Vec<(usize, u64)> = headers
+            .iter()
+            .map(|header| {
+                let address = vtable_of(*header, &self.memory).unwrap() - self.bias;
+                let mut vtables = self.image.vtables().iter();
+                (vtables.position(|v| v.address == address).unwrap(), *header)
+            })
+            .collect();
+        let memory = Counting(self.memory, Cell::new(0));
+        let start = Instant::now();
+        for _ in 0..rounds {
+            for (place, header) in &places {
+                self.types
+                    .suspended(*place, *header, self.bias, &memory, &mut out)
+                    .unwrap();
+            }
+        }
+        let tasks = rounds * places.len() as u32;
+        let reads = f64::from(memory.1.get()) / f64::from(tasks);
+        println!(
+            "cost: {:?} and {reads:.1} reads per task",
+            start.elapsed() / tasks
+        );
+    }
+
     fn points(&self, found: &Suspended) -> Vec<&AwaitPoint> {
         let points = found.points.iter().rev();
         points.map(|id| self.types.point(*id).unwrap()).collect()
+    }
+}
+
+/// Memory that counts how often it is read.
+#[derive(Debug)]
+struct Counting(ProcessMemory, Cell<u32>);
+
+impl Memory for Counting {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+        self.1.set(self.1.get() + 1);
+        self.0.read(addr, buf)
     }
 }
 
@@ -270,6 +312,8 @@ fn check(program: &Path) {
         limits.insert(name, found.limit);
     }
     check_things(&fixture, &waits, &limits);
+    let headers: Vec<u64> = fixture.tasks.values().map(|task| task.header).collect();
+    reader.cost(&headers);
     // Of two futures the first is followed, as both have no function of the program's own.
     let found = reader.suspended(&fixture.tasks["select"]);
     let points = reader.points(&found);
@@ -396,10 +440,5 @@ fn handlers_of_a_web_service_are_found() {
     assert!(found.followed.is_none_or(|followed| followed == 1));
     assert_eq!(found.waits[0].kind, WaitKind::Mutex);
     assert!(found.limit.is_some());
-    let start = Instant::now();
-    let rounds = 1000;
-    for _ in 0..rounds {
-        reader.suspended_at(header);
-    }
-    println!("  {:?} per task", start.elapsed() / rounds);
+    reader.cost(&[header]);
 }

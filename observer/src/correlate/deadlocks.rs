@@ -110,10 +110,15 @@ fn follow(
                 meeting.kind.as_str(),
             ))
         });
-    let text = format!(
-        "{}; neither moved in {} samples, and no other stack refers to these",
-        steps.collect::<Vec<_>>().join("; "),
-        first.samples
-    );
+    let steps = steps.collect::<Vec<_>>().join("; ");
+    let samples = first.samples;
+    let text = match noun {
+        "goroutine" => {
+            format!(
+                "{steps}; neither moved in {samples} samples, and no other stack refers to these"
+            )
+        }
+        _ => format!("{steps}; they were there in each of {samples} samples"),
+    };
     Some((text, cycle.iter().map(|(key, _)| *key).collect()))
 }

@@ -414,8 +414,10 @@ pub fn evidence(kind: WaitKind, user: &User) -> String {
             "seen waiting{} there in {seen} of {of} samples",
             purpose(kind, user.direction)
         ),
-        UserEvidence::HoldsGuard => {
-            format!("it keeps a guard of it in {seen} of {of} samples")
+        UserEvidence::HasGuard => {
+            format!(
+                "its future has a guard of it in {seen} of {of} samples; one that it gave back stays there, too"
+            )
         }
         UserEvidence::StackRefers => format!(
             "its frame holds the address in {seen} of {of} samples, and that function {does}"

@@ -72,8 +72,8 @@ pub struct SideSite {
 pub enum UserEvidence {
     /// Seen waiting there itself.
     SeenWaiting,
-    /// It keeps a guard of it.
-    HoldsGuard,
+    /// Its future has a guard of it: it holds the lock, or gave it back and has not reused the place.
+    HasGuard,
     /// A frame of its stack holds the address, and that function's code does such things.
     StackRefers,
     /// The same with an object that holds the address.
@@ -84,7 +84,7 @@ impl UserEvidence {
     /// Every one.
     pub const ALL: [Self; 4] = [
         Self::SeenWaiting,
-        Self::HoldsGuard,
+        Self::HasGuard,
         Self::StackRefers,
         Self::ObjectRefers,
     ];
@@ -93,7 +93,7 @@ impl UserEvidence {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SeenWaiting => "seen_waiting",
-            Self::HoldsGuard => "holds_guard",
+            Self::HasGuard => "has_guard",
             Self::StackRefers => "stack_refers",
             Self::ObjectRefers => "object_refers",
         }

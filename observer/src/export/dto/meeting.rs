@@ -80,7 +80,8 @@ pub struct MeetingUser {
     pub ids: Vec<u64>,
     /// The function that uses it.
     pub function: Site,
-    /// How it is known: `seen_waiting` there itself; `holds_guard`: its future keeps a guard of it;
+    /// How it is known: `seen_waiting` there itself; `has_guard`: its
+    /// future has a guard of it, perhaps one that it gave back;
     /// `stack_refers`: a frame holds the address, and
     /// its function does such things; `object_refers`: the same with an object that holds it.
     #[schemars(schema_with = "schema::user_evidence")]

@@ -7,6 +7,8 @@ use crate::export::text::units::{NBSP, count, duration, percent};
 
 /// How far a chain of meeting points is followed in words.
 const DEPTH: usize = 3;
+/// Tasks that may hold a lock and are named besides the first.
+const HOLDERS: usize = 2;
 /// What users do for less than this part of their time is not spoken of.
 const WORTH_SAYING: f64 = 0.1;
 
@@ -158,6 +160,14 @@ fn follow<'a>(
     };
     let doing = user.doing.iter().find(|doing| doing.share >= WORTH_SAYING);
     out.push(spends(report, point, user, doing));
+    let mut users = users.peekable();
+    // One of them holds the lock.
+    let has_guard = |user: &&MeetingUser| user.evidence == "has_guard";
+    for _ in 0..HOLDERS {
+        if let Some(other) = users.next_if(has_guard) {
+            out.push(or(report, point, other));
+        }
+    }
     out.push(known(point, user));
     let others: u64 = users.map(|user| user.count).sum();
     if others > 0 {
@@ -193,14 +203,31 @@ fn nobody(report: &Report, point: &MeetingPoint) -> &'static str {
             "Who should take from it is not known: nobody was seen waiting at its other side, and no \
              stack that could be read refers to it."
         }
+        "condition" => "Who should notify it is not known.",
+        "task" => "What that task waits for is in the list of tasks.",
         _ if !is_go => {
             "Who holds it is not known: tokio does not record it, and no parked task whose future could be \
-             read keeps a guard of it."
+             read has a guard of it."
         }
         _ => {
             "Who holds it is not known: Go does not record it, and no stack that could be read refers \
              to it."
         }
+    }
+}
+
+/// `goroutine 43 (main.consumeClicks)`, `3 goroutines (main.update)`.
+fn who(report: &Report, point: &MeetingPoint, user: &MeetingUser) -> String {
+    let function = user
+        .function
+        .function
+        .as_deref()
+        .map(|f| format!(" ({})", fit(f, 70)))
+        .unwrap_or_default();
+    let noun = noun(report, point.target, user.count);
+    match user.ids.as_slice() {
+        [id] if user.count == 1 => format!("{noun}{NBSP}{id}{function}"),
+        _ => format!("{} {noun}{function}", count(user.count)),
     }
 }
 
@@ -212,17 +239,7 @@ fn spends(
     doing: Option<&MeetingDoing>,
 ) -> String {
     let one = user.count == 1;
-    let function = user
-        .function
-        .function
-        .as_deref()
-        .map(|f| format!(" ({})", fit(f, 70)))
-        .unwrap_or_default();
-    let noun = noun(report, point.target, user.count);
-    let who = match user.ids.as_slice() {
-        [id] if one => format!("{noun}{NBSP}{id}{function}"),
-        _ => format!("{} {noun}{function}", count(user.count)),
-    };
+    let who = who(report, point, user);
     if point.kind != "channel" {
         return holder(&who, user, doing);
     }
@@ -262,14 +279,28 @@ fn spends(
     )
 }
 
+/// `Or it is task 4 (app::update), then in sleep at ...`
+fn or(report: &Report, point: &MeetingPoint, user: &MeetingUser) -> String {
+    let doing = user.doing.iter().find(|doing| doing.share >= WORTH_SAYING);
+    format!(
+        "Or it is {}",
+        held_by(&who(report, point, user), user, doing)
+    )
+}
+
 /// `Its holder, as far as stacks tell, is one of 22 goroutines (main.update), and was in ...`
 fn holder(who: &str, user: &MeetingUser, doing: Option<&MeetingDoing>) -> String {
-    let one = if user.count == 1 { "" } else { "one of " };
     let known = match user.evidence.as_str() {
-        "holds_guard" => "",
+        "has_guard" => ", as far as parked futures tell,",
         _ => ", as far as stacks tell,",
     };
-    let who = format!("Its holder{known} is {one}{who}");
+    format!("Its holder{known} is {}", held_by(who, user, doing))
+}
+
+/// `one of 22 goroutines (main.update), and was in ...`
+fn held_by(who: &str, user: &MeetingUser, doing: Option<&MeetingDoing>) -> String {
+    let one = if user.count == 1 { "" } else { "one of " };
+    let who = format!("{one}{who}");
     let Some(doing) = doing else {
         return format!("{who}.");
     };
@@ -305,7 +336,9 @@ fn known(point: &MeetingPoint, user: &MeetingUser) -> String {
     };
     match (user.evidence.as_str(), point.kind.as_str()) {
         ("seen_waiting", _) => format!("Seen waiting there in {of}."),
-        ("holds_guard", _) => format!("It kept a guard of it in {of}."),
+        ("has_guard", _) => format!(
+            "Known by a guard of it in a parked future, in {of}; one that was given back stays there, too."
+        ),
         ("stack_refers", "channel") => format!(
             "Known by {stack}: the channel's address, in a function that {}, in {of}.",
             uses(user)

@@ -19,6 +19,7 @@ mod syscalls;
 mod tokio_blocking;
 mod tokio_debug_files;
 mod tokio_libraries;
+mod tokio_locks;
 mod tokio_matrix;
 mod tokio_polls;
 mod tokio_service;

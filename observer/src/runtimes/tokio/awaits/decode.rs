@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::dies::{Die, Dies, Node};
-use super::layout::{Choice, Layouts, Member, Plan, Root, Shape, State, Type, TypeId, Variant};
+use super::layout::{Choice, Layouts, Member, Root, Shape, State, Type, TypeId, Variant};
 use super::leaves::{self, Rule};
 use super::paths::{self, Names};
 use super::{AwaitPoint, PointKind};
@@ -13,6 +13,7 @@ const MAX_TYPES: usize = 200_000;
 /// Members and variants of all types.
 const MAX_MEMBERS: usize = 2_000_000;
 const MAX_VARIANTS: usize = 500_000;
+const MAX_GUARDS: usize = 100_000;
 
 /// Crates whose futures wait for the known future that they own.
 const OPEN: [&str; 6] = [
@@ -141,7 +142,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
                         of: decoder.type_of(of, References::Ignored),
                         is_open: true,
                     };
-                    Some((State::Live, Some(member), 0, None))
+                    Some(Variant::new(State::Live, Some(member)))
                 })?;
                 decoded.shape = Shape::Enum(choice);
                 decoded.point = self.named(&parts, node, references);
@@ -222,11 +223,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
         &mut self,
         part: &Node<'a>,
         tag: Option<&Node<'a>>,
-        mut read: impl FnMut(
-            &mut Self,
-            &Node<'a>,
-            Die,
-        ) -> Option<(State, Option<Member>, u32, Option<Plan>)>,
+        mut read: impl FnMut(&mut Self, &Node<'a>, Die) -> Option<Variant>,
     ) -> Option<Choice> {
         let tag = match tag {
             Some(tag) => {
@@ -252,19 +249,11 @@ impl<'d, 'a> Decoder<'d, 'a> {
                 .children(variant.die)
                 .into_iter()
                 .find(|c| c.tag == gimli::DW_TAG_member);
-            let Some((state, held, point, plan)) =
-                member.and_then(|member| read(self, &member, member.of?))
-            else {
+            let Some(read) = member.and_then(|member| read(self, &member, member.of?)) else {
                 continue;
             };
             let value = tag.and_then(|(_, size)| Some(narrow(variant.value?, size)));
-            variants.push(Variant {
-                value,
-                state,
-                member: held,
-                point,
-                plan,
-            });
+            variants.push(Variant { value, ..read });
         }
         let start = self.layouts.variants.len() as u32;
         if self.layouts.variants.len() < MAX_VARIANTS {
@@ -285,7 +274,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
         of: Die,
         function: &str,
         rule: Option<Rule>,
-    ) -> Option<(State, Option<Member>, u32, Option<Plan>)> {
+    ) -> Option<Variant> {
         let name = self.dies.node(of)?.name;
         let (state, kind) = match name {
             b"Unresumed" => (State::Unresumed, PointKind::NotStarted),
@@ -293,7 +282,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
             _ => (State::Over, PointKind::Leaf),
         };
         if state == State::Over {
-            return Some((state, None, 0, None));
+            return Some(Variant::new(state, None));
         }
         let point = self.layouts.intern(AwaitPoint {
             function: function.to_owned(),
@@ -302,7 +291,10 @@ impl<'d, 'a> Decoder<'d, 'a> {
             kind,
         });
         if state != State::Live {
-            return Some((state, None, point, None));
+            return Some(Variant {
+                point,
+                ..Variant::new(state, None)
+            });
         }
         let base = variant.offset.unwrap_or(0);
         let locals = self.dies.children(of);
@@ -317,7 +309,27 @@ impl<'d, 'a> Decoder<'d, 'a> {
         let plan = rule
             .and_then(|rule| self.dies.plan(rule, &locals))
             .map(|plan| plan.moved(base));
-        Some((state, member, point, plan))
+        let mut guards = Vec::new();
+        for local in &locals {
+            if let Some(mut guard) = self.dies.guard(local)
+                && let Some(first) = guard.path.steps.first_mut()
+            {
+                *first = first.wrapping_add(base);
+                guards.push(guard);
+            }
+        }
+        let start = self.layouts.guards.len() as u32;
+        if self.layouts.guards.len() < MAX_GUARDS {
+            self.layouts.guards.extend(guards);
+        } else {
+            self.is_full = true;
+        }
+        Some(Variant {
+            point,
+            plan,
+            guards: start..self.layouts.guards.len() as u32,
+            ..Variant::new(state, member)
+        })
     }
 
     /// Where the future is in tasks of `Core<T, S>` (`repr(C)` since tokio 1.23); `scheduler` and
@@ -341,7 +353,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
                 let tag = part.discriminant.and_then(|die| self.dies.node(die));
                 let choice = self.choice(part, tag.as_ref(), |decoder, variant, of| {
                     if variant.name != b"Running" {
-                        return Some((State::Over, None, 0, None));
+                        return Some(Variant::new(State::Over, None));
                     }
                     let inside = decoder.dies.children(of);
                     let future = inside.iter().find(|m| m.tag == gimli::DW_TAG_member)?;
@@ -350,7 +362,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
                         of: decoder.type_of(future.of?, References::Followed),
                         is_open: true,
                     };
-                    Some((State::Live, Some(member), 0, None))
+                    Some(Variant::new(State::Live, Some(member)))
                 })?;
                 return Some(Root {
                     stage: offset,

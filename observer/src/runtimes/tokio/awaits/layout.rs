@@ -94,6 +94,29 @@ pub(super) struct Variant {
     pub(super) point: u32,
     /// Of a coroutine of tokio: what it is known to wait for.
     pub(super) plan: Option<Plan>,
+    /// Of a coroutine: the guards that it keeps meanwhile, in [`Layouts::guards`].
+    pub(super) guards: Range<u32>,
+}
+
+impl Variant {
+    pub(super) fn new(state: State, member: Option<Member>) -> Self {
+        Self {
+            value: None,
+            state,
+            member,
+            point: 0,
+            plan: None,
+            guards: 0..0,
+        }
+    }
+}
+
+/// A guard that an async function keeps while it waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Guard {
+    pub(super) kind: WaitKind,
+    /// Where it ends lies what those refer to who wait for the lock.
+    pub(super) path: Path,
 }
 
 /// What a future waits for, and where that is read.
@@ -188,6 +211,7 @@ pub(super) struct Layouts {
     pub(super) types: Vec<Type>,
     pub(super) members: Vec<Member>,
     pub(super) variants: Vec<Variant>,
+    pub(super) guards: Vec<Guard>,
     pub(super) points: Vec<AwaitPoint>,
     interned: HashMap<AwaitPoint, u32>,
     /// Bytes of the points' names.
@@ -208,6 +232,12 @@ impl Layouts {
     pub(super) fn variants(&self, choice: &Choice) -> &[Variant] {
         let range = &choice.variants;
         self.variants
+            .get(range.start as usize..range.end as usize)
+            .unwrap_or_default()
+    }
+
+    pub(super) fn guards(&self, range: &Range<u32>) -> &[Guard] {
+        self.guards
             .get(range.start as usize..range.end as usize)
             .unwrap_or_default()
     }

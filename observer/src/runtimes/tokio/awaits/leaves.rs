@@ -80,6 +80,30 @@ pub(super) fn future(path: &str) -> Option<Rule> {
     })
 }
 
+/// The guard of the path (without parameters), if it is one: what it locks, and the members on the way
+/// from it to the semaphore that those who wait for the lock refer to (tokio `sync/mutex.rs`,
+/// `sync/rwlock/`, `sync/semaphore.rs`; an `Arc` is std's, `alloc/src/sync.rs`).
+pub(super) fn guard(path: &str) -> Option<(WaitKind, &'static [&'static str])> {
+    const OWNED: &[&str] = &["lock", "ptr", "pointer", "*", "data", "s"];
+    let name = path.strip_prefix("tokio::sync::")?;
+    Some(match name {
+        "mutex::MutexGuard" => (WaitKind::Mutex, &["lock", "*", "s"]),
+        "mutex::MappedMutexGuard" => (WaitKind::Mutex, &["s", "*"]),
+        "mutex::OwnedMutexGuard" => (WaitKind::Mutex, OWNED),
+        "rwlock::read_guard::RwLockReadGuard" | "rwlock::write_guard::RwLockWriteGuard" => {
+            (WaitKind::RwMutex, &["s", "*"])
+        }
+        "rwlock::owned_read_guard::OwnedRwLockReadGuard"
+        | "rwlock::owned_write_guard::OwnedRwLockWriteGuard" => (WaitKind::RwMutex, OWNED),
+        "semaphore::SemaphorePermit" => (WaitKind::Semaphore, &["sem", "*", "ll_sem"]),
+        "semaphore::OwnedSemaphorePermit" => (
+            WaitKind::Semaphore,
+            &["sem", "ptr", "pointer", "*", "data", "ll_sem"],
+        ),
+        _ => return None,
+    })
+}
+
 /// The async function of the path (without `impl` blocks and parameters), if it is known: it tells
 /// what its innermost future waits for better than that one does.
 pub(super) fn function(path: &str) -> Option<Rule> {

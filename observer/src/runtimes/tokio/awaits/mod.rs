@@ -27,7 +27,7 @@ use std::sync::Arc;
 use gimli::{Dwarf, EndianSlice, LittleEndian};
 
 use crate::model::Reason;
-use crate::model::census::WaitsOn;
+use crate::model::census::{WaitKind, WaitsOn};
 use crate::model::memory::Memory;
 use crate::model::time::Mono;
 use crate::sys::elf::{Elf, ElfImage, section};
@@ -79,6 +79,17 @@ pub struct AwaitPoint {
     pub kind: PointKind,
 }
 
+/// A guard that a suspended async function keeps: its task holds the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldGuard {
+    /// What it locks.
+    pub kind: WaitKind,
+    /// The lock's address, as those who wait for it have it in [`WaitsOn::address`].
+    pub address: u64,
+    /// The [`AwaitPoint`] of the function that keeps it.
+    pub point: u32,
+}
+
 /// Where a task is suspended.
 #[derive(Debug, Default)]
 pub struct Suspended {
@@ -89,6 +100,8 @@ pub struct Suspended {
     /// Of several futures polled together `points` follow one. So many of `waits`, from the first, are
     /// that one's; none when there are no others.
     pub followed: Option<usize>,
+    /// The locks that its functions keep meanwhile.
+    pub guards: Vec<HeldGuard>,
     /// The earliest time limit (`timeout`) around what it waits for.
     pub limit: Option<Mono>,
     /// Why the backtrace ends before the innermost future.
@@ -100,6 +113,7 @@ impl Suspended {
         self.points.clear();
         self.waits.clear();
         self.followed = None;
+        self.guards.clear();
         self.limit = None;
         self.cut = None;
     }

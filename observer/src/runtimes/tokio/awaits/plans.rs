@@ -3,8 +3,9 @@
 use std::cell::Cell;
 
 use super::dies::{Die, Dies, Node};
-use super::layout::{Find, Path, Plan};
-use super::leaves::{How, Rule};
+use super::layout::{Find, Guard, Path, Plan};
+use super::leaves::{self, How, Rule};
+use super::paths;
 
 /// Structures that are looked through for one descriptor.
 const MAX_OWNERS: u32 = 512;
@@ -69,7 +70,28 @@ impl<'a> Dies<'a> {
         Some((offset, self.children(at)))
     }
 
+    /// The guard that a variable is, if it is one.
+    pub(super) fn guard(&mut self, variable: &Node<'a>) -> Option<Guard> {
+        let of = self.node(variable.of?)?;
+        let path = paths::plain_type(&self.path(of.die), of.name);
+        let (kind, names) = leaves::guard(&path)?;
+        let (steps, _) = self.way(names, &self.children(of.die))?;
+        let mut path = Path::new(&steps)?;
+        let first = path.steps.first_mut()?;
+        *first = first.checked_add(variable.offset?)?;
+        Some(Guard { kind, path })
+    }
+
     fn steps(&self, names: &[&str], members: &[Node<'a>]) -> Option<Path> {
+        let (steps, at) = self.way(names, members)?;
+        // It must be nothing but a pointer (`Arc`, `NonNull`, a reference).
+        let last = self.node(at?)?;
+        let is_pointer = last.tag == gimli::DW_TAG_pointer_type || last.size == Some(8);
+        Path::new(&steps).filter(|_| is_pointer)
+    }
+
+    /// Offsets with a pointer behind each but the last, and the type of what lies at their end.
+    fn way(&self, names: &[&str], members: &[Node<'a>]) -> Option<(Vec<u64>, Option<Die>)> {
         let mut steps = Vec::new();
         let mut offset = 0_u64;
         let mut at: Option<Die> = None;
@@ -91,11 +113,8 @@ impl<'a> Dies<'a> {
             offset = offset.checked_add(member.offset?)?;
             at = member.of;
         }
-        // It must be nothing but a pointer (`Arc`, `NonNull`, a reference).
-        let last = self.node(at?)?;
-        let is_pointer = last.tag == gimli::DW_TAG_pointer_type || last.size == Some(8);
         steps.push(offset);
-        Path::new(&steps).filter(|_| is_pointer)
+        Some((steps, at))
     }
 
     /// tokio's and std's `Instant` are one `Timespec` on Linux (std `sys/pal/unix/time.rs`).

@@ -8,9 +8,9 @@ use crate::model::census::{Direction, WaitKind, WaitsOn};
 use crate::model::memory::Memory;
 use crate::model::time::Mono;
 
-use super::Suspended;
-use super::layout::{Choice, Find, Layouts, Path, Plan, Root, Shape, State, TypeId};
+use super::layout::{Choice, Find, Guard, Layouts, Path, Plan, Root, Shape, State, TypeId};
 use super::window::{Refused, Windows};
+use super::{HeldGuard, Suspended};
 
 /// Futures inside each other: `async` recursion goes through boxes and has no bound of its own.
 const MAX_DEPTH: usize = 256;
@@ -21,7 +21,7 @@ const MAX_TYPES: u32 = 8192;
 /// Futures that are polled together; more are counted, not followed.
 pub(super) const MAX_BRANCHES: usize = 8;
 const UNKNOWN_BOX: &str = "debug information does not tell the type of a boxed future";
-/// Things that one task waits for.
+/// Things that one task waits for; locks that it keeps.
 const MAX_WAITS: usize = 16;
 
 /// A future in a wrapper.
@@ -148,6 +148,9 @@ impl<'w> Walk<'w> {
                         return Ok(());
                     }
                     State::Live => self.out.points.push(state.point),
+                }
+                for guard in layouts.guards(&state.guards) {
+                    self.guard(guard, at, state.point);
                 }
                 self.functions += u32::from(!decoded.is_tokio);
                 // The outermost function of tokio says what is waited for, as its caller sees it.
@@ -321,6 +324,19 @@ impl<'w> Walk<'w> {
             (Some(plan), hint) => self.wait(plan, at, hint),
             (None, Some(hint)) => self.push(hinted(hint, WaitsOn::new(hint.kind))),
             (None, None) => {}
+        }
+    }
+
+    /// Notes a lock that a function keeps.
+    fn guard(&mut self, guard: &Guard, at: u64, point: u32) {
+        if self.out.guards.len() < MAX_WAITS
+            && let Some(address) = self.end(&guard.path, at)
+        {
+            self.out.guards.push(HeldGuard {
+                kind: guard.kind,
+                address,
+                point,
+            });
         }
     }
 

@@ -24,7 +24,10 @@ use super::names::TaskType;
 use super::scheduler::possible_handles;
 use super::threads::{ThreadBase, thread_bases};
 use super::vtables::{TaskOffsets, Vtable};
-use crate::model::census::{fingerprint, Census, CensusTask, Direction, TaskState, WaitKind, WaitsOn};
+use crate::model::census::{
+    Census, CensusTask, Direction, Mention, Reference, TaskState, Uses, WaitKind, WaitsOn,
+    fingerprint,
+};
 use crate::model::memory::{Memory, ReadError, ReadRequest};
 use crate::model::stack::FrameKind;
 use crate::model::time::Mono;
@@ -240,15 +243,17 @@ impl TokioCensus {
         let mut listed = std::mem::take(&mut self.walk.tasks);
         listed.sort_unstable_by_key(|task| task.id);
         census.tasks.reserve(listed.len());
+        let mut whole = true;
         for listed in &listed {
             let mut task = self.task(listed);
-            if task.state == TaskState::Waiting {
-                self.wait(listed, memory, &mut task, census);
-            }
+            whole &= task.state == TaskState::Waiting
+                && self.wait(listed, memory, &mut task, census).is_some();
             census.tasks.push(task);
         }
         self.walk.tasks = listed;
-        self.drop_torn(memory, census)
+        self.drop_torn(memory, census)?;
+        census.searched = whole && census.figures.torn == 0;
+        Ok(())
     }
 
     fn task(&self, task: &Listed) -> CensusTask {
@@ -281,25 +286,24 @@ impl TokioCensus {
         }
     }
 
-    /// Where a parked task is suspended, and what it waits for.
+    /// Where a parked task is suspended, and what it waits for. `None`: not known, or not to its end.
     fn wait(
         &mut self,
         listed: &Listed,
         memory: &dyn Memory,
         task: &mut CensusTask,
         census: &mut Census,
-    ) {
+    ) -> Option<()> {
         let (image, elf) = (&self.image, &self.elf);
         let futures = self
             .futures
             .get_or_insert_with(|| FutureTypes::read(elf, image.debug.as_ref(), image.vtables()));
-        let Ok(futures) = futures else { return };
+        let futures = futures.as_mut().ok()?;
         let place = (listed.header.vtable, listed.at, self.bias);
         let suspended = &mut self.suspended;
-        let found = futures.suspended(place.0, place.1, place.2, memory, suspended);
-        if found.is_err() {
-            return;
-        }
+        futures
+            .suspended(place.0, place.1, place.2, memory, suspended)
+            .ok()?;
         let frames: Vec<u64> = suspended
             .points
             .iter()
@@ -310,9 +314,21 @@ impl TokioCensus {
         census.waits.append(&mut suspended.waits);
         task.waits = first..census.waits.len() as u32;
         let waits = census.waits.get(first as usize..).unwrap_or_default();
+        let mentions = suspended.guards.iter().map(|guard| Mention {
+            task: task.id,
+            address: guard.address,
+            pc: POINT | u64::from(guard.point),
+            uses: Uses {
+                locks: true,
+                ..Uses::default()
+            },
+            how: Reference::Guard,
+        });
+        census.mentions.extend(mentions);
         (task.wait_reason, task.cause) = reason_of(waits);
         let addresses = waits.iter().filter_map(|wait| wait.address);
         task.occasion = fingerprint(frames.into_iter().chain(addresses));
+        suspended.cut.is_none().then_some(())
     }
 
     /// Leaves out parked tasks that were polled while they were read.

@@ -97,7 +97,10 @@ impl Reader {
         let elf = Arc::new(ElfImage::open(&process.exe_handle()).unwrap());
         let image = TokioImage::read(&elf).expect("tokio is found");
         let start = Instant::now();
-        let types = FutureTypes::read(&elf, None, image.vtables()).unwrap();
+        // A stripped program's debug information, in a file of its own.
+        let info = std::env::var_os("OBSERVER_AWAITS_INFO")
+            .map(|path| Arc::new(ElfImage::open(Path::new(&path)).unwrap()));
+        let types = FutureTypes::read(&elf, info.as_ref(), image.vtables()).unwrap();
         for (vtable, root) in image.vtables().iter().zip(&types.roots) {
             if let Err(reason) = root {
                 println!("  {:#x}: {reason}", vtable.address);
@@ -267,7 +270,7 @@ fn every_parked_task_is_found_at_its_await() {
 
 /// The same of programs that were built otherwise: other versions of tokio, other profiles.
 #[test]
-#[ignore = "a tool: OBSERVER_AWAITS=path:path cargo test awaits_of_other_builds -- --ignored --nocapture"]
+#[ignore = "a tool: OBSERVER_AWAITS=path:path [OBSERVER_AWAITS_INFO=path] cargo test awaits_of_other_builds -- --ignored --nocapture"]
 fn awaits_of_other_builds() {
     let paths = std::env::var_os("OBSERVER_AWAITS").expect("OBSERVER_AWAITS");
     for path in std::env::split_paths(&paths) {

@@ -346,6 +346,9 @@ fn check(program: &Path) {
     assert_eq!(several.len(), 1);
     assert_eq!(several[0].function, "2 futures polled together");
     assert_eq!(found.followed, Some(1));
+    // What the one that is followed waits for is not known.
+    let found = reader.suspended(&fixture.tasks["select_unknown"]);
+    assert_eq!(found.followed, Some(0));
     // Never polled: where it begins.
     let found = reader.suspended(&fixture.tasks["never"]);
     let points = reader.points(&found);

@@ -250,6 +250,7 @@ const WANTED: &[Wanted] = &[
     ("method", NOTIFIED, CONDITION),
     ("around", NOTIFIED, CONDITION),
     ("connection", "awaits::Connection", &[]),
+    ("select_unknown", "awaits::Connection", CONDITION),
     (
         "interval",
         "tokio::time::sleep::Sleep",

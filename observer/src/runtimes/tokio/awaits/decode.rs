@@ -167,6 +167,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
                 .is_some_and(|p| p.starts_with(name))
         });
         decoded.is_several = is_tuple || together;
+        decoded.is_tuple = is_tuple;
         // A wrapper around any future has its type as a parameter.
         let parameters: Vec<Option<Die>> = children
             .iter()
@@ -204,6 +205,13 @@ impl<'d, 'a> Decoder<'d, 'a> {
                     })
                 })
                 .collect();
+            // `Map<Fut, F>` and the like are named after what they wrap.
+            let first = parameters.first().copied().flatten();
+            if let Some(wrapped) =
+                first.filter(|_| !together && path.starts_with("futures_util::future::"))
+            {
+                decoded.wraps = Some(self.type_of(wrapped, References::Followed));
+            }
             if is_pin {
                 decoded.wraps = members.first().map(|member| member.of);
             }
@@ -419,6 +427,7 @@ fn opaque(point: u32) -> Type {
         wraps: None,
         is_tokio: false,
         is_several: false,
+        is_tuple: false,
         plan: None,
         limit: None,
     }

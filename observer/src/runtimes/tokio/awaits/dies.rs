@@ -27,6 +27,10 @@ const MAX_NESTED: usize = 256;
 /// Names below an `impl` block, of functions that can tell its type.
 const MAX_BELOW_BLOCK: usize = 8;
 
+/// Functions of one `impl` block that are compared: two versions of a crate may have two blocks
+/// with one number.
+const MAX_SAMPLES: usize = 8;
+
 /// Where an entry lies in `.debug_info`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Die(pub(super) usize);
@@ -66,8 +70,8 @@ pub(super) struct Index<'a> {
     /// Vtables of `dyn ..Future..`: address, entry of the vtable's type.
     pub(super) tables: Vec<(u64, Die)>,
     /// `impl` blocks have numbers only; the symbol of a function in one tells more. By [`fold`] over
-    /// the block's path: such a function, and how many names deeper it lies.
-    pub(super) blocks: HashMap<u64, (Die, usize)>,
+    /// the block's path: such a function of each unit, and how many names deeper it lies.
+    pub(super) blocks: HashMap<u64, Vec<(Die, usize)>>,
     /// Whether any structure is described.
     pub(super) has_types: bool,
 }
@@ -134,7 +138,12 @@ impl<'a> Dies<'a> {
                             around.find(|(_, (.., is_block))| *is_block)
                             && index.blocks.len() < MAX_KEPT
                         {
-                            index.blocks.entry(*path).or_insert((at, steps + 1));
+                            let known = index.blocks.entry(*path).or_default();
+                            let is_new =
+                                known.last().is_none_or(|(die, _)| die.0 < unit_start(unit));
+                            if is_new && known.len() < MAX_SAMPLES {
+                                known.push((at, steps + 1));
+                            }
                         }
                     }
                     gimli::DW_AT_low_pc

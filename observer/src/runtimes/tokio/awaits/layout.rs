@@ -29,6 +29,8 @@ pub(super) struct Type {
     pub(super) is_tokio: bool,
     /// It polls whatever its closure refers to: `select!`, `join!`.
     pub(super) is_several: bool,
+    /// A tuple of futures, each of which is polled, also when nothing is known of it.
+    pub(super) is_tuple: bool,
     /// It is a future that is known to wait for something.
     pub(super) plan: Option<Plan>,
     /// The time limit of the future in it (`Timeout`).
@@ -301,6 +303,23 @@ impl Layouts {
         }
     }
 
+    /// Whether a future of this type may be over, and nothing is left in it to see.
+    pub(super) fn may_be_over(&self, of: TypeId) -> bool {
+        let mut inner = self.get(of);
+        for _ in 0..8 {
+            match inner.and_then(|of| of.wraps) {
+                Some(wrapped) => inner = self.get(wrapped),
+                None => break,
+            }
+        }
+        inner.is_none_or(|of| {
+            matches!(
+                of.shape,
+                Shape::Coroutine(_) | Shape::Enum(_) | Shape::Dyn(..)
+            )
+        })
+    }
+
     /// Which types a future can be in: those that own one that does, from the inside out.
     fn find_holders(&mut self) {
         let mut owners: Vec<Vec<u32>> = vec![Vec::new(); self.types.len()];
@@ -344,13 +363,16 @@ impl Layouts {
     fn forget_the_rest(&mut self) {
         let mut kept = Vec::new();
         for place in 0..self.types.len() {
-            let Some(Shape::Struct(range)) = self.types.get(place).map(|of| of.shape.clone())
-            else {
+            let found = self
+                .types
+                .get(place)
+                .map(|of| (of.shape.clone(), of.is_tuple));
+            let Some((Shape::Struct(range), is_tuple)) = found else {
                 continue;
             };
             let start = kept.len() as u32;
             let members = self.members(&range).iter();
-            kept.extend(members.filter(|m| self.get(m.of).is_some_and(|of| of.holds)));
+            kept.extend(members.filter(|m| is_tuple || self.get(m.of).is_some_and(|of| of.holds)));
             if let Some(of) = self.types.get_mut(place) {
                 of.shape = Shape::Struct(start..kept.len() as u32);
             }

@@ -11,14 +11,24 @@ const MAX_NAME: usize = 512;
 /// `impl` blocks, by [`fold`] over their paths.
 #[derive(Debug)]
 pub(super) struct Names {
-    /// A function in it, and how many names deeper it lies.
-    functions: HashMap<u64, (Die, usize)>,
+    /// Functions in it, and how many names deeper they lie.
+    functions: HashMap<u64, Vec<(Die, usize)>>,
     /// Those that were named already.
-    blocks: HashMap<u64, Option<String>>,
+    blocks: HashMap<u64, Option<Block>>,
+}
+
+/// What an `impl` block is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Block {
+    /// As the function's symbol says it.
+    exact: String,
+    /// True of everything in the block, when that has parameters: a v0 symbol names those of one
+    /// function, and in a block for any type also that type.
+    general: String,
 }
 
 impl Names {
-    pub(super) fn new(functions: HashMap<u64, (Die, usize)>) -> Self {
+    pub(super) fn new(functions: HashMap<u64, Vec<(Die, usize)>>) -> Self {
         Self {
             functions,
             blocks: HashMap::new(),
@@ -27,31 +37,46 @@ impl Names {
 
     /// An async function or block: `app::handler::{async_fn#0}`.
     pub(super) fn of_coroutine(&mut self, dies: &Dies<'_>, parts: &[&[u8]], name: &[u8]) -> String {
-        let own = text(name);
+        let whole = text(name);
         // `{async_fn_env#0}<T>` is the type of `{async_fn#0}`.
-        let own = without_arguments(&own).replace("_env#", "#");
-        self.join(dies, parts, &own)
+        let own = without_arguments(&whole);
+        let has_parameters = own != whole;
+        self.join(dies, parts, (&own.replace("_env#", "#"), has_parameters))
     }
 
     /// A type, without its parameters.
     pub(super) fn of_type(&mut self, dies: &Dies<'_>, parts: &[&[u8]], name: &[u8]) -> String {
-        let own = text(name);
-        self.join(dies, parts, without_arguments(&own))
+        let whole = text(name);
+        let own = without_arguments(&whole);
+        self.join(dies, parts, (own, own != whole))
     }
 
-    fn join(&mut self, dies: &Dies<'_>, parts: &[&[u8]], own: &str) -> String {
+    fn join(
+        &mut self,
+        dies: &Dies<'_>,
+        parts: &[&[u8]],
+        (own, has_parameters): (&str, bool),
+    ) -> String {
         let mut path = String::new();
         let mut folded = 0;
         for part in parts {
             folded = fold(folded, part);
             let functions = &self.functions;
             let block = self.blocks.entry(folded).or_insert_with(|| {
-                let (function, steps) = functions.get(&folded)?;
-                block_name(dies.node(*function)?.symbol?, *steps)
+                let samples = functions.get(&folded)?.iter();
+                let mut found = samples.filter_map(|(function, steps)| {
+                    block_name(dies.node(*function)?.symbol?, *steps)
+                });
+                let first = found.next()?;
+                // Of two versions of a crate: which one it is is not known.
+                found
+                    .all(|other| other.general == first.general)
+                    .then_some(first)
             });
             match block {
                 // A block's name is a whole path.
-                Some(block) => path.clone_from(block),
+                Some(block) if has_parameters => path.clone_from(&block.general),
+                Some(block) => path.clone_from(&block.exact),
                 None => append(&mut path, &text(part)),
             }
         }
@@ -112,7 +137,7 @@ fn without_arguments(name: &str) -> &str {
 
 /// What an `impl` block is of, from the symbol of a function that lies `steps` names deeper:
 /// `tokio::sync::mutex::Mutex<T>`, `<app::Service as app::Handle>`.
-fn block_name(symbol: &[u8], steps: usize) -> Option<String> {
+fn block_name(symbol: &[u8], steps: usize) -> Option<Block> {
     let symbol = std::str::from_utf8(symbol).ok()?;
     let name = format!("{:#}", rustc_demangle::try_demangle(symbol).ok()?);
     let mut parts = split(&name);
@@ -129,8 +154,34 @@ fn block_name(symbol: &[u8], steps: usize) -> Option<String> {
         .strip_prefix('<')
         .and_then(|rest| rest.strip_suffix('>'))
         .filter(|rest| !rest.contains(" as ") && split(rest).join("::") == *rest);
-    let block = own.unwrap_or(&block);
-    (!block.is_empty()).then(|| block.to_owned())
+    let exact = own.unwrap_or(&block).to_owned();
+    if exact.is_empty() {
+        return None;
+    }
+    let general = if !symbol.starts_with("_R") {
+        exact.clone()
+    } else if let Some((_, of)) = exact.rsplit_once(" as ") {
+        format!("<_ as {}>", without_brackets(of))
+    } else {
+        without_brackets(&exact)
+    };
+    Some(Block { exact, general })
+}
+
+/// `app::Service<a::B<c::D>>` -> `app::Service`.
+fn without_brackets(name: &str) -> String {
+    let (mut kept, mut depth) = (String::new(), 0_u32);
+    let mut previous = ' ';
+    for c in name.chars() {
+        match c {
+            '<' => depth += 1,
+            '>' if previous != '-' => depth = depth.saturating_sub(1),
+            _ if depth == 0 => kept.push(c),
+            _ => {}
+        }
+        previous = c;
+    }
+    kept
 }
 
 /// Splits at `::` outside of brackets.
@@ -183,11 +234,36 @@ mod tests {
             (legacy("3app"), 2, None),
         ] {
             let found = block_name(symbol.as_bytes(), steps);
-            assert_eq!(found.as_deref(), block, "{symbol}");
+            let exact = found.as_ref().map(|block| block.exact.as_str());
+            assert_eq!(exact, block, "{symbol}");
+            assert!(found.is_none_or(|block| block.exact == block.general));
         }
         assert_eq!(split("<a::B as c::D>::e::<f::G>::{closure#0}").len(), 4);
         assert_eq!(split(""), [""]);
         assert_eq!(split("::"), ["", ""]);
+    }
+
+    #[test]
+    fn what_one_instance_says_is_not_said_of_others() {
+        // app::Service<u8>::call::{closure#0}, <app::Service<u8> as app::Handle>::handle::{closure#0}
+        for (symbol, exact, general) in [
+            (
+                "_RNCNvMCs1_3appINtB4_7ServicehE4call0B4_",
+                "app::Service<u8>",
+                "app::Service",
+            ),
+            (
+                "_RNCNvXCs1_3appINtB4_7ServicehENtB4_6Handle6handle0B4_",
+                "<app::Service<u8> as app::Handle>",
+                "<_ as app::Handle>",
+            ),
+        ] {
+            let block = block_name(symbol.as_bytes(), 2).unwrap();
+            assert_eq!(
+                (block.exact.as_str(), block.general.as_str()),
+                (exact, general)
+            );
+        }
     }
 
     #[test]

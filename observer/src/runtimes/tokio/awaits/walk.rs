@@ -224,7 +224,12 @@ impl<'w> Walk<'w> {
             Shape::Struct(range) => {
                 for member in layouts.members(range) {
                     let inside = (member.of, is_open && member.is_open);
-                    self.heads(inside, at.wrapping_add(member.offset), depth + 1)?;
+                    let (before, at) = (self.scratch.heads.len(), at.wrapping_add(member.offset));
+                    self.heads(inside, at, depth + 1)?;
+                    let is_new = self.scratch.heads.len() > before;
+                    if decoded.is_tuple && !is_new && !layouts.may_be_over(member.of) {
+                        self.head(member.of, at, HeadKind::Leaf);
+                    }
                 }
             }
             Shape::Enum(choice) => {

@@ -49,14 +49,13 @@ const AROUND: i64 = 8;
 /// In a stack of a census: the rest is the number of a place at which a task is suspended, no address.
 const POINT: u64 = 1 << 63;
 
-/// What a task that waits for these is said to do: the first of several decides.
-fn reason_of(waits: &[WaitsOn]) -> (Option<&'static str>, Option<Cause>) {
-    let Some(wait) = waits.first() else {
-        return (None, None);
+/// What a task is said to do that waits for these, of so many that are polled together.
+fn reason_of(waits: &[WaitsOn], of: usize) -> (Option<&'static str>, Option<Cause>) {
+    let wait = match waits {
+        [] if of == 0 => return (None, None),
+        [only] => only,
+        _ => return (Some("several futures"), Some(Cause::Select)),
     };
-    if waits.len() > 1 {
-        return (Some("several futures"), Some(Cause::Select));
-    }
     let (reason, cause) = match (wait.kind, wait.direction) {
         (WaitKind::Channel, Some(Direction::Send)) => ("channel send", Cause::Channel),
         (WaitKind::Channel, _) => ("channel receive", Cause::Channel),
@@ -311,6 +310,12 @@ impl TokioCensus {
             .collect();
         task.stack = Some(census.stacks.intern(&frames));
         let first = census.waits.len() as u32;
+        // Of futures that are polled together those of the others are in the list, too.
+        let own = suspended.followed.unwrap_or(suspended.waits.len());
+        (task.wait_reason, task.cause) = reason_of(
+            suspended.waits.get(..own).unwrap_or_default(),
+            suspended.waits.len(),
+        );
         census.waits.append(&mut suspended.waits);
         task.waits = first..census.waits.len() as u32;
         let waits = census.waits.get(first as usize..).unwrap_or_default();
@@ -325,7 +330,6 @@ impl TokioCensus {
             how: Reference::Guard,
         });
         census.mentions.extend(mentions);
-        (task.wait_reason, task.cause) = reason_of(waits);
         let addresses = waits.iter().filter_map(|wait| wait.address);
         task.occasion = fingerprint(frames.into_iter().chain(addresses));
         suspended.cut.is_none().then_some(())

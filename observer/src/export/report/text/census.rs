@@ -96,7 +96,12 @@ fn line(group: &CensusGroup, one: &str) -> String {
         text += &format!("{at} {}", place(site));
     }
     if let Some(resource) = &group.resource {
-        text += &format!(" on {}", phrase::resource(resource, 60));
+        let on = match group.wait_reason.as_deref() {
+            // What the others wait for is in no one place.
+            Some("several futures") => "on, among others,",
+            _ => "on",
+        };
+        text += &format!(" {on} {}", phrase::resource(resource, 60));
     }
     if let Some(oldest) = group.oldest_ns {
         text += &format!(", oldest at least {}", duration(oldest));

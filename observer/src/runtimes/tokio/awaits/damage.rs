@@ -91,7 +91,7 @@ fn walk(types: &mut FutureTypes, vtables: usize, random: &Random) -> usize {
 fn look(bytes: &[u8], vtables: &[Vtable], random: &Random) -> Option<usize> {
     let start = Instant::now();
     let elf = Elf::parse(bytes).ok()?;
-    let found = FutureTypes::from_elf(&elf, vtables);
+    let found = FutureTypes::from_elf(&elf, None, vtables);
     let ends = found
         .ok()
         .map(|mut types| walk(&mut types, vtables.len(), random));
@@ -134,7 +134,7 @@ fn programs_without_types_are_refused_with_the_reason() {
         let bytes = std::fs::read(build(profile)).unwrap();
         let vtables = TokioImage::from_bytes(&bytes).unwrap().vtables().to_vec();
         let start = Instant::now();
-        let found = FutureTypes::from_elf(&Elf::parse(&*bytes).unwrap(), &vtables);
+        let found = FutureTypes::from_elf(&Elf::parse(&*bytes).unwrap(), None, &vtables);
         println!("{profile}: {:?}", start.elapsed());
         found.err()
     };

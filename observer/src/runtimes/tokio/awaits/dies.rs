@@ -10,11 +10,15 @@ use gimli::{
 };
 
 pub(super) use super::node::Node;
+use crate::sys::elf::ElfImage;
 
 pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
 /// Entries looked at in all: 100 MB of debug information are some 8 million.
 const MAX_ENTRIES: usize = 80_000_000;
+/// Entries after which the pages that were read are let go of: about a megabyte of entries, with what they
+/// name elsewhere.
+const RELEASE_EVERY: usize = 1 << 16;
 /// Entries of one kind that are kept.
 const MAX_KEPT: usize = 262_144;
 /// Members, variants or parameters of one entry.
@@ -42,6 +46,8 @@ pub(super) struct Dies<'a> {
     units: Vec<Unit<Slice<'a>>>,
     /// Namespaces by unit, read when a path in it is first asked for.
     scopes: HashMap<usize, Scopes<'a>>,
+    /// The file, whose pages count as memory of the observer while they are read.
+    image: Option<&'a ElfImage>,
     /// Entries that may still be looked at.
     budget: Cell<usize>,
 }
@@ -77,7 +83,7 @@ pub(super) struct Index<'a> {
 }
 
 impl<'a> Dies<'a> {
-    pub(super) fn new(dwarf: &'a Dwarf<Slice<'a>>) -> Self {
+    pub(super) fn new(dwarf: &'a Dwarf<Slice<'a>>, image: Option<&'a ElfImage>) -> Self {
         let mut units = Vec::new();
         let mut headers = dwarf.units();
         while let Ok(Some(header)) = headers.next() {
@@ -90,6 +96,7 @@ impl<'a> Dies<'a> {
             dwarf,
             units,
             scopes: HashMap::new(),
+            image,
             budget: Cell::new(MAX_ENTRIES),
         }
     }
@@ -294,6 +301,11 @@ impl<'a> Dies<'a> {
     /// Takes one entry from what may still be looked at.
     fn spend(&self) -> Option<()> {
         self.budget.set(self.budget.get().checked_sub(1)?);
+        if self.budget.get().is_multiple_of(RELEASE_EVERY)
+            && let Some(image) = self.image
+        {
+            image.release_pages();
+        }
         Some(())
     }
 

@@ -147,13 +147,17 @@ impl FutureTypes {
         let found = image
             .parse()
             .map_err(|_| NO_INFORMATION)
-            .and_then(|elf| Self::from_elf(&elf, vtables));
+            .and_then(|elf| Self::from_elf(&elf, Some(image), vtables));
         // What was touched would count as memory of the observer.
         image.release_pages();
         found
     }
 
-    fn from_elf(elf: &Elf<'_>, vtables: &[Vtable]) -> Result<Self, Reason> {
+    fn from_elf(
+        elf: &Elf<'_>,
+        image: Option<&ElfImage>,
+        vtables: &[Vtable],
+    ) -> Result<Self, Reason> {
         let bytes = section(elf, ".debug_info").map_or(0, |s| s.1.len());
         if bytes == 0 {
             return Err(NO_INFORMATION);
@@ -181,14 +185,15 @@ impl FutureTypes {
         };
         let sections = gimli::DwarfSections::load(load).map_err(|_| NO_INFORMATION)?;
         let dwarf = sections.borrow(|bytes| EndianSlice::new(bytes, LittleEndian));
-        Self::from_dwarf(&dwarf, vtables)
+        Self::from_dwarf(&dwarf, image, vtables)
     }
 
     fn from_dwarf(
         dwarf: &Dwarf<EndianSlice<'_, LittleEndian>>,
+        image: Option<&ElfImage>,
         vtables: &[Vtable],
     ) -> Result<Self, Reason> {
-        let mut dies = Dies::new(dwarf);
+        let mut dies = Dies::new(dwarf, image);
         let functions = vtables.iter().flat_map(|v| [v.poll, v.dealloc, v.shutdown]);
         let wanted: BTreeSet<u64> = functions.collect();
         let mut index = dies.index(&wanted);

@@ -2,8 +2,10 @@
 //! Start from real programs: a corpus of small tokio executables, stripped and not.
 #![no_main]
 
+use std::sync::Arc;
+
 use libfuzzer_sys::fuzz_target;
-use observer::runtimes::tokio::TokioImage;
+use observer::runtimes::tokio::{FutureTypes, TokioImage};
 use observer::sys::elf::ElfImage;
 
 fuzz_target!(|data: &[u8]| {
@@ -18,5 +20,8 @@ fuzz_target!(|data: &[u8]| {
             assert!(target.file_offset < bytes.len() as u64);
         }
         image.task_types(&elf);
+        // Where parked tasks are suspended, from debug information.
+        let elf = Arc::new(elf);
+        FutureTypes::read(&elf, None, image.vtables()).ok();
     }
 });

@@ -366,9 +366,20 @@ fn uses(user: &MeetingUser) -> &'static str {
 /// be named.
 pub fn groups(report: &Report) -> Option<String> {
     let in_runtime = |reason: &str| {
-        ["chan ", "select", "semacquire", "sync.", "mutex"]
-            .iter()
-            .any(|start| reason.starts_with(start))
+        // Go's reasons, and ours for tokio; those who receive may just be without work.
+        [
+            "chan ",
+            "select",
+            "semacquire",
+            "sync.",
+            "mutex",
+            "channel send",
+            "join",
+            "rwlock",
+            "semaphore",
+        ]
+        .iter()
+        .any(|start| reason.starts_with(start))
     };
     let (target, group) = report
         .census

@@ -32,6 +32,7 @@ mod damage;
 pub(crate) mod live_tests;
 
 pub use awaits::{AwaitPoint, FutureTypes, PointKind, Suspended};
+pub use census::tasks_of;
 pub use detect::{Presence, TokioVersion, presence};
 pub use example::{example_library, example_program};
 pub use live::{TaskNow, read_task};

@@ -92,6 +92,26 @@ impl TaskForms for Forms {
     }
 }
 
+/// Ids of the tasks in the lists of the scheduler whose handle is at `handle`, in order; none when no
+/// list is there. `vtables` are those of the program, which lies `bias` higher than in its file.
+///
+/// # Errors
+/// When the process is gone or may not be read.
+pub fn tasks_of(
+    handle: u64,
+    (vtables, bias): (&[Vtable], u64),
+    memory: &dyn Memory,
+) -> Result<Vec<u64>, ReadError> {
+    let forms = Forms::new(vtables, bias);
+    let mut walk = Walk::default();
+    if let Some(owned) = owned::look(handle, &forms, memory)? {
+        walk.run(owned, &forms, memory)?;
+    }
+    let mut ids: Vec<u64> = walk.tasks.iter().map(|task| task.id).collect();
+    ids.sort_unstable();
+    Ok(ids)
+}
+
 /// One runtime.
 #[derive(Debug, Clone, Copy)]
 struct Scheduler {

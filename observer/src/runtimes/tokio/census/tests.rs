@@ -248,6 +248,32 @@ fn a_list_without_end_has_an_end() {
 }
 
 #[test]
+fn random_links_never_end_in_a_panic_or_without_end() {
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..300 {
+        let heap = Heap::default();
+        heap.sharded(1..30, 0xc0);
+        let mut words: Vec<u64> = heap.words.borrow().keys().copied().collect();
+        words.sort_unstable();
+        for _ in 0..random.usize(1..12) {
+            let from = words[random.usize(..words.len())];
+            let to = words[random.usize(..words.len())];
+            let word = match random.u8(..4) {
+                0 => to,
+                1 => to & !0xfff,
+                2 => random.u64(..),
+                _ => random.u64(..64),
+            };
+            heap.set(from, word);
+        }
+        let found = look(HANDLE, &forms(), &heap);
+        assert!(found.is_ok());
+        let walk = heap.walked(SHARDED);
+        assert!(walk.tasks.len() < 40, "{}", walk.tasks.len());
+    }
+}
+
+#[test]
 fn a_process_that_is_gone_is_an_error() {
     #[derive(Debug)]
     struct Gone;

@@ -6,32 +6,30 @@
 //! everything else of it was read.
 
 mod owned;
+mod parked;
 #[cfg(test)]
 mod tests;
 mod walk;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
 use self::owned::{NOTIFIED, Owned, TaskForms};
+use self::parked::Parked;
 use self::walk::{Listed, Walk};
 use super::TokioImage;
-use super::awaits::{FutureTypes, PointKind, Suspended};
 use super::live::read_task;
 use super::locals::locals_of;
 use super::names::TaskType;
 use super::scheduler::possible_handles;
 use super::threads::{ThreadBase, thread_bases};
 use super::vtables::{TaskOffsets, Vtable};
-use crate::model::census::{
-    Census, CensusTask, Direction, Mention, Reference, TaskState, Uses, WaitKind, WaitsOn,
-    fingerprint,
-};
+use crate::model::census::{Census, CensusTask, TaskState};
 use crate::model::memory::{Memory, ReadError, ReadRequest};
 use crate::model::stack::FrameKind;
 use crate::model::time::Mono;
-use crate::model::{Cause, Frame, Known, Reason};
+use crate::model::{Frame, Known, Reason};
 use crate::runtimes::reading::NOT_ENTERED;
 use crate::runtimes::{TaskCensus, TokioReader};
 use crate::sys::elf::ElfImage;
@@ -45,33 +43,6 @@ const MAX_RUNTIMES: usize = 64;
 const RUNNING: u64 = 0b1;
 /// How far around the task id a thread's `CONTEXT` is looked at, in words.
 const AROUND: i64 = 8;
-
-/// In a stack of a census: the rest is the number of a place at which a task is suspended, no address.
-const POINT: u64 = 1 << 63;
-
-/// What a task is said to do that waits for these, of so many that are polled together.
-fn reason_of(waits: &[WaitsOn], of: usize) -> (Option<&'static str>, Option<Cause>) {
-    let wait = match waits {
-        [] if of == 0 => return (None, None),
-        [only] => only,
-        _ => return (Some("several futures"), Some(Cause::Select)),
-    };
-    let (reason, cause) = match (wait.kind, wait.direction) {
-        (WaitKind::Channel, Some(Direction::Send)) => ("channel send", Cause::Channel),
-        (WaitKind::Channel, _) => ("channel receive", Cause::Channel),
-        (WaitKind::Mutex, _) => ("mutex", Cause::Mutex),
-        (WaitKind::RwMutex, Some(Direction::Send)) => ("rwlock write", Cause::Mutex),
-        (WaitKind::RwMutex, _) => ("rwlock read", Cause::Mutex),
-        (WaitKind::Semaphore, _) => ("semaphore", Cause::Other),
-        (WaitKind::Condition, _) => ("notify", Cause::Condition),
-        (WaitKind::WaitGroup, _) => ("barrier", Cause::WaitGroup),
-        (WaitKind::Descriptor, Some(Direction::Send)) => ("socket write", Cause::NetWait),
-        (WaitKind::Descriptor, _) => ("socket read", Cause::NetWait),
-        (WaitKind::Timer, _) => ("sleep", Cause::Sleep),
-        (WaitKind::Task, _) => ("join", Cause::Other),
-    };
-    (Some(reason), Some(cause))
-}
 
 /// The vtables of one copy of tokio in one process.
 #[derive(Debug)]
@@ -139,9 +110,8 @@ pub(super) struct TokioCensus {
     walk: Walk,
     /// Named when first asked for.
     types: Option<Vec<TaskType>>,
-    /// Where tasks are suspended; read at the first sample.
-    futures: Option<Result<FutureTypes, Reason>>,
-    suspended: Suspended,
+    /// Where tasks are suspended; read before the first sample.
+    parked: Option<Parked>,
 }
 
 impl TokioCensus {
@@ -185,8 +155,7 @@ impl TokioCensus {
             samples: 0,
             walk: Walk::default(),
             types: None,
-            futures: None,
-            suspended: Suspended::default(),
+            parked: None,
         })
     }
 
@@ -266,7 +235,10 @@ impl TokioCensus {
         for listed in &listed {
             let mut task = self.task(listed);
             whole &= task.state == TaskState::Waiting
-                && self.wait(listed, memory, &mut task, census).is_some();
+                && self
+                    .parked
+                    .as_mut()
+                    .is_some_and(|parked| parked.wait(listed, memory, &mut task, census).is_some());
             census.tasks.push(task);
         }
         self.walk.tasks = listed;
@@ -305,56 +277,6 @@ impl TokioCensus {
         }
     }
 
-    /// Where a parked task is suspended, and what it waits for. `None`: not known, or not to its end.
-    fn wait(
-        &mut self,
-        listed: &Listed,
-        memory: &dyn Memory,
-        task: &mut CensusTask,
-        census: &mut Census,
-    ) -> Option<()> {
-        let (image, elf) = (&self.image, &self.elf);
-        let futures = self
-            .futures
-            .get_or_insert_with(|| FutureTypes::read(elf, image.debug.as_ref(), image.vtables()));
-        let futures = futures.as_mut().ok()?;
-        let place = (listed.header.vtable, listed.at, self.bias);
-        let suspended = &mut self.suspended;
-        futures
-            .suspended(place.0, place.1, place.2, memory, suspended)
-            .ok()?;
-        let frames: Vec<u64> = suspended
-            .points
-            .iter()
-            .map(|point| POINT | u64::from(*point))
-            .collect();
-        task.stack = Some(census.stacks.intern(&frames));
-        let first = census.waits.len() as u32;
-        // Of futures that are polled together those of the others are in the list, too.
-        let own = suspended.followed.unwrap_or(suspended.waits.len());
-        (task.wait_reason, task.cause) = reason_of(
-            suspended.waits.get(..own).unwrap_or_default(),
-            suspended.waits.len(),
-        );
-        census.waits.append(&mut suspended.waits);
-        task.waits = first..census.waits.len() as u32;
-        let waits = census.waits.get(first as usize..).unwrap_or_default();
-        let mentions = suspended.guards.iter().map(|guard| Mention {
-            task: task.id,
-            address: guard.address,
-            pc: POINT | u64::from(guard.point),
-            uses: Uses {
-                locks: true,
-                ..Uses::default()
-            },
-            how: Reference::Guard,
-        });
-        census.mentions.extend(mentions);
-        let addresses = waits.iter().filter_map(|wait| wait.address);
-        task.occasion = fingerprint(frames.into_iter().chain(addresses));
-        suspended.cut.is_none().then_some(())
-    }
-
     /// Leaves out parked tasks that were polled while they were read.
     fn drop_torn(&mut self, memory: &dyn Memory, census: &mut Census) -> Result<(), ReadError> {
         let listed = &self.walk.tasks;
@@ -377,9 +299,17 @@ impl TokioCensus {
             .map(|((ok, now), task)| *ok && u64::from_le_bytes(*now) == task.header.state);
         let mut same = same.collect::<Vec<bool>>().into_iter();
         let before = census.tasks.len();
+        let mut torn = BTreeSet::new();
+        census.tasks.retain(|task| {
+            let kept = same.next() == Some(true) || task.state != TaskState::Waiting;
+            if !kept {
+                torn.insert(task.id);
+            }
+            kept
+        });
         census
-            .tasks
-            .retain(|task| same.next() == Some(true) || task.state != TaskState::Waiting);
+            .mentions
+            .retain(|mention| !torn.contains(&mention.task));
         census.figures.torn += (before - census.tasks.len()) as u64;
         census.figures.bytes_read += 8 * before as u64;
         Ok(())
@@ -399,6 +329,10 @@ impl TaskCensus for TokioCensus {
                 Err(Reason::with(ReadError::Gone.to_string()))
             };
         }
+        // It takes a while, in which tasks go on: before they are read.
+        let (image, elf) = (&self.image, &self.elf);
+        self.parked
+            .get_or_insert_with(|| Parked::read(image, elf, self.bias, &self.module));
         let unreadable = |e| Reason::with(format!("the tasks could not be read: {e}"));
         if self.walk(memory).map_err(unreadable)?.is_none() {
             return Ok(Known::unknown(
@@ -422,32 +356,15 @@ impl TaskCensus for TokioCensus {
     }
 
     fn remarks(&self) -> Vec<String> {
-        let mut remarks = Vec::new();
-        if let Some(Err(reason)) = &self.futures {
-            remarks.push(format!("where its tasks wait is not known: {reason}"));
-        }
-        remarks
+        self.parked
+            .as_ref()
+            .map(Parked::remarks)
+            .unwrap_or_default()
     }
 
     fn frame(&mut self, word: u64) -> Option<Frame> {
-        if word & POINT != 0 {
-            let futures = self.futures.as_ref()?.as_ref().ok()?;
-            let point = futures.point((word & !POINT) as u32)?;
-            let is_place = matches!(point.kind, PointKind::Await | PointKind::NotStarted);
-            return Some(Frame {
-                address: 0,
-                function: Some(point.function.as_str().into()),
-                file: point.file.as_deref().map(Into::into),
-                line: point.line,
-                module: Some(Arc::clone(&self.module)),
-                // What is polled there has no place in the source.
-                kind: if is_place {
-                    FrameKind::User
-                } else {
-                    FrameKind::Runtime
-                },
-                unknown_reason: None,
-            });
+        if parked::is_place(word) {
+            return self.parked.as_ref()?.frame(word);
         }
         let (image, elf) = (&self.image, &self.elf);
         let types = self.types.get_or_insert_with(|| {

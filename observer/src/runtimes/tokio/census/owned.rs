@@ -2,10 +2,10 @@
 //! `runtime/task/list.rs`). rustc chooses where that lies in the handle, so it is recognised by what it
 //! points to: tasks with known vtables, linked to each other as the list demands.
 //!
-//! - from 1.33 on `ShardedList` (`util/sharded_list.rs`): `lists: Box<[Mutex<LinkedList>]>`, a power of
+//! - 1.40 to 1.54: `ShardedList` (`util/sharded_list.rs`): `lists: Box<[Mutex<LinkedList>]>`, a power of
 //!   two, and `shard_mask`, one less; a task with id `n` is in list `n & shard_mask`. An entry is the
-//!   lock (its first byte; the rest of the word is padding), `head`, `tail`. (seen: 1.40 to 1.54)
-//! - before: one `LinkedList` behind a lock in the handle itself, `head` and `tail`. (seen: 1.23, 1.32)
+//!   lock (its first byte; the rest of the word is padding), `head`, `tail`.
+//! - 1.23 and 1.32: one `LinkedList` behind a lock in the handle itself, `head` and `tail`.
 
 use crate::model::memory::{Memory, ReadError};
 

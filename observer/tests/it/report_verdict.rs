@@ -7,7 +7,7 @@ use crate::report_samples::{MS, S, empty};
 use observer::export::dto::Report;
 use observer::model::census::{Direction, WaitKind};
 use observer::model::task::Legality;
-use observer::model::view::{Unfinished, View};
+use observer::model::view::{Scheduler, Unfinished, View};
 use observer::model::{Cause, Known, Resource};
 
 fn check(view: &View, expected: &[&str], absent: &[&str]) {
@@ -36,6 +36,23 @@ fn blocking_in_a_poll_comes_before_larger_sums_of_anything_else() {
         ],
         &["rd_kafka", "write_archive"],
     );
+}
+
+#[test]
+fn tasks_that_are_ready_behind_a_blocked_worker_are_counted() {
+    let mut view = tokio();
+    let scheduler = |runnable_mean| {
+        Some(Scheduler {
+            runnable_mean,
+            runnable_max: 95,
+            ..Scheduler::default()
+        })
+    };
+    view.targets[0].scheduler = scheduler(58.8);
+    let text = "Meanwhile 59 tasks on average were ready and waited for their turn, 95 at most.";
+    check(&view, &[text], &[]);
+    view.targets[0].scheduler = scheduler(0.4);
+    check(&view, &[], &["Meanwhile"]);
 }
 
 #[test]

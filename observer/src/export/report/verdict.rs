@@ -89,6 +89,7 @@ fn about(report: &Report, weights: &Weights<'_>, entry: &Blocking) -> Vec<String
         ));
     }
     out.extend(meaning(entry, rank));
+    out.extend(behind(report, entry, rank));
     out.extend(phrase::holder(entry));
     out.extend(phrase::victims(report, entry));
     out.extend(beside::unplaced(entry, total, peers()));
@@ -325,6 +326,19 @@ fn open_waits(report: &Report, entry: &Blocking) -> Option<String> {
 pub(super) fn age(oldest_ns: u64, lower_bound: bool) -> String {
     let at_least = if lower_bound { "at least " } else { "" };
     format!("{at_least}{}", duration(oldest_ns))
+}
+
+/// Who waits behind polls that hold their workers: tasks that were ready. Only where there is a census.
+fn behind(report: &Report, entry: &Blocking, rank: Rank) -> Option<String> {
+    let target = report.targets.get(entry.target)?;
+    let scheduler = target.scheduler.as_ref().filter(|_| rank == Rank::InPoll)?;
+    (scheduler.runnable_mean >= 1.0).then(|| {
+        format!(
+            "Meanwhile {:.0} tasks on average were ready and waited for their turn, {} at most.",
+            scheduler.runnable_mean,
+            count(scheduler.runnable_max)
+        )
+    })
 }
 
 /// What it means that a task blocks there. Only what the runtime's rules say.

@@ -191,7 +191,7 @@ pub(super) fn completeness(report: &Report) -> String {
     }
     if let Some(cost) = &account.census {
         lines.push(format!(
-            "task lists: read {}, {}, {} changed while read and left out, slowest {}, {} of CPU time",
+            "task lists: read {}, {}, {} changed while read, slowest {}, {} of CPU time",
             counted(cost.samples, "time", "times"),
             bytes(cost.bytes_read),
             counted(cost.torn, "task", "tasks"),

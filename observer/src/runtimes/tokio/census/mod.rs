@@ -2,8 +2,8 @@
 //! stopping the process. Tasks of a `LocalSet` are in a list of their own, which is not found; tasks of
 //! the blocking pool are in none.
 //!
-//! What is read may be torn. A task that seems parked is believed only when its state is the same after
-//! everything else of it was read.
+//! What is read may be torn. Where a task is parked is believed only when its state is the same after
+//! that was read.
 
 mod owned;
 mod parked;
@@ -11,7 +11,7 @@ mod parked;
 mod tests;
 mod walk;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -41,6 +41,8 @@ const LOOK_AGAIN: u64 = 32;
 const MAX_RUNTIMES: usize = 64;
 /// `RUNNING`: a worker polls it (tokio `task/state.rs`).
 const RUNNING: u64 = 0b1;
+/// Tasks that are read before it is looked whether they were polled meanwhile.
+const CHUNK: usize = 32;
 /// How far around the task id a thread's `CONTEXT` is looked at, in words.
 const AROUND: i64 = 8;
 
@@ -231,30 +233,25 @@ impl TokioCensus {
         let mut listed = std::mem::take(&mut self.walk.tasks);
         listed.sort_unstable_by_key(|task| task.id);
         census.tasks.reserve(listed.len());
-        let mut whole = true;
-        for listed in &listed {
-            let mut task = self.task(listed);
-            whole &= task.state == TaskState::Waiting
-                && self
-                    .parked
-                    .as_mut()
-                    .is_some_and(|parked| parked.wait(listed, memory, &mut task, census).is_some());
-            census.tasks.push(task);
+        census.searched = true;
+        for chunk in listed.chunks(CHUNK) {
+            let first = census.tasks.len();
+            for listed in chunk {
+                let mut task = self.task(listed);
+                let parked = self.parked.as_mut();
+                let is_known = task.state == TaskState::Waiting
+                    && parked.is_some_and(|p| p.wait(listed, memory, &mut task, census).is_some());
+                census.searched &= is_known;
+                census.tasks.push(task);
+            }
+            look_again(chunk, first, memory, census)?;
         }
         self.walk.tasks = listed;
-        self.drop_torn(memory, census)?;
-        census.searched = whole && census.figures.torn == 0;
         Ok(())
     }
 
     fn task(&self, task: &Listed) -> CensusTask {
-        let state = if task.header.state & RUNNING != 0 {
-            TaskState::Running
-        } else if task.header.state & NOTIFIED != 0 {
-            TaskState::Runnable
-        } else {
-            TaskState::Waiting
-        };
+        let state = state_of(task.header.state);
         let vtable = self.image.vtables().get(task.header.vtable);
         CensusTask {
             id: task.id,
@@ -276,44 +273,57 @@ impl TokioCensus {
             waits: 0..0,
         }
     }
+}
 
-    /// Leaves out parked tasks that were polled while they were read.
-    fn drop_torn(&mut self, memory: &dyn Memory, census: &mut Census) -> Result<(), ReadError> {
-        let listed = &self.walk.tasks;
-        let mut states = vec![[0; 8]; listed.len()];
-        let mut requests: Vec<ReadRequest<'_>> = listed
-            .iter()
-            .zip(&mut states)
-            .map(|(task, buf)| ReadRequest {
-                addr: task.at,
-                buf,
-                ok: false,
-            })
-            .collect();
-        memory.read_batch(&mut requests)?;
-        let same: Vec<bool> = requests.iter().map(|request| request.ok).collect();
-        let same = same
-            .iter()
-            .zip(&states)
-            .zip(listed)
-            .map(|((ok, now), task)| *ok && u64::from_le_bytes(*now) == task.header.state);
-        let mut same = same.collect::<Vec<bool>>().into_iter();
-        let before = census.tasks.len();
-        let mut torn = BTreeSet::new();
-        census.tasks.retain(|task| {
-            let kept = same.next() == Some(true) || task.state != TaskState::Waiting;
-            if !kept {
-                torn.insert(task.id);
-            }
-            kept
-        });
-        census
-            .mentions
-            .retain(|mention| !torn.contains(&mention.task));
-        census.figures.torn += (before - census.tasks.len()) as u64;
-        census.figures.bytes_read += 8 * before as u64;
-        Ok(())
+/// What a task does, by its header's state.
+fn state_of(state: u64) -> TaskState {
+    if state & RUNNING != 0 {
+        TaskState::Running
+    } else if state & NOTIFIED != 0 {
+        TaskState::Runnable
+    } else {
+        TaskState::Waiting
     }
+}
+
+/// Of tasks that were polled while they were read nothing counts but what they do now. `first` is the
+/// place of the first of them in the census.
+fn look_again(
+    listed: &[Listed],
+    first: usize,
+    memory: &dyn Memory,
+    census: &mut Census,
+) -> Result<(), ReadError> {
+    let mut states = [[0; 8]; CHUNK];
+    let mut requests: Vec<ReadRequest<'_>> = listed
+        .iter()
+        .zip(&mut states)
+        .map(|(task, buf)| ReadRequest {
+            addr: task.at,
+            buf,
+            ok: false,
+        })
+        .collect();
+    memory.read_batch(&mut requests)?;
+    let read: Vec<bool> = requests.iter().map(|request| request.ok).collect();
+    census.figures.bytes_read += 8 * listed.len() as u64;
+    let tasks = census.tasks.get_mut(first..).unwrap_or_default();
+    for (((task, listed), now), read) in tasks.iter_mut().zip(listed).zip(&states).zip(read) {
+        let now = u64::from_le_bytes(*now);
+        // Without its stack a task is nothing but its state, which was read at once.
+        if task.stack.is_none() || (read && now == listed.header.state) {
+            continue;
+        }
+        census.figures.torn += 1;
+        census.searched = false;
+        let id = task.id;
+        census.mentions.retain(|mention| mention.task != id);
+        (task.stack, task.waits) = (None, 0..0);
+        (task.wait_reason, task.cause) = (None, None);
+        task.state = state_of(now);
+        task.blocked = task.state == TaskState::Waiting;
+    }
+    Ok(())
 }
 
 impl TaskCensus for TokioCensus {

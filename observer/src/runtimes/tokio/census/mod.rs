@@ -39,6 +39,8 @@ use crate::sys::process::Process;
 const LOOK_AGAIN: u64 = 32;
 /// Runtimes whose tasks are listed.
 const MAX_RUNTIMES: usize = 64;
+/// Connections between targets whose users are told.
+const MAX_CONNECTIONS: usize = 64;
 /// `RUNNING`: a worker polls it (tokio `task/state.rs`).
 const RUNNING: u64 = 0b1;
 /// Tasks that are read before it is looked whether they were polled meanwhile.
@@ -192,7 +194,7 @@ impl TokioCensus {
         let inside = read_task(&self.reader, thread.base, memory).is_ok_and(|now| {
             now.id.is_some() || now.entered.is_some_and(|entered| entered != NOT_ENTERED)
         });
-        // Up to 1.2x the context is made when first used: until then it is 0, which reads as entered.
+        // Where the context is made when first used (1.23) it is 0 until then, which reads as entered.
         inside && !self.is_unused(thread, memory)
     }
 
@@ -363,6 +365,11 @@ impl TaskCensus for TokioCensus {
         census.figures.duration_ns =
             u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         Ok(Known::Known(census))
+    }
+
+    fn connections_at_most(&self) -> usize {
+        // Nothing is looked for: a task that waits on a descriptor says so.
+        MAX_CONNECTIONS
     }
 
     fn remarks(&self) -> Vec<String> {

@@ -99,6 +99,10 @@ fn check_listed(report: &Value, truths: &[Truth], names: Names, flavor: &str) {
     assert_eq!(listed, expected, "{groups:#?}");
     let tasks = &report["targets"][0]["tasks"];
     assert!(number(tasks, "seen") >= expected.len() as u64, "{tasks}");
+    // All of them in every sample.
+    let mean: f64 = groups.iter().filter_map(|g| g["mean"].as_f64()).sum();
+    let difference = (mean - expected.len() as f64).abs();
+    assert!(difference < 0.3, "{mean} of {expected:?}: {groups:#?}");
     for truth in truths.iter().filter(|truth| expected.contains(&truth.id)) {
         for group in groups.iter().filter(|group| ids(group).contains(&truth.id)) {
             let text = group.to_string();
@@ -107,19 +111,12 @@ fn check_listed(report: &Value, truths: &[Truth], names: Names, flavor: &str) {
                 Names::Stripped => "tokio task type 0x".to_owned(),
             };
             assert!(text.contains(&name), "{truth:?}: {group:#}");
-            if truth.kind == "idle" {
-                assert_eq!(group["state"], "waiting", "{group:#}");
+            // It is woken now and then, and may have to wait for its turn behind those that block.
+            if truth.kind == "idle" && group["state"] == "waiting" {
                 assert_eq!(group["nature"], "blocked", "{group:#}");
             }
         }
     }
-    let idle = truths.iter().filter(|truth| truth.kind == "idle").count() as f64;
-    let waiting: f64 = groups
-        .iter()
-        .filter(|group| group["state"] == "waiting")
-        .filter_map(|group| group["mean"].as_f64())
-        .sum();
-    assert!(waiting >= idle * 0.95, "{waiting} of {idle}: {groups:#?}");
 }
 
 /// The task's type is named wherever it blocks, or has a label of its own and a reason. Gives it.

@@ -18,6 +18,8 @@ use super::threads::ThreadBase;
 const REACH: i64 = 96;
 /// More references than this are no count.
 const MAX_COUNT: u64 = 1 << 32;
+/// `None` of `Option<scheduler::Handle>`, an enum of two variants (tokio `runtime/scheduler/mod.rs`).
+const NO_HANDLE: u64 = 2;
 /// `scheduler::Handle::CurrentThread`: the first variant.
 const CURRENT_THREAD: u64 = 0;
 
@@ -52,20 +54,35 @@ pub fn runtimes_of(
     }
 }
 
-/// Every address that may be a scheduler's handle, for callers that can tell by what is there.
+/// Every address that may be a scheduler's handle, for callers that can tell by what is there. Threads
+/// may be among `threads` that are inside no runtime.
 pub(super) fn possible_handles(
     reader: &TokioReader,
     threads: &[ThreadBase],
     memory: &dyn Memory,
 ) -> BTreeSet<u64> {
     let places = places(reader, threads, memory);
-    if places.is_empty() {
-        return BTreeSet::new();
+    let mut found = BTreeSet::new();
+    for place in (-REACH..REACH).step_by(8) {
+        let offset = reader.id_offset.wrapping_add(place);
+        let all: Option<Vec<Option<RuntimeOf>>> = places
+            .iter()
+            .map(|(_, base)| match handle(*base, offset, memory) {
+                Some(runtime) => Some(Some(runtime)),
+                None => is_none(*base, offset, memory).then_some(None),
+            })
+            .collect();
+        found.extend(all.into_iter().flatten().flatten().map(|of| of.handle));
     }
-    candidates(reader, &places, memory)
-        .flat_map(BTreeMap::into_values)
-        .map(|runtime| runtime.handle)
-        .collect()
+    found
+}
+
+/// Whether a thread has no handle at an offset: `None` is 2, and where the context is made when first
+/// used (1.23) it is 0 until then.
+fn is_none(base: u64, offset: i64, memory: &dyn Memory) -> bool {
+    let at = base.wrapping_add_signed(offset);
+    let words = (memory.read_u64(at), memory.read_u64(at.wrapping_add(8)));
+    matches!(words, (Ok(NO_HANDLE), Ok(_)) | (Ok(0), Ok(0)))
 }
 
 /// From where the offsets count in each thread that has used these thread-locals.

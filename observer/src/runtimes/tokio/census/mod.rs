@@ -20,7 +20,6 @@ use self::parked::Parked;
 use self::walk::{Listed, Walk};
 use super::TokioImage;
 use super::live::read_task;
-use super::locals::locals_of;
 use super::names::TaskType;
 use super::scheduler::possible_handles;
 use super::threads::{ThreadBase, thread_bases};
@@ -45,8 +44,6 @@ const MAX_CONNECTIONS: usize = 64;
 const RUNNING: u64 = 0b1;
 /// Tasks that are read before it is looked whether they were polled meanwhile.
 const CHUNK: usize = 32;
-/// How far around the task id a thread's `CONTEXT` is looked at, in words.
-const AROUND: i64 = 8;
 
 /// The vtables of one copy of tokio in one process.
 #[derive(Debug)]
@@ -189,23 +186,12 @@ impl TokioCensus {
         }
     }
 
-    /// Whether a thread drives a runtime now.
+    /// Whether a thread drives a runtime now, as far as its context tells: one that was never used may
+    /// read as entered.
     fn is_inside(&self, thread: &ThreadBase, memory: &dyn Memory) -> bool {
-        let inside = read_task(&self.reader, thread.base, memory).is_ok_and(|now| {
+        read_task(&self.reader, thread.base, memory).is_ok_and(|now| {
             now.id.is_some() || now.entered.is_some_and(|entered| entered != NOT_ENTERED)
-        });
-        // Where the context is made when first used (1.23) it is 0 until then, which reads as entered.
-        inside && !self.is_unused(thread, memory)
-    }
-
-    fn is_unused(&self, thread: &ThreadBase, memory: &dyn Memory) -> bool {
-        let Ok(Some(base)) = locals_of(self.reader.locals, thread.base, memory) else {
-            return true;
-        };
-        let around = (-AROUND..AROUND).map(|word| self.reader.id_offset + word * 8);
-        around
-            .map(|offset| memory.read_u64(base.wrapping_add_signed(offset)))
-            .all(|word| word == Ok(0))
+        })
     }
 
     /// Walks the lists of all runtimes. `None`: none of their lists could be made out now.

@@ -230,7 +230,8 @@ impl RuntimeImage for TokioProgram {
         };
         let library = copy.library.as_deref();
         let place = (bias, *reader);
-        match TokioCensus::new(process, (&copy.image, &copy.elf), library, place) {
+        let others = self.copies.len() - 1 + self.left_out;
+        match TokioCensus::new(process, (&copy.image, &copy.elf), library, place, others) {
             Ok(census) => Known::Known(Box::new(census)),
             Err(reason) => Known::Unknown(reason),
         }

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use self::owned::{NOTIFIED, Owned, TaskForms};
 use self::parked::Parked;
-use self::walk::{Listed, Walk};
+use self::walk::{Listed, MAX_TASKS, Walk};
 use super::TokioImage;
 use super::live::read_task;
 use super::names::TaskType;
@@ -107,6 +107,12 @@ pub(super) struct TokioCensus {
     schedulers: Vec<Scheduler>,
     /// Why none was found, when none was.
     not_found: Reason,
+    /// Copies of tokio whose tasks are not listed.
+    other_copies: usize,
+    /// There were more tasks than are listed.
+    too_long: bool,
+    /// Looks at runtimes for which there was no room.
+    left_out: usize,
     samples: u64,
     walk: Walk,
     /// Named when first asked for.
@@ -117,7 +123,7 @@ pub(super) struct TokioCensus {
 
 impl TokioCensus {
     /// Censuses of the tasks of `image`, which lies `bias` higher in the process than in its file: the
-    /// executable's, or that of a library.
+    /// executable's, or that of a library. Tasks of `other_copies` are not listed, which is said.
     ///
     /// # Errors
     /// When this tokio does not tell where a task's id is.
@@ -126,6 +132,7 @@ impl TokioCensus {
         (image, elf): (&TokioImage, &Arc<ElfImage>),
         library: Option<&str>,
         (bias, reader): (u64, TokioReader),
+        other_copies: usize,
     ) -> Result<Self, Reason> {
         let forms = Forms::new(image.vtables(), bias);
         if forms.0.is_empty() {
@@ -153,6 +160,9 @@ impl TokioCensus {
             forms,
             schedulers: Vec::new(),
             not_found: Reason::new("no thread was seen inside a runtime"),
+            other_copies,
+            too_long: false,
+            left_out: 0,
             samples: 0,
             walk: Walk::default(),
             types: None,
@@ -177,7 +187,11 @@ impl TokioCensus {
             .retain(|s| s.owned.is_some() || handles.contains(&s.handle));
         for handle in handles {
             let known = self.schedulers.iter().any(|s| s.handle == handle);
-            if !known && self.schedulers.len() < MAX_RUNTIMES {
+            if known {
+                continue;
+            }
+            self.left_out += usize::from(self.schedulers.len() >= MAX_RUNTIMES);
+            if self.schedulers.len() < MAX_RUNTIMES {
                 self.schedulers.push(Scheduler {
                     handle,
                     owned: None,
@@ -345,7 +359,7 @@ impl TaskCensus for TokioCensus {
         census.figures.listed = walk.tasks.len() as u64 + walk.ended;
         census.figures.ended = walk.ended;
         census.figures.torn = walk.torn;
-        census.figures.beyond_bound = u64::from(walk.full);
+        self.too_long |= walk.full;
         census.figures.bytes_read = walk.bytes_read;
         self.fill(memory, &mut census).map_err(unreadable)?;
         census.figures.duration_ns =
@@ -359,10 +373,25 @@ impl TaskCensus for TokioCensus {
     }
 
     fn remarks(&self) -> Vec<String> {
-        self.parked
-            .as_ref()
-            .map(Parked::remarks)
-            .unwrap_or_default()
+        let parked = self.parked.as_ref();
+        let mut remarks = parked.map(Parked::remarks).unwrap_or_default();
+        if self.other_copies > 0 {
+            remarks.push(format!(
+                "the tasks of {} more copies of tokio are not listed",
+                self.other_copies
+            ));
+        }
+        if self.too_long {
+            remarks.push(format!(
+                "of more than {MAX_TASKS} tasks the others are not listed"
+            ));
+        }
+        if self.left_out > 0 {
+            remarks.push(format!(
+                "tasks of more than {MAX_RUNTIMES} runtimes at a time are not listed"
+            ));
+        }
+        remarks
     }
 
     fn frame(&mut self, word: u64) -> Option<Frame> {

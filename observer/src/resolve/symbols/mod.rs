@@ -7,6 +7,7 @@
 
 mod cache;
 mod demangle;
+mod found;
 mod go;
 mod modules;
 mod plugin;

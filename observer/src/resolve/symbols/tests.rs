@@ -374,6 +374,38 @@ fn kernel_addresses_get_kernel_functions_or_a_reason() {
     }
 }
 
+/// A kernel function of 2 to 32 KiB, which some lie before and behind, by its list; `None` when addresses
+/// are hidden.
+fn long_kernel_function() -> Option<(u64, String)> {
+    let list = std::fs::read_to_string("/proc/kallsyms").ok()?;
+    let mut symbols: Vec<(u64, bool, &str)> = list
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            let address = u64::from_str_radix(words.next()?, 16).ok()?;
+            let is_code = matches!(words.next()?, "t" | "T");
+            Some((address, is_code, words.next()?))
+        })
+        .collect();
+    symbols.sort_unstable();
+    symbols.windows(2).find_map(|pair| {
+        let (address, is_code, name) = pair[0];
+        let length = pair[1].0.checked_sub(address)?;
+        (is_code && address != 0 && (2048..32768).contains(&length))
+            .then(|| (address, name.to_owned()))
+    })
+}
+
+#[test]
+fn an_address_far_inside_of_a_kernel_function_is_named_though_the_kernel_tells_no_sizes() {
+    let Some((start_of, name)) = long_kernel_function() else {
+        eprintln!("skipped: kernel addresses are hidden");
+        return;
+    };
+    let frames = start().kernel(&[start_of + 2000]);
+    assert_eq!(frames[0].function.as_deref(), Some(&*name));
+}
+
 #[test]
 fn requests_can_be_made_without_waiting() {
     let handle = start();

@@ -18,7 +18,8 @@ const LOST_OF: u64 = 2000;
 
 /// Observes a busy fixture and checks its account.
 fn check(fixture: &str) -> Value {
-    let program = Program::start(fixture, &[]);
+    // Longer than any start of the observer on a busy machine.
+    let program = Program::start(fixture, &["--duration", "30"]);
     let report = observer::report(program.process.pid(), SECONDS, &[]);
     check_completeness(&report);
     let completeness = &report["completeness"];

@@ -17,7 +17,7 @@ const OLDEST: &str = "1.23";
 /// The one that must degrade: one profile of it is enough.
 const UNREADABLE: &str = "1.20";
 /// Profiles of the fixture's manifest; `frame-pointers` is `release` with frame pointers forced.
-const PROFILES: [&str; 4] = ["release", "fat", "stripped", "frame-pointers"];
+const PROFILES: [&str; 5] = ["release", "fat", "stripped", "small", "frame-pointers"];
 
 /// Stands for the service with many dependencies.
 const SERVICE: &str = "service";

@@ -15,7 +15,9 @@ use crate::ui::{self, Step};
 const SOURCES: &str = "observer/tests/fixtures";
 
 /// How the tokio fixture is built: cargo profiles of its own manifest.
-const TOKIO_PROFILES: &[&str] = &["dev", "plain", "release", "fat", "stripped", "dwarf"];
+const TOKIO_PROFILES: &[&str] = &[
+    "dev", "plain", "release", "fat", "stripped", "small", "dwarf",
+];
 /// What is added for unstable interfaces of tokio, which keep where a task was spawned: another
 /// directory, because other flags make other dependencies.
 const TOKIO_UNSTABLE: (&str, &str, &str) = ("tokio-unstable", "stripped", "--cfg tokio_unstable");

@@ -9,7 +9,8 @@ use memchr::{memchr_iter, memmem};
 
 use crate::sys::elf::{Elf, bytes_at};
 
-use super::flow::{Callee, FULL_BUDGET, Summary, summarize_with};
+use super::accessors::Accessors;
+use super::flow::{Callee, FULL_BUDGET, Hints, Summary, summarize_with};
 use super::functions::Functions;
 use super::locals::TlsPairs;
 use super::pointers::{CodePointers, CodeRanges};
@@ -66,48 +67,24 @@ pub(super) fn vote_for_id(
     if polls.is_empty() {
         return Err(NoVote::NoPolls);
     }
+    let accessors = Accessors::new(elf, functions, pairs);
     let mut search = Search {
         elf,
         pointers,
         pairs,
         functions,
+        accessors,
         seen: HashMap::new(),
         budget: POLL_BUDGET,
+        whole_pairs: false,
     };
-    let mut tally: BTreeMap<(i64, bool), usize> = BTreeMap::new();
-    let mut asked = 0;
-    for poll in polls.into_iter().take(MAX_POLLS) {
-        if search.budget == 0 {
-            break;
-        }
-        asked += 1;
-        for word in search.words_replaced_below(poll) {
-            *tally.entry(word).or_default() += 1;
-        }
+    let vote = search.vote(&polls);
+    if vote.is_ok() {
+        return vote;
     }
-    let mut ranking: Vec<_> = tally.into_iter().collect();
-    ranking.sort_by_key(|entry| std::cmp::Reverse(entry.1));
-    let Some(&((offset, tagged), votes)) = ranking.first() else {
-        return Err(NoVote::NoSwap);
-    };
-    // Most polls, and twice as many as the next candidate.
-    let second = ranking.get(1).map_or(0, |r| r.1);
-    if votes * 2 <= asked || second * 2 > votes {
-        return Err(NoVote::Ambiguous(
-            ranking.iter().take(4).map(|r| r.0.0).collect(),
-        ));
-    }
-    let form = if tagged {
-        TokioIdForm::Tagged
-    } else {
-        TokioIdForm::NonZero
-    };
-    Ok(IdVote {
-        offset,
-        form,
-        votes,
-        polls: asked,
-    })
+    // Where size counts, both words of the tagged form come as arguments.
+    search.whole_pairs = true;
+    search.vote(&polls).or(vote)
 }
 
 struct Search<'a, 'e> {
@@ -115,13 +92,55 @@ struct Search<'a, 'e> {
     pointers: &'a CodePointers,
     pairs: Option<&'a TlsPairs>,
     functions: Functions<'e>,
+    accessors: Accessors<'a, 'e>,
     seen: HashMap<u64, Summary>,
     budget: usize,
+    /// Two neighbouring words that are replaced by variables count as one in the tagged form.
+    whole_pairs: bool,
 }
 
 impl Search<'_, '_> {
+    /// Lets each poll name the words that it replaces.
+    fn vote(&mut self, polls: &BTreeSet<u64>) -> Result<IdVote, NoVote> {
+        let mut tally: BTreeMap<(i64, bool), usize> = BTreeMap::new();
+        let mut asked = 0;
+        for &poll in polls.iter().take(MAX_POLLS) {
+            if self.budget == 0 {
+                break;
+            }
+            asked += 1;
+            for word in self.words_replaced_below(poll) {
+                *tally.entry(word).or_default() += 1;
+            }
+        }
+        let mut ranking: Vec<_> = tally.into_iter().collect();
+        ranking.sort_by_key(|entry| std::cmp::Reverse(entry.1));
+        let Some(&((offset, tagged), votes)) = ranking.first() else {
+            return Err(NoVote::NoSwap);
+        };
+        // Most polls, and twice as many as the next candidate.
+        let second = ranking.get(1).map_or(0, |r| r.1);
+        if votes * 2 <= asked || second * 2 > votes {
+            return Err(NoVote::Ambiguous(
+                ranking.iter().take(4).map(|r| r.0.0).collect(),
+            ));
+        }
+        let form = if tagged {
+            TokioIdForm::Tagged
+        } else {
+            TokioIdForm::NonZero
+        };
+        Ok(IdVote {
+            offset,
+            form,
+            votes,
+            polls: asked,
+        })
+    }
+
     /// The words replaced by the functions nearest below `poll` that replace any: (offset, tagged).
     fn words_replaced_below(&mut self, poll: u64) -> BTreeSet<(i64, bool)> {
+        let whole_pairs = self.whole_pairs;
         let mut visited = BTreeSet::new();
         let mut level = vec![poll];
         for _ in 0..=MAX_DEPTH {
@@ -134,7 +153,7 @@ impl Search<'_, '_> {
                 let Some(summary) = self.summary(function) else {
                     continue;
                 };
-                words.extend(replaced(summary));
+                words.extend(replaced(summary, whole_pairs));
                 let callees = summary.callees.clone();
                 for callee in callees {
                     match self.resolve(callee) {
@@ -169,7 +188,11 @@ impl Search<'_, '_> {
                 return None;
             }
             let range = self.functions.containing(self.elf, function)?;
-            let summary = summarize_with(self.elf, self.pairs, &range, self.budget);
+            let hints = Hints {
+                pairs: self.pairs,
+                given_by: Some(&|function| self.accessors.place(function)),
+            };
+            let summary = summarize_with(self.elf, hints, &range, self.budget);
             self.budget -= summary.instructions.min(self.budget);
             self.seen.insert(function, summary);
         }
@@ -178,14 +201,15 @@ impl Search<'_, '_> {
 }
 
 /// The id words that a function replaces. In the tagged form the tag is set to 1 and the next word
-/// is replaced; the offset is then the tag's.
-fn replaced(summary: &Summary) -> BTreeSet<(i64, bool)> {
+/// is replaced; the offset is then the tag's. `whole_pairs`: the tag may be replaced by a variable too.
+fn replaced(summary: &Summary, whole_pairs: bool) -> BTreeSet<(i64, bool)> {
     let tags: BTreeSet<i64> = summary.tag_swaps.iter().copied().collect();
     summary
         .swaps
         .iter()
         .filter_map(|&word| {
-            if tags.contains(&(word - 8)) {
+            let is_second = whole_pairs && summary.swaps.contains(&(word - 8));
+            if is_second || tags.contains(&(word - 8)) {
                 Some((word - 8, true))
             } else if summary.swaps.contains(&(word - 8)) || summary.swaps.contains(&(word + 8)) {
                 // Two words replaced by variables: the drop of the tagged form, or something else.
@@ -219,13 +243,47 @@ pub(super) fn find_small_fields(
     let Some(functions) = Functions::read(elf) else {
         return SmallFields::default();
     };
+    // In a library a call gives the place of a thread-local: no instruction of its own tells.
+    let direct = if pairs.is_none() {
+        let hints = Hints::default();
+        let ranges = code
+            .iter()
+            .flat_map(|code| using_thread_locals(elf, &functions, code));
+        small_fields_of(elf, hints, ranges)
+    } else {
+        SmallFields::default()
+    };
+    if direct.entered.is_some() && direct.budget.is_some() {
+        return direct;
+    }
+    let accessors = Accessors::new(elf, functions, pairs);
+    let hints = Hints {
+        pairs,
+        given_by: Some(&|function| accessors.place(function)),
+    };
+    let is_code = |range: &Range<u64>| code.contains(range.start);
+    let all = small_fields_of(elf, hints, functions.all(elf).filter(is_code));
+    SmallFields {
+        entered: direct.entered.or(all.entered),
+        budget: direct.budget.or(all.budget),
+    }
+}
+
+fn small_fields_of(
+    elf: &Elf<'_>,
+    hints: Hints<'_>,
+    ranges: impl Iterator<Item = Range<u64>>,
+) -> SmallFields {
     let (mut entered, mut budgets) = (BTreeMap::new(), BTreeMap::new());
     let mut left = TEXT_BUDGET;
-    let mut look = |range: &Range<u64>, body: &[u8]| {
+    for range in ranges {
+        let bytes = bytes_at(elf, range.start).unwrap_or_default();
+        let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let body = &bytes[..bytes.len().min(length)];
         if !resets_a_byte(body) && !fills_a_budget(body) {
-            return true;
+            continue;
         }
-        let summary = summarize_with(elf, pairs, range, left);
+        let summary = summarize_with(elf, hints, &range, left);
         left -= summary.instructions.min(left);
         for field in summary.resets {
             *entered.entry(field).or_default() += 1;
@@ -233,48 +291,35 @@ pub(super) fn find_small_fields(
         for field in summary.budgets {
             *budgets.entry(field).or_default() += 1;
         }
-        left > 0
-    };
-    for (start, end) in code.iter() {
-        let bytes = bytes_at(elf, start).unwrap_or_default();
-        let length = usize::try_from(end - start).unwrap_or(usize::MAX);
-        let bytes = &bytes[..bytes.len().min(length)];
-        let offset = |address: u64| usize::try_from(address.saturating_sub(start)).ok();
-        let body = |range: &Range<u64>| bytes.get(offset(range.start)?..offset(range.end)?);
-        if pairs.is_some() {
-            // A call gives the place of a thread-local: no instruction of its own tells.
-            let all = functions
-                .all(elf)
-                .filter(|r| (start..end).contains(&r.start));
-            for range in all {
-                if let Some(body) = body(&range)
-                    && !look(&range, body)
-                {
-                    return SmallFields::default();
-                }
-            }
-            continue;
-        }
-        let mut done = 0;
-        for at in memchr_iter(0x64, bytes) {
-            if at < done || !is_thread_local_access(&bytes[at..]) {
-                continue;
-            }
-            let Some(range) = functions.containing(elf, start + at as u64) else {
-                continue;
-            };
-            done = offset(range.end).unwrap_or(usize::MAX);
-            if let Some(body) = body(&range)
-                && !look(&range, body)
-            {
-                return SmallFields::default();
-            }
+        if left == 0 {
+            return SmallFields::default();
         }
     }
     SmallFields {
         entered: only(entered),
         budget: only(budgets),
     }
+}
+
+/// The functions of a range of code that name a thread-local themselves.
+fn using_thread_locals<'s>(
+    elf: &'s Elf<'_>,
+    functions: &'s Functions<'_>,
+    (start, end): (u64, u64),
+) -> impl Iterator<Item = Range<u64>> + 's {
+    let bytes = bytes_at(elf, start).unwrap_or_default();
+    let length = usize::try_from(end - start).unwrap_or(usize::MAX);
+    let bytes = &bytes[..bytes.len().min(length)];
+    let mut done = start;
+    memchr_iter(0x64, bytes).filter_map(move |at| {
+        let address = start + at as u64;
+        if address < done || !is_thread_local_access(&bytes[at..]) {
+            return None;
+        }
+        let range = functions.containing(elf, address)?;
+        done = range.end;
+        Some(range)
+    })
 }
 
 /// The one entry of a tally.

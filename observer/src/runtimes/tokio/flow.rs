@@ -13,6 +13,7 @@ use iced_x86::{
 use crate::sys::elf::{Elf, bytes_at};
 
 use super::locals::TlsPairs;
+use super::registers::{Registers, Value, add, bit, join, slot};
 
 /// Branch states kept at most per function.
 const MAX_STATES: usize = 4096;
@@ -21,19 +22,6 @@ const NEAR: usize = 8;
 
 /// `Budget::initial()`: `Some(128)` as a tag byte and a value byte (tokio `task/coop`, all versions).
 pub(super) const FULL_BUDGET: u16 = 0x8001;
-
-/// What a register is known to hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Value {
-    #[default]
-    Unknown,
-    /// The thread pointer plus this many bytes.
-    ThreadPointer(i64),
-    /// A number.
-    Constant(i64),
-}
-
-type Registers = [Value; 16];
 
 /// An 8-byte load of a thread-local.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +46,8 @@ pub(super) struct Summary {
     pub(super) resets: Vec<i64>,
     /// Two-byte words that are set to `Some(128)`: tag 1, value 128.
     pub(super) budgets: Vec<i64>,
+    /// The thread-local whose place it gives: an accessor that was not inlined (`LocalKey::with`).
+    pub(super) gives: Option<i64>,
     /// Direct callees and tail calls, in order; an indirect call names its pointer's address.
     pub(super) callees: Vec<Callee>,
     /// Instructions decoded.
@@ -77,20 +67,29 @@ pub(super) enum Callee {
     TailThrough(u64),
 }
 
-/// Looks at the function in `range` (addresses as in the file).
-pub(super) fn summarize(elf: &Elf<'_>, range: &Range<u64>, budget: usize) -> Summary {
-    summarize_with(elf, None, range, budget)
+/// What tells of thread-locals beside the instructions themselves.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Hints<'a> {
+    /// In a library: its pairs.
+    pub(super) pairs: Option<&'a TlsPairs>,
+    /// The thread-local whose place a function gives.
+    pub(super) given_by: Option<&'a dyn Fn(u64) -> Option<i64>>,
 }
 
-/// The same in a library, whose pairs for thread-locals are given.
+/// Looks at the function in `range` (addresses as in the file).
+pub(super) fn summarize(elf: &Elf<'_>, range: &Range<u64>, budget: usize) -> Summary {
+    summarize_with(elf, Hints::default(), range, budget)
+}
+
+/// The same with more knowledge.
 pub(super) fn summarize_with(
     elf: &Elf<'_>,
-    pairs: Option<&TlsPairs>,
+    hints: Hints<'_>,
     range: &Range<u64>,
     budget: usize,
 ) -> Summary {
     let mut pass = Pass {
-        pairs,
+        hints,
         ..Pass::default()
     };
     let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
@@ -105,13 +104,27 @@ pub(super) fn summarize_with(
         pass.out.instructions += 1;
         pass.step(&instruction, range);
     }
+    if let Some(Given::One(place)) = pass.given {
+        pass.out.gives = Some(place);
+    }
     pass.out
 }
 
-#[derive(Debug, Default)]
+/// What a function gives in its first register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Given {
+    /// The place of this thread-local, where it is known.
+    One(i64),
+    /// Several, or something else.
+    Other,
+}
+
+#[derive(Default)]
 struct Pass<'a> {
     out: Summary,
-    pairs: Option<&'a TlsPairs>,
+    hints: Hints<'a>,
+    /// What it gives where it returns: places of thread-locals only.
+    given: Option<Given>,
     registers: Registers,
     /// States carried to forward branch targets.
     states: HashMap<u64, Registers>,
@@ -152,18 +165,21 @@ impl Pass<'_> {
                 self.switch_state = self.registers;
                 self.cut = true;
             }
-            FlowControl::Return | FlowControl::Exception => self.cut = true,
+            FlowControl::Return => {
+                self.give();
+                self.cut = true;
+            }
+            FlowControl::Exception => self.cut = true,
             FlowControl::Call => {
-                self.out
-                    .callees
-                    .push(Callee::Direct(i.near_branch_target()));
-                self.call();
+                let target = i.near_branch_target();
+                self.out.callees.push(Callee::Direct(target));
+                self.call(Some(target));
             }
             FlowControl::IndirectCall => {
                 if let Some(at) = absolute(i) {
                     self.out.callees.push(Callee::Through(at));
                 }
-                self.call();
+                self.call(None);
                 self.after_call = true;
             }
             _ => self.write(i),
@@ -205,20 +221,35 @@ impl Pass<'_> {
         }
     }
 
+    fn give(&mut self) {
+        let now = match self.value(Register::RAX) {
+            Value::ThreadPointer(place) => Given::One(place),
+            Value::Constant(constant) if constant != 0 => Given::Other,
+            // A null pointer, or what the slow way of an accessor gives: the same place.
+            _ => return,
+        };
+        self.given = match self.given {
+            Some(before) if before != now => Some(Given::Other),
+            _ => Some(now),
+        };
+    }
+
     /// A call: what it gives is known when it asks for the place of a thread-local. A descriptor's
     /// function gives a distance from the thread pointer (and keeps all other registers).
-    fn call(&mut self) {
+    fn call(&mut self, target: Option<u64>) {
         let constant = |value| match value {
             Value::Constant(address) => Some(address),
             _ => None,
         };
-        let asks = |register| Some((self.pairs?, constant(self.value(register))?));
+        let asks = |register| Some((self.hints.pairs?, constant(self.value(register))?));
         let place = asks(Register::RDI).and_then(|(pairs, at)| pairs.by_module(at));
         let distance = asks(Register::RAX).and_then(|(pairs, at)| pairs.by_descriptor(at));
         if let Some(distance) = distance {
             self.set(Register::RAX, Value::Constant(distance));
             return;
         }
+        let given = || self.hints.given_by?(target?);
+        let place = place.or_else(given);
         self.forget_caller_saved();
         if let Some(place) = place {
             self.set(Register::RAX, Value::ThreadPointer(place));
@@ -394,6 +425,11 @@ impl Pass<'_> {
             }
             Code::Mov_r64_rm64 if self.thread_local(i) == Some(0) => Value::ThreadPointer(0),
             Code::Mov_rm64_imm32 => Value::Constant(i.immediate32to64()),
+            Code::Xor_r32_rm32 | Code::Xor_rm32_r32 | Code::Xor_r64_rm64 | Code::Xor_rm64_r64
+                if i.op1_kind() == OpKind::Register && i.op1_register() == target =>
+            {
+                Value::Constant(0)
+            }
             Code::Mov_r64_imm64 => Value::Constant(i.immediate64() as i64),
             Code::Mov_r32_imm32 => Value::Constant(i64::from(i.immediate32())),
             Code::Lea_r64_m => self.address(i),
@@ -434,39 +470,10 @@ impl Pass<'_> {
     }
 }
 
-/// Joins what two paths know: what they do not agree on is not known.
-fn join(own: &mut Registers, other: &Registers) {
-    for (own, other) in own.iter_mut().zip(other) {
-        if own != other {
-            *own = Value::Unknown;
-        }
-    }
-}
-
 /// Remembers a load, forgetting what is too old to matter.
 fn keep(list: &mut Vec<(i64, Register, usize)>, load: (i64, Register, usize)) {
     list.retain(|l| load.2 - l.2 <= NEAR && l.1 != load.1);
     list.push(load);
-}
-
-fn add(a: Value, b: Value) -> Value {
-    match (a, b) {
-        (Value::Constant(x), Value::Constant(y)) => Value::Constant(x.wrapping_add(y)),
-        (Value::ThreadPointer(x), Value::Constant(y))
-        | (Value::Constant(x), Value::ThreadPointer(y)) => Value::ThreadPointer(x.wrapping_add(y)),
-        _ => Value::Unknown,
-    }
-}
-
-/// Index of a general register; narrow writes count as writes of the whole.
-fn slot(register: Register) -> Option<usize> {
-    let full = register.full_register();
-    full.is_gpr64().then(|| full.number())
-}
-
-/// A register's bit in a set; none for what is no general register.
-fn bit(register: Register) -> u16 {
-    slot(register).map_or(0, |s| 1 << s)
 }
 
 /// The address of a rip-relative memory operand.

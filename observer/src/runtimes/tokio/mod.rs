@@ -1,6 +1,7 @@
 //! The tokio runtime, read from outside: which tokio, where a thread keeps the id of the task that it
 //! polls, and which task types there are. Facts and figures: docs/tokio.md.
 
+mod accessors;
 mod awaits;
 mod census;
 mod cheap;
@@ -19,6 +20,7 @@ mod pointers;
 mod polled;
 mod polls;
 mod program;
+mod registers;
 mod scheduler;
 mod shared;
 mod targets;

@@ -16,8 +16,11 @@ const MAX_ABOVE_STACK: u64 = 1 << 20;
 const MAX_ANONYMOUS: u64 = 256 << 10;
 /// `offsetof(struct pthread, tid)`: 0x2d0 in every glibc since 2.4 for x86-64.
 const TID: usize = 0x2d0;
+/// Where in a stack's mapping a control block lies as a rule (bytes from its end): `struct pthread` has 2304
+/// (glibc 2.36), and nothing but padding follows.
+const LAST: u64 = 8 << 10;
 /// Threads looked at.
-const MAX_THREADS: usize = 64;
+pub const MAX_THREADS: usize = 256;
 
 /// A thread and its TLS base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +31,7 @@ pub struct ThreadBase {
     pub base: u64,
 }
 
-/// Finds the TLS base of as many threads as can be found (at most 64). Empty with musl, or when the
+/// Finds the TLS base of as many threads as can be found, of the first [`MAX_THREADS`]. Empty with musl, or when the
 /// threads may not be read.
 pub fn thread_bases(process: &Process, memory: &dyn Memory) -> Vec<ThreadBase> {
     let (Ok(threads), Ok(mappings)) = (process.threads(), process.mappings()) else {
@@ -44,14 +47,9 @@ pub fn thread_bases(process: &Process, memory: &dyn Memory) -> Vec<ThreadBase> {
                 let sp = process.blocked_at(tid)?.stack_pointer;
                 let mapping = mappings.iter().find(|m| (m.start..m.end).contains(&sp))?;
                 let end = mapping.end.min(sp.saturating_add(MAX_ABOVE_STACK));
-                // A Rust thread's stack is 2 MiB: when it is shallow the block is at the mapping's end.
-                find_block(
-                    tid,
-                    mapping.end.saturating_sub(64 << 10).max(sp),
-                    mapping.end,
-                    memory,
-                )
-                .or_else(|| find_block(tid, sp, end, memory))
+                let last = mapping.end.saturating_sub(LAST).max(sp);
+                find_block(tid, last, mapping.end, memory)
+                    .or_else(|| find_block(tid, sp, end, memory))
             }?;
             Some(ThreadBase { tid, base })
         })

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::support::observer;
-use crate::support::report::{Share, check_completeness, list, number, remarks, shares};
+use crate::support::report::{Share, check_completeness, list, number, shares};
 use crate::support::require::{Need, require};
 use crate::support::truth::{Program, Truth, WATCHED, check_function, check_time};
 
@@ -52,7 +52,7 @@ pub fn check_flavor(fixture: &str, names: Names, flavor: &str) {
     });
     of_kind("may_block").for_each(|truth| check_legal(&report, truth));
     of_kind("idle").for_each(|truth| check_absent(&report, truth));
-    check_listed(&report, &truths, names, flavor);
+    check_listed(&report, &truths, names);
     for entry in list(&report, "blocking") {
         assert_ne!(
             entry["cause"], "idle",
@@ -71,17 +71,11 @@ pub fn check_flavor(fixture: &str, names: Names, flavor: &str) {
 }
 
 /// The runtime's list has every task but those of the blocking pool, each with its type.
-fn check_listed(report: &Value, truths: &[Truth], names: Names, flavor: &str) {
+fn check_listed(report: &Value, truths: &[Truth], names: Names) {
     let groups: Vec<&Value> = list(report, "census")
         .iter()
         .flat_map(|target| list(target, "groups"))
         .collect();
-    if flavor == "local_set" {
-        // Its tasks are in a list that is not looked for.
-        assert!(groups.is_empty(), "{groups:#?}");
-        assert!(remarks(report).contains("LocalSet"), "{}", report["notes"]);
-        return;
-    }
     let expected: BTreeSet<u64> = truths
         .iter()
         .filter(|truth| {
@@ -236,6 +230,13 @@ fn stripped() {
         Need::Fixture("tokio/stripped/tokio-fixture")
     );
     check("tokio/stripped/tokio-fixture", Names::Stripped);
+}
+
+/// Built for size: polls name no thread-local themselves.
+#[test]
+fn small() {
+    require!(Need::Privilege, Need::Fixture("tokio/small/tokio-fixture"));
+    check("tokio/small/tokio-fixture", Names::Stripped);
 }
 
 /// The oldest version whose tasks are read: another form of the id, other offsets.

@@ -48,7 +48,7 @@ fn every_version_and_profile() {
             .split_once('.')
             .and_then(|(_, minor)| minor.parse::<u32>().ok());
         let old = minor.expect("a version") < FIRST;
-        let names = if profile == "stripped" {
+        let names = if matches!(profile, "stripped" | "small") {
             Names::Stripped
         } else {
             Names::Kept

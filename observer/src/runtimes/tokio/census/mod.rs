@@ -1,10 +1,10 @@
-//! The census of a tokio runtime's tasks: the list that each scheduler keeps of them, read without
-//! stopping the process. Tasks of a `LocalSet` are in a list of their own, which is not found; tasks of
-//! the blocking pool are in none.
+//! The census of a tokio runtime's tasks: the list that each scheduler keeps of them, and each
+//! `LocalSet`, read without stopping the process. Tasks of the blocking pool are in none.
 //!
 //! What is read may be torn. Where a task is parked is believed only when its state is the same after
 //! that was read.
 
+mod local_sets;
 mod owned;
 mod parked;
 #[cfg(test)]
@@ -15,14 +15,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use self::local_sets::{LocalSet, local_sets};
 use self::owned::{NOTIFIED, Owned, TaskForms};
 use self::parked::Parked;
 use self::walk::{Listed, MAX_TASKS, Walk};
 use super::TokioImage;
 use super::live::read_task;
-use super::names::TaskType;
+use super::names::{SchedulerKind, TaskType};
 use super::scheduler::possible_handles;
-use super::threads::{ThreadBase, thread_bases};
+use super::threads::{MAX_THREADS, ThreadBase, thread_bases};
 use super::vtables::{TaskOffsets, Vtable};
 use crate::model::census::{Census, CensusTask, TaskState};
 use crate::model::memory::{Memory, ReadError, ReadRequest};
@@ -34,10 +35,11 @@ use crate::runtimes::{TaskCensus, TokioReader};
 use crate::sys::elf::ElfImage;
 use crate::sys::process::Process;
 
-/// After so many samples other runtimes are looked for: a program may start one at any time.
+/// After so many samples other runtimes are looked for: a program may start one at any time. Sooner at first,
+/// since only threads that wait show what they drive.
 const LOOK_AGAIN: u64 = 32;
-/// Runtimes whose tasks are listed.
-const MAX_RUNTIMES: usize = 64;
+/// Runtimes and `LocalSet`s whose tasks are listed.
+const MAX_RUNTIMES: usize = 256;
 /// Connections between targets whose users are told.
 const MAX_CONNECTIONS: usize = 64;
 /// `RUNNING`: a worker polls it (tokio `task/state.rs`).
@@ -84,10 +86,10 @@ pub fn tasks_of(
     Ok(ids)
 }
 
-/// One runtime.
+/// One runtime, or a `LocalSet`.
 #[derive(Debug, Clone, Copy)]
 struct Scheduler {
-    /// Address of its handle.
+    /// Address of its handle, or of what the `LocalSet` shares with its tasks.
     handle: u64,
     /// Its tasks, once the list was found.
     owned: Option<Owned>,
@@ -113,6 +115,10 @@ pub(super) struct TokioCensus {
     too_long: bool,
     /// Looks at runtimes for which there was no room.
     left_out: usize,
+    /// There were more threads than are looked at.
+    many_threads: bool,
+    /// A `LocalSet` was found.
+    local_sets: bool,
     samples: u64,
     walk: Walk,
     /// Named when first asked for.
@@ -163,6 +169,8 @@ impl TokioCensus {
             other_copies,
             too_long: false,
             left_out: 0,
+            many_threads: false,
+            local_sets: false,
             samples: 0,
             walk: Walk::default(),
             types: None,
@@ -170,14 +178,16 @@ impl TokioCensus {
         })
     }
 
-    /// The runtimes of the threads that are inside one now; those that were found before stay.
-    fn look_for_schedulers(&mut self, memory: &dyn Memory) {
+    /// The runtimes of the threads that are inside one now, and the `LocalSet`s of those that wait; those that
+    /// were found before stay.
+    fn look_for_schedulers(&mut self, memory: &dyn Memory) -> Result<(), ReadError> {
         let threads: Vec<ThreadBase> = thread_bases(&self.process, memory)
             .into_iter()
             .filter(|thread| self.is_inside(thread, memory))
             .collect();
+        self.many_threads |= self.process.threads().is_ok_and(|t| t.len() > MAX_THREADS);
         if threads.is_empty() {
-            return;
+            return Ok(());
         }
         self.not_found =
             Reason::new("the scheduler's handle was not found in the thread-local context");
@@ -186,17 +196,23 @@ impl TokioCensus {
         self.schedulers
             .retain(|s| s.owned.is_some() || handles.contains(&s.handle));
         for handle in handles {
-            let known = self.schedulers.iter().any(|s| s.handle == handle);
-            if known {
-                continue;
-            }
-            self.left_out += usize::from(self.schedulers.len() >= MAX_RUNTIMES);
-            if self.schedulers.len() < MAX_RUNTIMES {
-                self.schedulers.push(Scheduler {
-                    handle,
-                    owned: None,
-                });
-            }
+            self.add(handle, None);
+        }
+        for LocalSet { shared, owned } in local_sets(&self.process, &threads, &self.forms, memory)?
+        {
+            self.local_sets = true;
+            self.add(shared, Some(owned));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, handle: u64, owned: Option<Owned>) {
+        if let Some(known) = self.schedulers.iter_mut().find(|s| s.handle == handle) {
+            known.owned = known.owned.or(owned);
+        } else if self.schedulers.len() < MAX_RUNTIMES {
+            self.schedulers.push(Scheduler { handle, owned });
+        } else {
+            self.left_out += 1;
         }
     }
 
@@ -206,6 +222,15 @@ impl TokioCensus {
         read_task(&self.reader, thread.base, memory).is_ok_and(|now| {
             now.id.is_some() || now.entered.is_some_and(|entered| entered != NOT_ENTERED)
         })
+    }
+
+    /// Whether the program has types of tasks that a `LocalSet` polls, as far as they are named.
+    fn has_local_tasks(&self) -> bool {
+        let types = self.image.task_types(&self.elf);
+        self.elf.release_pages();
+        types
+            .iter()
+            .any(|t| t.scheduler == Some(SchedulerKind::LocalSet))
     }
 
     /// Walks the lists of all runtimes. `None`: none of their lists could be made out now.
@@ -277,6 +302,11 @@ impl TokioCensus {
     }
 }
 
+fn is_time_to_look(samples: u64) -> bool {
+    let next = samples + 1;
+    next.is_power_of_two() || next.is_multiple_of(LOOK_AGAIN)
+}
+
 /// What a task does, by its header's state.
 fn state_of(state: u64) -> TaskState {
     if state & RUNNING != 0 {
@@ -331,8 +361,9 @@ fn look_again(
 impl TaskCensus for TokioCensus {
     fn take(&mut self, memory: &dyn Memory, now: Mono) -> Result<Known<Census>, Reason> {
         let started = Instant::now();
-        if self.schedulers.is_empty() || self.samples % LOOK_AGAIN == LOOK_AGAIN - 1 {
-            self.look_for_schedulers(memory);
+        let unreadable = |e| Reason::with(format!("the tasks could not be read: {e}"));
+        if self.schedulers.is_empty() || is_time_to_look(self.samples) {
+            self.look_for_schedulers(memory).map_err(unreadable)?;
         }
         if self.schedulers.is_empty() {
             return if self.process.is_alive() {
@@ -345,10 +376,9 @@ impl TaskCensus for TokioCensus {
         let (image, elf) = (&self.image, &self.elf);
         self.parked
             .get_or_insert_with(|| Parked::read(image, elf, self.bias, &self.module));
-        let unreadable = |e| Reason::with(format!("the tasks could not be read: {e}"));
         if self.walk(memory).map_err(unreadable)?.is_none() {
             return Ok(Known::unknown(
-                "no task was found in the lists of its schedulers (those of a LocalSet are elsewhere)",
+                "no task was found in the lists of its schedulers",
             ));
         }
         self.samples += 1;
@@ -388,8 +418,19 @@ impl TaskCensus for TokioCensus {
         }
         if self.left_out > 0 {
             remarks.push(format!(
-                "tasks of more than {MAX_RUNTIMES} runtimes at a time are not listed"
+                "tasks of more than {MAX_RUNTIMES} runtimes and LocalSets at a time are not listed"
             ));
+        }
+        if self.many_threads {
+            remarks.push(format!(
+                "runtimes whose threads are all behind the first {MAX_THREADS} are not listed"
+            ));
+        }
+        if !self.local_sets && self.has_local_tasks() {
+            remarks.push(
+                "tasks of LocalSets are not listed: none was found on the stacks of threads that                  waited"
+                    .to_owned(),
+            );
         }
         remarks
     }

@@ -94,15 +94,21 @@ fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
 
 /// A task and its neighbours, as far as the list is concerned.
 #[derive(Debug, Clone, Copy)]
-struct Linked {
+pub struct Linked {
     state: u64,
-    owner: u64,
+    /// Which list owns it; 0 is none.
+    pub owner: u64,
     id: u64,
-    previous: u64,
-    next: u64,
+    /// The first word of `Core::scheduler`: what an `Arc` points to, of tasks that are polled.
+    pub scheduler: u64,
+    /// The task before, 0 at the head.
+    pub previous: u64,
+    /// The task after, 0 at the tail.
+    pub next: u64,
 }
 
-fn linked(task: u64, forms: &dyn TaskForms, memory: &dyn Memory) -> Option<Linked> {
+/// Reads a task. `None`: none is there.
+pub fn linked(task: u64, forms: &dyn TaskForms, memory: &dyn Memory) -> Option<Linked> {
     if task == 0 || !task.is_multiple_of(8) {
         return None;
     }
@@ -118,6 +124,7 @@ fn linked(task: u64, forms: &dyn TaskForms, memory: &dyn Memory) -> Option<Linke
         state: header.state,
         owner: header.owner,
         id: memory.read_u64(task.checked_add(offsets.id)?).ok()?,
+        scheduler: memory.read_u64(task.checked_add(offsets.scheduler)?).ok()?,
         previous,
         next,
     })

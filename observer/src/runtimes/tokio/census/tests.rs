@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
+use super::local_sets::{LocalSet, on_stack};
 use super::owned::{NOTIFIED, Owned, look};
 use super::walk::Walk;
 use super::*;
@@ -285,4 +286,69 @@ fn a_process_that_is_gone_is_an_error() {
     assert_eq!(look(HANDLE, &forms(), &Gone), Err(ReadError::Gone));
     let mut walk = Walk::default();
     assert_eq!(walk.run(SHARDED, &forms(), &Gone), Err(ReadError::Gone));
+}
+
+const CONTEXT: u64 = 0x7000_0001_0000;
+const SHARED: u64 = 0x7000_0002_0000;
+
+/// A `LocalSet` with three tasks, whose `Context` is at `CONTEXT`.
+fn local_set() -> Heap {
+    let heap = Heap::default();
+    let tasks = [(1, NOTIFIED), (2, 0xc0), (3, NOTIFIED)];
+    let (head, tail) = heap.list(&tasks);
+    for (id, _) in tasks {
+        heap.set(0x7100_0000_0000 + id * 0x1000 + 0x20, SHARED);
+    }
+    for (word, value) in [1, 1, SHARED].into_iter().enumerate() {
+        heap.set(CONTEXT + word as u64 * 8, value);
+    }
+    heap.set(SHARED, 4);
+    heap.set(SHARED + 8, 1);
+    heap.set(SHARED + 0x40, head);
+    heap.set(SHARED + 0x48, tail);
+    heap
+}
+
+fn local_sets_of(stack: &[u64], heap: &Heap) -> Vec<LocalSet> {
+    let is_data = |address: u64| address >= 0x7000_0000_0000;
+    on_stack(stack, &is_data, &forms(), heap).unwrap()
+}
+
+#[test]
+fn a_local_set_is_found_through_the_stack_of_its_thread() {
+    let heap = local_set();
+    let owned = Owned::Single { at: SHARED + 0x40 };
+    let found = LocalSet {
+        shared: SHARED,
+        owned,
+    };
+    // It is on the stack itself.
+    assert_eq!(local_sets_of(&[7, CONTEXT, 0, CONTEXT], &heap), [found]);
+    // Something on the heap has it.
+    heap.set(HANDLE, 5);
+    heap.set(HANDLE + 0x38, CONTEXT);
+    assert_eq!(local_sets_of(&[HANDLE], &heap), [found]);
+    assert_eq!(local_sets_of(&[HANDLE, CONTEXT], &heap), [found]);
+    assert_eq!(ids(&heap.walked(owned)), [1, 2, 3]);
+}
+
+#[test]
+fn only_what_its_tasks_point_back_at_is_a_local_set() {
+    let broken: [fn(&Heap); 5] = [
+        // A task of another scheduler.
+        |heap| heap.set(0x7100_0000_1000 + 0x20, HANDLE),
+        // The first task is not the first.
+        |heap| heap.set(0x7100_0000_1000 + TRAILER, 0x7100_0000_2000),
+        // No references.
+        |heap| heap.set(SHARED, 0),
+        |heap| heap.set(CONTEXT + 8, u64::MAX),
+        // No tasks.
+        |heap| heap.set(SHARED + 0x40, 0),
+    ];
+    for break_it in broken {
+        let heap = local_set();
+        break_it(&heap);
+        assert_eq!(local_sets_of(&[CONTEXT], &heap), []);
+    }
+    assert_eq!(local_sets_of(&[], &local_set()), []);
 }

@@ -287,7 +287,9 @@ impl Session {
             }
             let mut left_out = sampled.ledger.left_out();
             if let Some(census) = &sampled.census {
-                left_out.extend(census.borrow().remarks());
+                let census = census.borrow();
+                self.state.finders.listed(*pid, &census.entries());
+                left_out.extend(census.remarks());
             }
             notes.extend(left_out.iter().map(|text| format!("pid {pid}: {text}")));
         }

@@ -37,6 +37,16 @@ impl Finders {
         }
     }
 
+    /// What the runtime's own list says of tasks, by id and entry. Of a process that came to run another program
+    /// nothing is taken: which of the two had the task is not known.
+    pub fn listed(&mut self, pid: Pid, entries: &[(u64, u64)]) {
+        if let Some([finder]) = self.by_pid.get_mut(&pid).map(Vec::as_mut_slice) {
+            for &(id, entry) in entries {
+                finder.listed(id, entry);
+            }
+        }
+    }
+
     /// What a task is, when its runtime's tasks have types.
     pub fn describe(&mut self, pid: Pid, task: TaskRef, frames: &[u64]) -> Option<TaskFacts> {
         let all = self.by_pid.get_mut(&pid)?;

@@ -311,6 +311,12 @@ pub trait TaskFinder: Debug + Send {
     /// Looks at a stack on which `task` is polled now or was a moment ago. Bounded work.
     fn look(&mut self, task: TaskRef, stack: &PolledStack<'_>, memory: &dyn Memory);
 
+    /// The runtime's own list has a task with this id and [`CensusTask::entry`]. For when nothing better was
+    /// seen.
+    ///
+    /// [`CensusTask::entry`]: crate::model::census::CensusTask::entry
+    fn listed(&mut self, id: u64, entry: u64);
+
     /// What a task is; `frames`: a stack of it, for when nothing better was seen. Slow at first:
     /// types are named then.
     fn describe(&mut self, task: TaskRef, frames: &[u64]) -> TaskFacts;
@@ -324,6 +330,13 @@ pub trait TaskCensus: Debug + Send {
     /// # Errors
     /// The reason when the list can not be read any more: the process is gone, or runs another program.
     fn take(&mut self, memory: &dyn Memory, now: Mono) -> Result<Known<Census>, Reason>;
+
+    /// Ids and [`CensusTask::entry`] of the tasks that were listed so far, when an id is never given again.
+    ///
+    /// [`CensusTask::entry`]: crate::model::census::CensusTask::entry
+    fn entries(&self) -> Vec<(u64, u64)> {
+        Vec::new()
+    }
 
     /// What could not be told of the tasks, one clause each.
     fn remarks(&self) -> Vec<String> {

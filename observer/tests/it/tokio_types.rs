@@ -1,5 +1,5 @@
 //! What a tokio task is, told from its stack: by the pointer to the task that lies on it, and by the
-//! functions that polled it alone. No privileges: the programs are children of the test.
+//! functions that polled it alone; and from the runtime's list of tasks. No privileges: the programs are children of the test.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use observer::model::event::{Identity, WaitClass};
 use observer::model::memory::{Memory, ReadError, ReadRequest};
-use observer::model::task::{TaskFacts, TaskKind};
-use observer::model::{Known, Pid};
+use observer::model::task::{TaskFacts, TaskKind, TaskRef};
+use observer::model::{Known, Mono, Pid};
 use observer::resolve::unwind::{Regs, TableCache, Unwinder};
 use observer::runtimes::reading::task_of;
-use observer::runtimes::{PolledStack, RUNTIMES};
+use observer::runtimes::{PolledStack, RUNTIMES, RuntimeImage};
 use observer::sys::elf::ElfImage;
 use observer::sys::memory::ProcessMemory;
 use observer::sys::process::Process;
@@ -44,11 +44,12 @@ impl Memory for Counting<'_> {
     }
 }
 
-/// What was said of the fixture's tasks: by the task itself, and by functions alone.
+/// What was said of the fixture's tasks: by the task itself, by functions alone, and by the runtime's list.
 #[derive(Debug, Default)]
 struct Told {
     by_task: BTreeMap<u64, TaskFacts>,
     by_functions: BTreeMap<u64, BTreeSet<String>>,
+    by_list: BTreeMap<u64, TaskFacts>,
 }
 
 /// Looks at every blocked thread for a while, as a session does.
@@ -135,7 +136,38 @@ fn look(program: &Program) -> Told {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
+    told.by_list = listed(image.as_ref(), &process, &memory);
     told
+}
+
+/// What the runtime's list alone tells.
+fn listed(
+    image: &dyn RuntimeImage,
+    process: &Process,
+    memory: &ProcessMemory,
+) -> BTreeMap<u64, TaskFacts> {
+    let Known::Known(mut census) = image.census(process, memory) else {
+        panic!("the fixture's tasks can be listed");
+    };
+    // A thread that runs does not show what it drives.
+    for _ in 0..50 {
+        if let Ok(Known::Known(_)) = census.take(memory, Mono(1)) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut finder = image
+        .task_finder(process)
+        .expect("tokio's tasks have types");
+    let entries = census.entries();
+    for &(id, entry) in &entries {
+        finder.listed(id, entry);
+    }
+    let mut describe = |id| {
+        let kind = TaskKind::TokioTask;
+        finder.describe(TaskRef { kind, id }, &[])
+    };
+    entries.iter().map(|(id, _)| (*id, describe(*id))).collect()
 }
 
 /// How the program was built.
@@ -161,6 +193,13 @@ fn check(fixture: &str, names: Names, flavor: &str) {
         let facts = told.by_task.get(&truth.id);
         let facts =
             facts.unwrap_or_else(|| panic!("{truth:?} was not told by its task: {told:#?}"));
+        // Tasks of the pool are in no list; where a task was spawned is told by its stack only.
+        let mut from_list = told.by_list.get(&truth.id).cloned();
+        assert_eq!(from_list.is_none(), pool, "{truth:?}: {from_list:?}");
+        if let Some(from_list) = &mut from_list {
+            from_list.spawned_at.clone_from(&facts.spawned_at);
+            assert_eq!(from_list, facts, "{truth:?}");
+        }
         let scheduler = if pool { "blocking_pool" } else { flavor };
         let functions: BTreeSet<String> = told
             .by_functions

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::model::memory::Memory;
-use crate::model::task::{TaskFacts, TaskRef};
+use crate::model::task::{TaskFacts, TaskKind, TaskRef};
 use crate::model::{Known, Reason};
 use crate::runtimes::{PolledStack, TaskFinder};
 use crate::sys::elf::ElfImage;
@@ -153,6 +153,42 @@ impl TaskFinder for TokioFinder {
             return;
         }
         self.tasks.insert(task, found);
+    }
+
+    fn listed(&mut self, id: u64, entry: u64) {
+        let place = |(number, copy): (u8, &Option<FinderCopy>)| {
+            let copy = copy.as_ref()?;
+            let address = entry.wrapping_sub(copy.bias);
+            let vtables = copy.image.vtables();
+            let place = vtables.iter().position(|v| v.address == address)?;
+            Some((number, place))
+        };
+        let Some((number, place)) = (0..).zip(&self.copies).find_map(place) else {
+            return;
+        };
+        let task = TaskRef {
+            kind: TaskKind::tokio(number),
+            id,
+        };
+        let spawned_at = match self.tasks.get(&task) {
+            Some(found) if found.certain => return,
+            Some(found) => found.spawned_at.clone(),
+            None if self.tasks.len() >= MAX_TASKS => {
+                self.full = true;
+                return;
+            }
+            None => None,
+        };
+        self.tasks.insert(
+            task,
+            Found {
+                copy: number,
+                places: vec![place],
+                certain: true,
+                spawned_at,
+                looks: 0,
+            },
+        );
     }
 
     fn describe(&mut self, task: TaskRef, frames: &[u64]) -> TaskFacts {

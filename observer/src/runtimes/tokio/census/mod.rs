@@ -40,6 +40,8 @@ use crate::sys::process::Process;
 const LOOK_AGAIN: u64 = 32;
 /// Runtimes and `LocalSet`s whose tasks are listed.
 const MAX_RUNTIMES: usize = 256;
+/// Tasks whose types are remembered.
+const MAX_SEEN: usize = 65_536;
 /// Connections between targets whose users are told.
 const MAX_CONNECTIONS: usize = 64;
 /// `RUNNING`: a worker polls it (tokio `task/state.rs`).
@@ -120,6 +122,8 @@ pub(super) struct TokioCensus {
     /// A `LocalSet` was found.
     local_sets: bool,
     samples: u64,
+    /// The vtables' places of the tasks that were listed, by id.
+    seen: HashMap<u64, usize>,
     walk: Walk,
     /// Named when first asked for.
     types: Option<Vec<TaskType>>,
@@ -172,6 +176,7 @@ impl TokioCensus {
             many_threads: false,
             local_sets: false,
             samples: 0,
+            seen: HashMap::new(),
             walk: Walk::default(),
             types: None,
             parked: None,
@@ -264,6 +269,9 @@ impl TokioCensus {
         for chunk in listed.chunks(CHUNK) {
             let first = census.tasks.len();
             for listed in chunk {
+                if self.seen.len() < MAX_SEEN {
+                    self.seen.insert(listed.id, listed.header.vtable);
+                }
                 let mut task = self.task(listed);
                 let parked = self.parked.as_mut();
                 let is_known = task.state == TaskState::Waiting
@@ -395,6 +403,15 @@ impl TaskCensus for TokioCensus {
         census.figures.duration_ns =
             u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         Ok(Known::Known(census))
+    }
+
+    fn entries(&self) -> Vec<(u64, u64)> {
+        let vtables = self.image.vtables();
+        let entry = |(&id, &place): (&u64, &usize)| {
+            let vtable = vtables.get(place)?;
+            Some((id, vtable.address.wrapping_add(self.bias)))
+        };
+        self.seen.iter().filter_map(entry).collect()
     }
 
     fn connections_at_most(&self) -> usize {

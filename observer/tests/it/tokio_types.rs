@@ -44,12 +44,15 @@ impl Memory for Counting<'_> {
     }
 }
 
-/// What was said of the fixture's tasks: by the task itself, by functions alone, and by the runtime's list.
+/// What was said of the fixture's tasks.
 #[derive(Debug, Default)]
 struct Told {
-    by_task: BTreeMap<u64, TaskFacts>,
-    by_functions: BTreeMap<u64, BTreeSet<String>>,
-    by_list: BTreeMap<u64, TaskFacts>,
+    /// By the task itself.
+    task: BTreeMap<u64, TaskFacts>,
+    /// By functions alone.
+    functions: BTreeMap<u64, BTreeSet<String>>,
+    /// By the runtime's list.
+    list: BTreeMap<u64, TaskFacts>,
 }
 
 /// Looks at every blocked thread for a while, as a session does.
@@ -125,18 +128,18 @@ fn look(program: &Program) -> Told {
             // A few words around the poll, and what the task itself holds.
             assert!(counting.1.get() <= MOST_READS, "{} reads", counting.1.get());
             if finder.knows(task) {
-                told.by_task.insert(task.id, finder.describe(task, &[]));
+                told.task.insert(task.id, finder.describe(task, &[]));
             }
             let facts = blind.describe(task, &unwound.frames);
             if let Known::Known(name) = facts.name {
-                told.by_functions.entry(task.id).or_default().insert(name);
+                told.functions.entry(task.id).or_default().insert(name);
             } else if let Some(label) = facts.label {
-                told.by_functions.entry(task.id).or_default().insert(label);
+                told.functions.entry(task.id).or_default().insert(label);
             }
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    told.by_list = listed(image.as_ref(), &process, &memory);
+    told.list = listed(image.as_ref(), &process, memory);
     told
 }
 
@@ -144,14 +147,14 @@ fn look(program: &Program) -> Told {
 fn listed(
     image: &dyn RuntimeImage,
     process: &Process,
-    memory: &ProcessMemory,
+    memory: ProcessMemory,
 ) -> BTreeMap<u64, TaskFacts> {
-    let Known::Known(mut census) = image.census(process, memory) else {
+    let Known::Known(mut census) = image.census(process, &memory) else {
         panic!("the fixture's tasks can be listed");
     };
     // A thread that runs does not show what it drives.
     for _ in 0..50 {
-        if let Ok(Known::Known(_)) = census.take(memory, Mono(1)) {
+        if let Ok(Known::Known(_)) = census.take(&memory, Mono(1)) {
             break;
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -190,22 +193,19 @@ fn check(fixture: &str, names: Names, flavor: &str) {
         let pool = truth.function == "blocking_pool_task";
         let function = if pool { "start_tasks" } else { &truth.function };
         let expected = format!("tokio_fixture::{function}::");
-        let facts = told.by_task.get(&truth.id);
+        let facts = told.task.get(&truth.id);
         let facts =
             facts.unwrap_or_else(|| panic!("{truth:?} was not told by its task: {told:#?}"));
         // Tasks of the pool are in no list; where a task was spawned is told by its stack only.
-        let mut from_list = told.by_list.get(&truth.id).cloned();
+        let mut from_list = told.list.get(&truth.id).cloned();
         assert_eq!(from_list.is_none(), pool, "{truth:?}: {from_list:?}");
         if let Some(from_list) = &mut from_list {
             from_list.spawned_at.clone_from(&facts.spawned_at);
             assert_eq!(from_list, facts, "{truth:?}");
         }
         let scheduler = if pool { "blocking_pool" } else { flavor };
-        let functions: BTreeSet<String> = told
-            .by_functions
-            .get(&truth.id)
-            .cloned()
-            .unwrap_or_default();
+        let functions: BTreeSet<String> =
+            told.functions.get(&truth.id).cloned().unwrap_or_default();
         match names {
             Names::Kept => {
                 let name = facts.name.known().expect("a name");

@@ -22,6 +22,10 @@ const TOKIO_PROFILES: &[&str] = &[
 /// directory, because other flags make other dependencies.
 const TOKIO_UNSTABLE: (&str, &str, &str) = ("tokio-unstable", "stripped", "--cfg tokio_unstable");
 
+/// Linked statically with musl: another C library, whose functions have no unwind tables.
+const MUSL: (&str, &str) = ("tokio-musl", "x86_64-unknown-linux-musl");
+const MUSL_PROFILES: &[&str] = &["release", "stripped"];
+
 /// How each Go program is built: suffix of its name and what is added to the command.
 const GO_FORMS: &[(&str, &[&str])] = &[
     ("", &[]),
@@ -32,7 +36,8 @@ const GO_FORMS: &[(&str, &[&str])] = &[
 /// Builds what can be built and gives the directory that holds it:
 /// `go/NAME[-stripped|-pie]`, `tokio/PROFILE/tokio-fixture` and beside it the same as a library
 /// (the profile dev's directory is called debug), `tokio-unstable/stripped/tokio-fixture`,
-/// `tokio-versions/1.23/stripped/tokio-fixture`, `native/NAME`.
+/// `tokio-versions/1.23/stripped/tokio-fixture`, `tokio-musl/x86_64-unknown-linux-musl/PROFILE/tokio-fixture`,
+/// `native/NAME`.
 pub fn prepare(project: &Project) -> Result<PathBuf> {
     let out = project.target.join("fixtures");
     for dir in ["go", "native"] {
@@ -113,7 +118,46 @@ fn tokio(project: &Project, out: &Path) -> Result<()> {
     cargo.arg("--target-dir").arg(out.join(name));
     project::run(&mut cargo, &format!("building the tokio fixture, {flags}"))?;
     tokio_matrix::build_oldest(project, out)?;
+    tokio_musl(project, &sources, out)
+}
+
+fn tokio_musl(project: &Project, sources: &Path, out: &Path) -> Result<()> {
+    let (name, target) = MUSL;
+    if let Err(error) = add_target(project, target) {
+        ui::note(format!("programs with musl left out: {error:#}"));
+        return Ok(());
+    }
+    for profile in MUSL_PROFILES {
+        let mut cargo = project.cargo();
+        cargo
+            .current_dir(sources)
+            .args(["build", "--quiet", "--locked", "--profile", profile])
+            .args(["--bin", "tokio-fixture", "--target", target]);
+        cargo.arg("--target-dir").arg(out.join(name));
+        project::run(
+            &mut cargo,
+            &format!("building the tokio fixture for {target}, profile {profile}"),
+        )?;
+    }
     Ok(())
+}
+
+/// Has rustup install the standard library for another target, if it is not there.
+fn add_target(project: &Project, target: &str) -> Result<()> {
+    let mut rustc = Command::new("rustc");
+    rustc
+        .current_dir(&project.root)
+        .args(["--print", "target-libdir", "--target", target]);
+    let lib = project::output(&mut rustc, "asking rustc for its directory")?;
+    if Path::new(lib.trim()).is_dir() {
+        return Ok(());
+    }
+    let mut rustup = Command::new("rustup");
+    rustup
+        .current_dir(&project.root)
+        .args(["target", "add", target]);
+    let what = format!("rustup target add {target}");
+    project::run(&mut rustup, &what)
 }
 
 fn native(project: &Project, out: &Path) -> Result<()> {

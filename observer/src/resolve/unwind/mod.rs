@@ -1,6 +1,7 @@
 //! User stacks without frame pointers: a copied piece of the stack and three registers, unwound by
 //! the `.eh_frame` tables of the files that are mapped (crate `framehop`). Most Rust programs have no
-//! frame pointers. What cannot be unwound ends the stack and says why: a frame is never guessed.
+//! frame pointers. Functions without a table (musl's) are left by their own instructions. What cannot be
+//! unwound ends the stack and says why: a frame is never guessed.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -14,10 +15,11 @@ use object::elf::{PF_X, PT_LOAD};
 use object::read::elf::ProgramHeader as _;
 
 use crate::model::{Pid, Reason};
-use crate::sys::elf::{ElfImage, mapped_code};
+use crate::sys::elf::{ElfImage, bytes_at, mapped_code};
 use crate::sys::modules::{Backing, CodeMapping, code_mappings};
 
 mod frame_pointers;
+mod leave;
 mod tables;
 
 #[cfg(test)]
@@ -27,6 +29,7 @@ pub use frame_pointers::has_frame_pointers;
 pub use tables::TableCache;
 
 use frame_pointers::{FrameRule, frame_rule};
+use leave::{Place, Saved, Way, follows_a_call, ways_out};
 use tables::{Part, Tables};
 
 /// More frames than this are never asked for.
@@ -35,6 +38,9 @@ const MAX_FRAMES: usize = 1024;
 const MAX_RULES: usize = 16_384;
 /// Stands for a frame pointer that was not read; not a canonical address, so no program has it.
 const UNKNOWN_FRAME_POINTER: u64 = 0x8000_0000_dead_0001;
+/// The frame pointer register in a thread's first function, where nothing else tells that nothing called it
+/// (System V ABI for x86-64, 3.4.1; musl's `clone` keeps to it).
+const LAST_FRAME: u64 = 0;
 /// Modules per process.
 const MAX_MODULES: usize = 4096;
 
@@ -68,6 +74,8 @@ pub struct Unwinder {
     framehop: UnwinderX86_64<Part>,
     cache: CacheX86_64,
     rules: HashMap<u64, FrameRule>,
+    /// Ways out of functions without a table, by address.
+    ways: HashMap<u64, Arc<[Way]>>,
 }
 
 /// A file's tables as framehop asks for them. The base is 0: addresses are as in the file.
@@ -165,6 +173,7 @@ impl Unwinder {
             framehop: UnwinderX86_64::new(),
             cache: CacheX86_64::new(),
             rules: HashMap::new(),
+            ways: HashMap::new(),
         }
     }
 
@@ -177,6 +186,7 @@ impl Unwinder {
         self.framehop = UnwinderX86_64::new();
         self.ranges.clear();
         self.rules.clear();
+        self.ways.clear();
         for mapping in mappings.into_iter().take(MAX_MODULES) {
             let module = self.load(&mapping, tables);
             self.ranges.push(CodeRange {
@@ -262,9 +272,28 @@ impl Unwinder {
             }
             out.frames.push(at.address());
             out.stack_pointers.push(registers.sp());
-            if let Err(reason) = self.may_unwind(at.address_for_lookup(), registers.bp()) {
-                out.truncated = reason;
-                return out;
+            match self.may_unwind(at.address_for_lookup(), registers.bp()) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let next = self.leave(at.address(), &mut registers, &mut read);
+                    let Some(next) = next.and_then(FrameAddress::from_return_address) else {
+                        if registers.bp() == LAST_FRAME {
+                            return out;
+                        }
+                        out.truncated = Some(if outside {
+                            Reason::new("the stack is deeper than the piece that was copied")
+                        } else {
+                            Reason::new("a function has no unwind table (hand-written assembly?)")
+                        });
+                        return out;
+                    };
+                    at = next;
+                    continue;
+                }
+                Err(reason) => {
+                    out.truncated = reason;
+                    return out;
+                }
             }
             match self
                 .framehop
@@ -287,9 +316,67 @@ impl Unwinder {
         }
     }
 
-    /// Whether the tables have a rule for `address` that can be followed. framehop would fall back to
-    /// the frame pointer without one, which is a guess. `Err(None)` is the stack's end.
-    fn may_unwind(&mut self, address: u64, bp: u64) -> Result<(), Option<Reason>> {
+    /// Leaves a function without a table, from `address` in it. Gives the return address; `None` when it is
+    /// not told for certain.
+    fn leave(
+        &mut self,
+        address: u64,
+        registers: &mut UnwindRegsX86_64,
+        read: &mut impl FnMut(u64) -> Result<u64, ()>,
+    ) -> Option<u64> {
+        let ways = if let Some(known) = self.ways.get(&address) {
+            Arc::clone(known)
+        } else {
+            let loaded = self.range(address)?.module.as_ref().ok()?;
+            let elf = loaded.tables.image.parse().ok()?;
+            let code = |at| bytes_at(&elf, at);
+            let ways: Arc<[Way]> = ways_out(code, address.wrapping_sub(loaded.bias)).into();
+            if self.ways.len() >= MAX_RULES {
+                self.ways.clear();
+            }
+            self.ways.insert(address, Arc::clone(&ways));
+            ways
+        };
+        let (sp, bp) = (registers.sp(), registers.bp());
+        let at = |place| match place {
+            Place::Stack(by) => Some(sp.wrapping_add_signed(by)),
+            Place::Frame(by) if bp != UNKNOWN_FRAME_POINTER => Some(bp.wrapping_add_signed(by)),
+            Place::Frame(_) => None,
+        };
+        let mut likely = ways.iter().filter_map(|way| {
+            let at = at(way.return_address).filter(|at| *at >= sp)?;
+            let address = read(at).ok()?;
+            self.follows_a_call(address)
+                .then_some((at, address, way.frame_pointer))
+        });
+        let (stack, address, frame) = likely.next()?;
+        if likely.any(|other| (other.0, other.1) != (stack, address)) {
+            return None;
+        }
+        let frame = match frame {
+            Saved::Kept => bp,
+            Saved::At(place) => at(place)
+                .and_then(|at| read(at).ok())
+                .unwrap_or(UNKNOWN_FRAME_POINTER),
+            Saved::Lost => UNKNOWN_FRAME_POINTER,
+        };
+        *registers = UnwindRegsX86_64::new(address, stack.checked_add(8)?, frame);
+        Some(address)
+    }
+
+    fn follows_a_call(&self, address: u64) -> bool {
+        let in_file = || {
+            let loaded = self.range(address)?.module.as_ref().ok()?;
+            let elf = loaded.tables.image.parse().ok()?;
+            let code = |at| bytes_at(&elf, at);
+            Some(follows_a_call(code, address.wrapping_sub(loaded.bias)))
+        };
+        in_file().unwrap_or(false)
+    }
+
+    /// Whether the tables have a rule for `address` that can be followed; `Ok(false)`: they have none.
+    /// framehop would fall back to the frame pointer then, which is a guess. `Err(None)` is the stack's end.
+    fn may_unwind(&mut self, address: u64, bp: u64) -> Result<bool, Option<Reason>> {
         let known = self.rules.get(&address).copied();
         let rule = if let Some(rule) = known {
             rule
@@ -302,17 +389,15 @@ impl Unwinder {
             rule
         };
         match rule {
-            FrameRule::Other => Ok(()),
+            FrameRule::Other => Ok(true),
             FrameRule::End => Err(None),
-            FrameRule::Missing => Err(Some(Reason::new(
-                "a function has no unwind table (hand-written assembly?)",
-            ))),
+            FrameRule::Missing => Ok(false),
             FrameRule::ByFramePointer => match bp {
                 UNKNOWN_FRAME_POINTER => Err(Some(Reason::new(
                     "a frame needs the frame pointer register, which was not read",
                 ))),
                 0 => Err(Some(Reason::new("the unwind tables do not fit the stack"))),
-                _ => Ok(()),
+                _ => Ok(true),
             },
         }
     }

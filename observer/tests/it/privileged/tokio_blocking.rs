@@ -239,6 +239,21 @@ fn small() {
     check("tokio/small/tokio-fixture", Names::Stripped);
 }
 
+/// Another C library: thread-locals lie elsewhere, and its functions have no unwind tables.
+#[test]
+fn static_with_musl() {
+    const FIXTURE: &str = "tokio-musl/x86_64-unknown-linux-musl/release/tokio-fixture";
+    require!(Need::Privilege, Need::Fixture(FIXTURE));
+    check(FIXTURE, Names::Kept);
+}
+
+#[test]
+fn static_with_musl_stripped() {
+    const FIXTURE: &str = "tokio-musl/x86_64-unknown-linux-musl/stripped/tokio-fixture";
+    require!(Need::Privilege, Need::Fixture(FIXTURE));
+    check(FIXTURE, Names::Stripped);
+}
+
 /// The oldest version whose tasks are read: another form of the id, other offsets.
 #[test]
 fn oldest_version_stripped() {

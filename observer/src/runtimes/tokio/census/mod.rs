@@ -445,7 +445,8 @@ impl TaskCensus for TokioCensus {
         }
         if !self.local_sets && self.has_local_tasks() {
             remarks.push(
-                "tasks of LocalSets are not listed: none was found on the stacks of threads that                  waited"
+                "tasks of LocalSets, if there are any now, are not listed: no thread that waited had \
+                 one on its stack"
                     .to_owned(),
             );
         }

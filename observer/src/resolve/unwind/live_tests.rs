@@ -68,6 +68,65 @@ fn start(program: &Path, args: &[&str]) -> (Running, Process) {
     (running, Process::open(pid).unwrap())
 }
 
+/// A C program that waits in a function of its own, below one of a library without unwind tables, in
+/// which the stack pointer is moved in several ways.
+fn through_a_library_without_tables(directory: &Path) -> PathBuf {
+    let compile = |name: &str, source: &str, flags: &[&str]| {
+        let file = directory.join(format!("{name}.c"));
+        std::fs::write(&file, source).unwrap();
+        let status = Command::new("cc")
+            .current_dir(directory)
+            .args(["-O2", "-fomit-frame-pointer", "-o", name])
+            .arg(&file)
+            .args(flags)
+            .status()
+            .unwrap();
+        assert!(status.success());
+    };
+    compile(
+        "libbare.so",
+        "#include <string.h>
+         #include <stdlib.h>
+         int bare(int (*next)(char *), int depth) {
+             char room[400];
+             memset(room, depth, sizeof room);
+             if (depth > 3) abort();
+             int sum = depth == 0 ? next(room) : bare(next, depth - 1);
+             if (sum == 7) exit(sum);
+             return sum + room[sum & 63];
+         }",
+        &[
+            "-shared",
+            "-fPIC",
+            "-fno-optimize-sibling-calls",
+            "-fno-asynchronous-unwind-tables",
+            "-fno-unwind-tables",
+            "-nostartfiles",
+            "-Wl,--no-eh-frame-hdr",
+            "-Wl,--no-ld-generated-unwind-info",
+        ],
+    );
+    compile(
+        "through",
+        "#include <unistd.h>
+         int bare(int (*next)(char *), int depth);
+         static int __attribute__((noinline)) waits(char *room) {
+             return pause() + room[0];
+         }
+         int __attribute__((noinline)) calls(void) { return bare(waits, 2) + 1; }
+         int main(void) { return calls() + 1; }",
+        &["-L.", "-lbare", "-Wl,-rpath,$ORIGIN"],
+    );
+    directory.join("through")
+}
+
+#[test]
+fn functions_without_unwind_tables_are_left_by_their_own_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = through_a_library_without_tables(directory.path());
+    watch(&program, &[], &["waits", "calls", "main"]);
+}
+
 /// The function of the executable that holds a return address.
 fn function(process: &Process, image: &ElfImage, address: u64) -> Option<String> {
     let mapping = code_mappings(process.id.pid)

@@ -83,11 +83,12 @@ struct Sections(Arc<Tables>);
 
 impl Sections {
     fn part(&self, name: &[u8]) -> Option<&(u64, Part)> {
-        match name {
-            b".eh_frame_hdr" => Some(&self.0.header),
-            b".eh_frame" => Some(&self.0.frames),
-            _ => None,
-        }
+        let part = match name {
+            b".eh_frame_hdr" => &self.0.header,
+            b".eh_frame" => &self.0.frames,
+            _ => return None,
+        };
+        (!part.1.is_empty()).then_some(part)
     }
 }
 

@@ -48,11 +48,31 @@ pub(super) struct Tables {
 impl Tables {
     /// Finds the tables.
     pub(super) fn read(image: Arc<ElfImage>) -> Result<Self, Reason> {
+        let tables = Self::if_any(image)?;
+        if tables.header.1.is_empty() {
+            return Err(Reason::new(
+                "a module has no .eh_frame_hdr, so its frames cannot be unwound",
+            ));
+        }
+        Ok(tables)
+    }
+
+    /// The same, with empty tables where the file has none (musl's).
+    fn if_any(image: Arc<ElfImage>) -> Result<Self, Reason> {
         let damaged = || Reason::with(format!("{} is damaged", image.path()));
-        let missing =
-            || Reason::new("a module has no .eh_frame_hdr, so its frames cannot be unwound");
         let elf = image.parse().map_err(|_| damaged())?;
-        let (header, frames) = locate(&elf).ok_or_else(missing)?;
+        let Some((header, frames)) = locate(&elf) else {
+            drop(elf);
+            let none = Part {
+                image: Arc::clone(&image),
+                range: 0..0,
+            };
+            return Ok(Self {
+                header: (0, none.clone()),
+                frames: (0, none),
+                image,
+            });
+        };
         let part = |address: u64| {
             let start = usize::try_from(file_offset(&elf, address)?).ok()?;
             let length = bytes_at(&elf, address)?.len();
@@ -171,7 +191,7 @@ impl TableCache {
         }
         let tables = file
             .image()
-            .and_then(|image| Tables::read(Arc::new(image)))
+            .and_then(|image| Tables::if_any(Arc::new(image)))
             .map(Arc::new);
         self.files.insert(file.id(), tables.clone());
         tables

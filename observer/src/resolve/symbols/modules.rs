@@ -1,11 +1,14 @@
 //! The files that processes run, shared between processes, each with its sources of symbols.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use super::plugin::{ModuleSymbols, ModuleSymbolsFactory};
-use crate::model::{Pid, Reason};
+use crate::model::{FrameKind, Pid, Reason};
+use crate::resolve::classify;
+use crate::resolve::unwind::Coverage;
 use crate::sys::modules::{Backing, CodeMapping, ModuleFile, ModuleId, ModuleLayout};
 
 /// One file with code.
@@ -19,8 +22,25 @@ pub struct Module {
     pub symbols: Option<Box<dyn ModuleSymbols>>,
     /// Some address in it got a name: symbols exist, if only in a separate debug file.
     pub answered: Cell<bool>,
+    /// The code that its unwind tables cover, once asked for.
+    coverage: OnceCell<Option<Coverage>>,
     /// Distinguishes it in the address cache, also from a later file with the same inode.
     pub serial: u64,
+}
+
+impl Module {
+    /// The kind of code at `vaddr`, which has no symbol. In a file with unwind tables, code without one is no
+    /// compiler's: the C library, linked statically, or assembly.
+    pub fn nameless(&self, vaddr: Option<u64>) -> FrameKind {
+        let coverage = self.coverage.get_or_init(|| {
+            let image = self.file.image().ok()?;
+            Coverage::read(Arc::new(image))
+        });
+        match (coverage, vaddr) {
+            (Some(coverage), Some(vaddr)) if !coverage.has(vaddr) => FrameKind::Runtime,
+            _ => classify::nameless(self.file.name()),
+        }
+    }
 }
 
 /// All of them. A module lives as long as a process that maps it is remembered.
@@ -70,6 +90,7 @@ impl Modules {
             file,
             symbols,
             answered: Cell::new(false),
+            coverage: OnceCell::new(),
             serial: self.next_serial,
         });
         self.open.insert(id, Rc::downgrade(&module));

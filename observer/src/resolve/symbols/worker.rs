@@ -226,11 +226,12 @@ impl Worker {
             }),
             Err(reason) => Err(reason.clone()),
         };
+        let at_file = vaddr.as_ref().ok().copied();
         match vaddr.and_then(|vaddr| self.cached(&module, vaddr)) {
             Ok(found) => frames.extend(at(address, &found)),
             Err(reason) => frames.push(unknown_frame(
                 address,
-                classify::nameless(name),
+                module.nameless(at_file),
                 Some(self.texts.share(name)),
                 reason,
             )),

@@ -94,6 +94,23 @@ pub(super) fn frame_rule(tables: &Tables, address: u64) -> FrameRule {
     }
 }
 
+/// Which code of a file its unwind tables cover.
+#[derive(Debug)]
+pub struct Coverage(Tables);
+
+impl Coverage {
+    /// Reads the tables' places; `None` when the file has none.
+    pub fn read(image: Arc<ElfImage>) -> Option<Self> {
+        Tables::read(image).ok().map(Self)
+    }
+
+    /// Whether there is a rule for `address` (as in the file). Compilers write one for all their code; musl
+    /// and hand-written assembly have none.
+    pub fn has(&self, address: u64) -> bool {
+        frame_rule(&self.0, address) != FrameRule::Missing
+    }
+}
+
 /// Whether the functions of an executable keep frame pointers: then the kernel can walk its stacks.
 /// Judged on at most 600 functions: in one with a frame, does the frame's address come from `rbp`?
 pub fn has_frame_pointers(image: &Arc<ElfImage>) -> Known<bool> {

@@ -25,7 +25,7 @@ mod tables;
 #[cfg(test)]
 mod live_tests;
 
-pub use frame_pointers::has_frame_pointers;
+pub use frame_pointers::{Coverage, has_frame_pointers};
 pub use tables::TableCache;
 
 use frame_pointers::{FrameRule, frame_rule};

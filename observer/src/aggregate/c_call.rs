@@ -71,6 +71,7 @@ mod tests {
             file: None,
             line: None,
             module: Some((*module).into()),
+            module_offset: None,
             kind: *kind,
             unknown_reason: None,
         };

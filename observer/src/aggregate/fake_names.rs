@@ -53,6 +53,7 @@ pub fn frame(function: Option<&str>, address: u64, line: Option<u32>) -> Frame {
         file: line.map(|_| "work.rs".into()),
         line,
         module: None,
+        module_offset: None,
         kind: FrameKind::User,
         unknown_reason: None,
     }

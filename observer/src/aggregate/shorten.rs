@@ -49,6 +49,7 @@ mod tests {
             file: None,
             line: None,
             module: Some("app".into()),
+            module_offset: None,
             kind: match kind {
                 'u' => FrameKind::User,
                 _ => FrameKind::Runtime,

@@ -106,6 +106,7 @@ mod tests {
                 file: None,
                 line: None,
                 module: None,
+                module_offset: None,
                 kind,
                 unknown_reason: None,
             }

@@ -445,6 +445,7 @@ mod tests {
             file: None,
             line: None,
             module: Some("app".into()),
+            module_offset: None,
             kind: FrameKind::User,
             unknown_reason: None,
         };

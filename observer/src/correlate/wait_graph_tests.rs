@@ -11,6 +11,7 @@ fn frame(function: &str) -> Known<Frame> {
         file: Some("/src/app/main.go".into()),
         line: Some(7),
         module: Some("app".into()),
+        module_offset: None,
         kind: FrameKind::User,
         unknown_reason: None,
     })

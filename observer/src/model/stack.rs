@@ -39,6 +39,8 @@ pub struct Frame {
     pub line: Option<u32>,
     /// File name of the module (executable or library).
     pub module: Option<Arc<str>>,
+    /// Of code without a name: its address in the module's file, where the module lies as the file says.
+    pub module_offset: Option<u64>,
     /// What kind of code it is.
     pub kind: FrameKind,
     /// Why the function is not known, when it is not.
@@ -54,6 +56,7 @@ impl Frame {
             file: None,
             line: None,
             module: None,
+            module_offset: None,
             kind: FrameKind::User,
             unknown_reason: Some(reason),
         }

@@ -455,6 +455,7 @@ mod tests {
             file: None,
             line: None,
             module: module.map(Into::into),
+            module_offset: None,
             kind,
             unknown_reason: None,
         }

@@ -127,6 +127,7 @@ fn frame(address: u64, function: &str, source: Option<(&str, u32)>, kind: FrameK
             }
             .into(),
         ),
+        module_offset: None,
         kind,
         unknown_reason: None,
     }
@@ -155,6 +156,7 @@ fn nameless(address: u64, module: &str, reason: &'static str) -> Frame {
         file: None,
         line: None,
         module: Some(module.into()),
+        module_offset: Some(address & 0xf_ffff),
         kind: FrameKind::User,
         unknown_reason: Some(Reason::new(reason)),
     }

@@ -30,6 +30,7 @@ fn frame(address: u64) -> Frame {
         file: Some("main.go".into()),
         line: Some(7),
         module: Some("app".into()),
+        module_offset: None,
         kind: FrameKind::User,
         unknown_reason: None,
     }

@@ -20,6 +20,9 @@ pub struct Frame {
     /// Executable or library.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module: Option<String>,
+    /// Of code without a name: its address in the module's file, in hex; the same in every run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module_offset: Option<String>,
     /// Application, language runtime or kernel.
     #[schemars(schema_with = "schema::frame_kind")]
     pub kind: String,
@@ -37,6 +40,7 @@ impl From<&model::Frame> for Frame {
             file: frame.file.as_deref().map(ToOwned::to_owned),
             line: frame.line,
             module: frame.module.as_deref().map(ToOwned::to_owned),
+            module_offset: frame.module_offset.map(|offset| format!("{offset:#x}")),
             kind: frame.kind.as_str().to_owned(),
             address: format!("{:#x}", frame.address),
             unknown_reason: frame.unknown_reason.as_ref().map(ToString::to_string),
@@ -59,6 +63,9 @@ pub struct Site {
     /// Executable or library.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module: Option<String>,
+    /// Of code without a name: its address in the module's file, in hex; the same in every run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module_offset: Option<String>,
     /// Instruction address, in hex. Absent when the site is not known at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
@@ -75,6 +82,7 @@ impl From<&Known<model::Frame>> for Site {
                 file: frame.file.as_deref().map(ToOwned::to_owned),
                 line: frame.line,
                 module: frame.module.as_deref().map(ToOwned::to_owned),
+                module_offset: frame.module_offset.map(|offset| format!("{offset:#x}")),
                 address: Some(format!("{:#x}", frame.address)),
                 unknown_reason: frame.unknown_reason.as_ref().map(ToString::to_string),
             },
@@ -83,6 +91,7 @@ impl From<&Known<model::Frame>> for Site {
                 file: None,
                 line: None,
                 module: None,
+                module_offset: None,
                 address: None,
                 unknown_reason: Some(reason.to_string()),
             },

@@ -5,7 +5,8 @@ use crate::model::view::Blocking;
 use crate::model::{Frame, Known};
 
 /// FNV-1a over what names the entry. Left out is what changes from run to run (pids, addresses,
-/// descriptors, ports of this side) or from build to build (line numbers).
+/// descriptors, ports of this side) or from build to build (line numbers). Code without a name is
+/// known by its place in the file: the same for the same build.
 pub(super) fn of(comm: &str, entry: &Blocking) -> u64 {
     let site = match &entry.site {
         Known::Known(Frame {
@@ -16,6 +17,10 @@ pub(super) fn of(comm: &str, entry: &Blocking) -> u64 {
         }) => [function.as_deref(), file.as_deref(), module.as_deref()],
         Known::Unknown(_) => [None; 3],
     };
+    let nameless = match &entry.site {
+        Known::Known(frame) => frame.module_offset.map(|offset| format!("{offset:#x}")),
+        Known::Unknown(_) => None,
+    };
     let resource = entry.resource.as_ref();
     let parts = [
         Some(comm),
@@ -23,7 +28,7 @@ pub(super) fn of(comm: &str, entry: &Blocking) -> u64 {
         entry.syscall.as_deref(),
         entry.wait_reason.as_deref(),
         Some(entry.legality.as_str()),
-        site[0],
+        nameless.as_deref().or(site[0]),
         site[1],
         site[2],
         resource.map(|r| r.kind),

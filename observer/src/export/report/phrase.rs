@@ -115,6 +115,10 @@ pub fn site(site: &Site, function_max: usize, file_max: usize) -> String {
             .unknown_reason
             .as_deref()
             .map(|reason| fit(reason, 160));
+        if let (Some(module), Some(offset)) = (&site.module, &site.module_offset) {
+            let place = in_module(module, offset, file_max);
+            return reason.map_or_else(|| place.clone(), |reason| format!("{place} ({reason})"));
+        }
         return match (&site.address, &site.module, reason) {
             (Some(address), Some(module), Some(reason)) => {
                 format!("{address} in {} ({reason})", fit(module, file_max))
@@ -143,10 +147,18 @@ pub fn source(file: Option<&str>, line: Option<u32>, max: usize) -> Option<Strin
     })
 }
 
-/// A frame's name, or its address and why there is no name.
+/// `libz.so.1+0x4f20`: code without a name.
+fn in_module(module: &str, offset: &str, max: usize) -> String {
+    format!("{}+{offset}", fit(module, max))
+}
+
+/// A frame's name, or its place in its module, or its address and why there is no more.
 pub fn function(frame: &Frame, max: usize) -> String {
     if let Some(name) = &frame.function {
         return fit(name, max);
+    }
+    if let (Some(module), Some(offset)) = (&frame.module, &frame.module_offset) {
+        return in_module(module, offset, max.saturating_sub(offset.len() + 1));
     }
     let reason = frame.unknown_reason.as_deref().unwrap_or("no name");
     let address = &frame.address;

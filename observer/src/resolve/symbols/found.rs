@@ -115,6 +115,7 @@ mod tests {
             file: None,
             line: None,
             module: None,
+            module_offset: None,
             kind: FrameKind::User,
             unknown_reason: None,
         };

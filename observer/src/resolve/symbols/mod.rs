@@ -302,6 +302,7 @@ fn unknown_frame(address: u64, kind: FrameKind, module: Option<Arc<str>>, why: R
         file: None,
         line: None,
         module,
+        module_offset: None,
         kind,
         unknown_reason: Some(why),
     }

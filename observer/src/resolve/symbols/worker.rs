@@ -229,12 +229,15 @@ impl Worker {
         let at_file = vaddr.as_ref().ok().copied();
         match vaddr.and_then(|vaddr| self.cached(&module, vaddr)) {
             Ok(found) => frames.extend(at(address, &found)),
-            Err(reason) => frames.push(unknown_frame(
-                address,
-                module.nameless(at_file),
-                Some(self.texts.share(name)),
-                reason,
-            )),
+            Err(reason) => frames.push(Frame {
+                module_offset: at_file.map(|at| at.wrapping_add(address.wrapping_sub(lookup))),
+                ..unknown_frame(
+                    address,
+                    module.nameless(at_file),
+                    Some(self.texts.share(name)),
+                    reason,
+                )
+            }),
         }
     }
 
@@ -357,6 +360,7 @@ impl Worker {
                 file: one.file.as_deref().map(|file| self.texts.share(file)),
                 line: one.line,
                 module: Some(self.texts.share(module)),
+                module_offset: None,
                 kind: kind
                     .or(one.kind)
                     .unwrap_or_else(|| classify::kind(&one.function, one.file.as_deref(), module)),

@@ -471,6 +471,7 @@ impl TaskCensus for TokioCensus {
             file: None,
             line: None,
             module: None,
+            module_offset: None,
             kind: FrameKind::User,
             unknown_reason: None,
         })

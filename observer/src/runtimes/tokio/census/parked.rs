@@ -179,6 +179,7 @@ impl Parked {
             file: point.file.as_deref().map(Into::into),
             line: point.line,
             module: Some(Arc::clone(&self.module)),
+            module_offset: None,
             // What is polled there has no place in the source.
             kind: if is_place {
                 FrameKind::User

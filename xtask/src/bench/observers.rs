@@ -26,6 +26,9 @@ pub struct Condition {
     args: &'static [&'static str],
     /// What it says on stderr once it is at work; empty: it says nothing.
     ready: &'static str,
+    /// It is attached to this program instead, which sleeps meanwhile: what is measured is what the calls of
+    /// the kernel programs cost that find nothing to do.
+    elsewhere: bool,
 }
 
 /// What `observer` gets before the arguments of a condition: it says when it is at work, and ends when
@@ -39,6 +42,7 @@ const fn ours(name: &'static str, args: &'static [&'static str]) -> Condition {
         program: Some(""),
         args,
         ready: "observing",
+        elsewhere: false,
     }
 }
 
@@ -49,6 +53,11 @@ const OURS: &[Condition] = &[
         program: None,
         args: &[],
         ready: "",
+        elsewhere: false,
+    },
+    Condition {
+        elsewhere: true,
+        ..ours("elsewhere", &["-p"])
     },
     ours("sched", &["-p"]),
     ours("no-cpu", &["--no-cpu", "-p"]),
@@ -77,12 +86,14 @@ const ALTERNATIVES: &[Condition] = &[
         program: Some("strace"),
         args: &["-f", "-c", "-p"],
         ready: "attached",
+        elsewhere: false,
     },
     Condition {
         name: "perf trace -s",
         program: Some("perf"),
         args: &["trace", "-s", "-p"],
         ready: "",
+        elsewhere: false,
     },
     Condition {
         name: "bpftrace off-CPU",
@@ -93,6 +104,7 @@ const ALTERNATIVES: &[Condition] = &[
             "-p",
         ],
         ready: "",
+        elsewhere: false,
     },
 ];
 
@@ -129,6 +141,11 @@ impl Condition {
         let Some(program) = self.program else {
             return Ok(None);
         };
+        let target = if self.elsewhere {
+            std::process::id()
+        } else {
+            pid
+        };
         let mut command = if program.is_empty() {
             let mut command = Command::new(observer);
             command.args(REPORT);
@@ -138,7 +155,7 @@ impl Condition {
         };
         command
             .args(self.args)
-            .arg(pid.to_string())
+            .arg(target.to_string())
             .stdout(Stdio::null());
         let process = Process::start(&mut command, Stream::Stderr, self.name)?;
         if self.ready.is_empty() {

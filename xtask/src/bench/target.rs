@@ -42,7 +42,7 @@ impl Load {
 pub fn run(project: &Project, args: &Args, language: Language) -> Result<Vec<Row>> {
     let programs = service::build(project, language)?;
     let service = Service::start(&programs, &["--scenario", "none"])?;
-    let conditions = conditions(&["sched", "syscalls", "runtime"], args)?;
+    let conditions = conditions(&["elsewhere", "sched", "syscalls", "runtime"], args)?;
     let loads = args
         .rate
         .map_or_else(|| LOADS.to_vec(), |rate| vec![Load::Rate(rate)]);

@@ -17,9 +17,8 @@ const LOST: u64 = 200;
 const LOST_OF: u64 = 2000;
 
 /// Observes a busy fixture and checks its account.
-fn check(fixture: &str) -> Value {
-    // Longer than any start of the observer on a busy machine.
-    let program = Program::start(fixture, &["--duration", "30"]);
+fn check(fixture: &str, args: &[&str]) -> Value {
+    let program = Program::start(fixture, args);
     let report = observer::report(program.process.pid(), SECONDS, &[]);
     check_completeness(&report);
     let completeness = &report["completeness"];
@@ -39,13 +38,14 @@ fn check(fixture: &str) -> Value {
 #[test]
 fn a_busy_go_program_adds_up() {
     require!(Need::Privilege, Need::Fixture("go/busy"));
-    check("go/busy");
+    check("go/busy", &[]);
 }
 
 #[test]
 fn busy_threads_add_up_and_every_wait_is_listed() {
     require!(Need::Privilege, Need::Fixture("native/ping_pong"));
-    let report = check("native/ping_pong");
+    // Longer than any start of the observer on a busy machine.
+    let report = check("native/ping_pong", &["--duration", "30"]);
     let listed: u64 = list(&report, "blocking")
         .iter()
         .map(|entry| number(entry, "count"))

@@ -105,6 +105,8 @@ const RUNTIME_FUNCTIONS: &[&str] = &[
     "rust_begin_unwind",
     "rust_eh_personality",
     "rust_panic",
+    // musl: what the cancellable system calls go through.
+    "sccp",
     "select",
     "sem_wait",
     "send",

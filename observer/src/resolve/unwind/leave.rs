@@ -2,8 +2,8 @@
 //! instructions tell how they return: from where a function is now, each way is followed to a `ret`, and
 //! what it takes off the stack until then lies between the stack pointer and the return address.
 //!
-//! A way through a call that never returns leads into the next function, so a return address counts only
-//! when there is one alone with a call before it.
+//! A call may never return, and what follows it may then be the next function: ways through calls count only
+//! where no other leads out. A return address counts only when there is one alone with a call before it.
 
 use std::collections::HashSet;
 
@@ -67,6 +67,7 @@ struct State {
 /// What an instruction leads to.
 enum Step {
     Next(State),
+    Call(State),
     Branch(State, u64),
     Out(Way),
     /// Nothing that can be followed.
@@ -83,7 +84,15 @@ pub(super) fn ways_out<'a>(code: impl Fn(u64) -> Option<&'a [u8]>, address: u64)
         stack: Place::Stack(0),
         frame: Saved::Kept,
     }];
-    while let Some(mut state) = open.pop() {
+    let mut behind_calls = Vec::new();
+    loop {
+        let Some(mut state) = open.pop() else {
+            if behind_calls.is_empty() || !ways.is_empty() {
+                return ways;
+            }
+            std::mem::swap(&mut open, &mut behind_calls);
+            continue;
+        };
         let Some(bytes) = code(state.at) else {
             continue;
         };
@@ -98,6 +107,13 @@ pub(super) fn ways_out<'a>(code: impl Fn(u64) -> Option<&'a [u8]>, address: u64)
             }
             match step(state, &instruction, &mut info) {
                 Step::Next(next) => state = next,
+                Step::Call(next) => {
+                    behind_calls.push(State {
+                        at: decoder.ip(),
+                        ..next
+                    });
+                    break;
+                }
                 Step::Branch(next, target) => {
                     open.push(State { at: target, ..next });
                     state = next;
@@ -115,7 +131,6 @@ pub(super) fn ways_out<'a>(code: impl Fn(u64) -> Option<&'a [u8]>, address: u64)
             }
         }
     }
-    ways
 }
 
 fn step(state: State, i: &Instruction, info: &mut InstructionInfoFactory) -> Step {
@@ -129,7 +144,7 @@ fn step(state: State, i: &Instruction, info: &mut InstructionInfoFactory) -> Ste
             });
         }
         // What is called takes its own off the stack.
-        FlowControl::Call | FlowControl::IndirectCall => return Step::Next(state),
+        FlowControl::Call | FlowControl::IndirectCall => return Step::Call(state),
         FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch => {
             return Step::Branch(state, i.near_branch_target());
         }
@@ -273,6 +288,15 @@ mod tests {
         assert_eq!(
             out(&[0x75, 0xfe, 0xeb, 1, 0xf4, 0xc3]),
             [way(Place::Stack(0), Saved::Kept)]
+        );
+    }
+
+    #[test]
+    fn what_follows_a_call_counts_only_where_nothing_else_leads_out() {
+        // je +2; pop rax; ret; call +0; (the next function) ret
+        assert_eq!(
+            out(&[0x74, 2, 0x58, 0xc3, 0xe8, 0, 0, 0, 0, 0xc3]),
+            [way(Place::Stack(8), Saved::Kept)]
         );
     }
 

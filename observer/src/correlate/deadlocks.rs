@@ -17,7 +17,7 @@ const DEADLOCK_SAMPLES: u64 = 4;
 fn stuck_side(meeting: &Meeting) -> Option<&Side> {
     let side = meeting.sides.first()?;
     let kind = match meeting.kind {
-        WaitKind::Mutex | WaitKind::RwMutex => true,
+        WaitKind::Mutex | WaitKind::RwMutex | WaitKind::Task => true,
         WaitKind::Channel => side.direction == Some(Direction::Send),
         _ => false,
     };
@@ -98,6 +98,9 @@ fn follow(
                 cycle.get(at - 1)?.1
             };
             let verb = match meeting.kind {
+                WaitKind::Task => {
+                    return Some(format!("{noun} {waiter} waits for the end of {noun} {id}"));
+                }
                 WaitKind::Channel => "receives from",
                 _ => "may hold",
             };

@@ -138,7 +138,7 @@ pub(super) fn evidence(user: &User) -> String {
                 "seen waiting on its other end, or with it on the stack, in {seen} of {of} samples"
             )
         }
-        UserEvidence::HasGuard | UserEvidence::StackRefers => {
+        UserEvidence::IsTask | UserEvidence::HasGuard | UserEvidence::StackRefers => {
             format!("a frame of its stack holds its other end in {seen} of {of} samples")
         }
         UserEvidence::ObjectRefers => format!(

@@ -69,7 +69,8 @@ fn of_interest<'a>(facts: &Facts<'a>) -> Vec<&'a Meeting> {
         .filter(|m| {
             let crowded = |side: &Side| match m.kind {
                 WaitKind::Channel => side.direction == Some(Direction::Send) && side.mean >= 0.5,
-                WaitKind::Condition => false,
+                // Whose end is waited for is seldom what is wrong: those are shown where others lead to them.
+                WaitKind::Condition | WaitKind::Task => false,
                 _ => side.mean >= 0.5,
             };
             m.sides.iter().any(crowded)
@@ -394,7 +395,7 @@ fn purpose(kind: WaitKind, direction: Option<Direction>) -> &'static str {
 
 fn relation(meeting: &Meeting, user: &User) -> &'static str {
     match (meeting.kind, user.direction) {
-        (WaitKind::Channel, Some(Direction::Send)) => "wakes",
+        (WaitKind::Channel, Some(Direction::Send)) | (WaitKind::Task, _) => "wakes",
         (WaitKind::Channel, _) => "consumes",
         _ => "holds",
     }
@@ -414,6 +415,7 @@ pub fn evidence(kind: WaitKind, user: &User) -> String {
             "seen waiting{} there in {seen} of {of} samples",
             purpose(kind, user.direction)
         ),
+        UserEvidence::IsTask => "its end is what is waited for".to_owned(),
         UserEvidence::HasGuard => {
             format!(
                 "its future has a guard of it in {seen} of {of} samples; one that it gave back stays there, too"

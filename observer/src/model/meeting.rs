@@ -72,6 +72,8 @@ pub struct SideSite {
 pub enum UserEvidence {
     /// Seen waiting there itself.
     SeenWaiting,
+    /// It is the task whose end is waited for.
+    IsTask,
     /// Its future has a guard of it: it holds the lock, or gave it back and has not reused the place.
     HasGuard,
     /// A frame of its stack holds the address, and that function's code does such things.
@@ -82,8 +84,9 @@ pub enum UserEvidence {
 
 impl UserEvidence {
     /// Every one.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::SeenWaiting,
+        Self::IsTask,
         Self::HasGuard,
         Self::StackRefers,
         Self::ObjectRefers,
@@ -93,6 +96,7 @@ impl UserEvidence {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SeenWaiting => "seen_waiting",
+            Self::IsTask => "is_task",
             Self::HasGuard => "has_guard",
             Self::StackRefers => "stack_refers",
             Self::ObjectRefers => "object_refers",

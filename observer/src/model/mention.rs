@@ -34,6 +34,8 @@ pub struct Holder {
 /// What a frame holds of a thing that it refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reference {
+    /// It is the task itself that is waited for.
+    Itself,
     /// A guard of it, among the variables of a parked future: the task holds the lock, unless it gave the
     /// guard back, which leaves its bytes in place.
     Guard,

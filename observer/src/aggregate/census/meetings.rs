@@ -318,6 +318,7 @@ impl Meetings {
             WaitKind::Mutex,
             WaitKind::RwMutex,
             WaitKind::Semaphore,
+            WaitKind::Task,
         ];
         for kind in kinds {
             let fits = match kind {
@@ -327,6 +328,7 @@ impl Meetings {
                 }
                 // Go's semaphores have no owner, or one that is not known.
                 WaitKind::Semaphore => mention.how == Reference::Guard,
+                WaitKind::Task => mention.how == Reference::Itself,
                 _ => mention.uses.locks,
             };
             let Some(tally) = self
@@ -338,7 +340,10 @@ impl Meetings {
             };
             // An object that holds a lock's address, or may contain the lock, says little of who holds
             // it: enough to doubt that everybody is known.
-            let is_sure = matches!(mention.how, Reference::Guard | Reference::Direct);
+            let is_sure = matches!(
+                mention.how,
+                Reference::Itself | Reference::Guard | Reference::Direct
+            );
             if kind != WaitKind::Channel && !is_sure {
                 if tally.doubts.len() < MAX_USERS {
                     tally.doubts.insert(mention.task);

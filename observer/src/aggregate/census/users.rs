@@ -82,6 +82,7 @@ pub(super) fn users(
             direction,
             function,
             evidence: match referrer.how {
+                Reference::Itself => UserEvidence::IsTask,
                 Reference::Guard => UserEvidence::HasGuard,
                 Reference::Direct => UserEvidence::StackRefers,
                 Reference::Through | Reference::Near => UserEvidence::ObjectRefers,

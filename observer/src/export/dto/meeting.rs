@@ -80,7 +80,7 @@ pub struct MeetingUser {
     pub ids: Vec<u64>,
     /// The function that uses it.
     pub function: Site,
-    /// How it is known: `seen_waiting` there itself; `has_guard`: its
+    /// How it is known: `seen_waiting` there itself; `is_task`: its end is waited for; `has_guard`: its
     /// future has a guard of it, perhaps one that it gave back;
     /// `stack_refers`: a frame holds the address, and
     /// its function does such things; `object_refers`: the same with an object that holds it.

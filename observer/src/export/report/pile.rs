@@ -168,7 +168,7 @@ fn follow<'a>(
             out.push(or(report, point, other));
         }
     }
-    out.push(known(point, user));
+    out.extend(known(point, user));
     let others: u64 = users.map(|user| user.count).sum();
     if others > 0 {
         out.push(format!(
@@ -240,6 +240,9 @@ fn spends(
 ) -> String {
     let one = user.count == 1;
     let who = who(report, point, user);
+    if user.evidence == "is_task" {
+        return format!("That is {}", held_by(&who, user, doing));
+    }
     if point.kind != "channel" {
         return holder(&who, user, doing);
     }
@@ -327,14 +330,16 @@ fn held_by(who: &str, user: &MeetingUser, doing: Option<&MeetingDoing>) -> Strin
 }
 
 /// How it is known who that is.
-fn known(point: &MeetingPoint, user: &MeetingUser) -> String {
+fn known(point: &MeetingPoint, user: &MeetingUser) -> Option<String> {
     let of = format!("{} of {} samples", count(user.seen), count(user.seen_of));
     let stack = if user.count == 1 {
         "its stack"
     } else {
         "their stacks"
     };
-    match (user.evidence.as_str(), point.kind.as_str()) {
+    Some(match (user.evidence.as_str(), point.kind.as_str()) {
+        // Who is waited for is no guess.
+        ("is_task", _) => return None,
         ("seen_waiting", _) => format!("Seen waiting there in {of}."),
         ("has_guard", _) => format!(
             "Known by a guard of it in a parked future, in {of}; one that was given back stays there, too."
@@ -351,7 +356,7 @@ fn known(point: &MeetingPoint, user: &MeetingUser) -> String {
             "Known only by {stack}: the lock's address, in a function that locks, and not waiting for \
              it; Go does not record who holds a lock."
         ),
-    }
+    })
 }
 
 fn uses(user: &MeetingUser) -> &'static str {
@@ -420,8 +425,9 @@ pub fn deadlocks(report: &Report) -> Vec<String> {
         .collect();
     if all.len() > 1 {
         out.push(format!(
-            "{} more such circles, see the JSON form.",
-            count(all.len() as u64 - 1)
+            "{} more such {}, see the JSON form.",
+            count(all.len() as u64 - 1),
+            if all.len() == 2 { "circle" } else { "circles" }
         ));
     }
     out

@@ -76,17 +76,24 @@ fn who_waits_for_a_lock_and_who_keeps_it_is_told() {
             "{point:#}"
         );
     }
-    // Each of two tasks has what the other one wants.
-    let cross = ids(&truths, &["cross"]);
-    let candidates = list(&report["wait_graph"], "deadlock_candidates");
-    let [candidate] = candidates else {
-        panic!("one circle expected: {candidates:#?}");
-    };
-    for id in &cross {
-        let name = format!("task {id} ");
-        assert!(
-            candidate.as_str().is_some_and(|text| text.contains(&name)),
-            "{cross:?}: {candidate}"
+    // Each of two tasks has what the other one wants; one waits for the end of another that wants its lock.
+    let candidates: Vec<&str> = list(&report["wait_graph"], "deadlock_candidates")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    assert_eq!(candidates.len(), 2, "{candidates:#?}");
+    for role in ["cross", "join"] {
+        let circle = ids(&truths, &[role]);
+        let names = |text: &&&str| {
+            let named = |id: &u64| text.contains(&format!("task {id} "));
+            circle.iter().all(named)
+        };
+        let found = candidates.iter().find(names);
+        let text = found.unwrap_or_else(|| panic!("{circle:?}: {candidates:#?}"));
+        assert_eq!(
+            text.contains(" waits for the end of task "),
+            role == "join",
+            "{text}"
         );
     }
     // Nothing tells whether a task was polled between two samples.

@@ -11,7 +11,7 @@ mod parked;
 mod tests;
 mod walk;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ use super::names::{SchedulerKind, TaskType};
 use super::scheduler::possible_handles;
 use super::threads::{MAX_THREADS, ThreadBase, thread_bases};
 use super::vtables::{TaskOffsets, Vtable};
-use crate::model::census::{Census, CensusTask, TaskState};
+use crate::model::census::{Census, CensusTask, Mention, Reference, TaskState, Uses, WaitKind};
 use crate::model::memory::{Memory, ReadError, ReadRequest};
 use crate::model::stack::FrameKind;
 use crate::model::time::Mono;
@@ -281,8 +281,34 @@ impl TokioCensus {
             }
             look_again(chunk, first, memory, census)?;
         }
+        self.mention_joined(&listed, census);
         self.walk.tasks = listed;
         Ok(())
+    }
+
+    /// Tasks whose end others wait for are named by the address of their header.
+    fn mention_joined(&self, listed: &[Listed], census: &mut Census) {
+        let joined: HashSet<u64> = census
+            .waits
+            .iter()
+            .filter(|wait| wait.kind == WaitKind::Task)
+            .filter_map(|wait| wait.address)
+            .collect();
+        if joined.is_empty() {
+            return;
+        }
+        let mention = |task: &Listed| {
+            let vtable = self.image.vtables().get(task.header.vtable)?;
+            Some(Mention {
+                task: task.id,
+                address: task.at,
+                pc: vtable.address.wrapping_add(self.bias),
+                uses: Uses::default(),
+                how: Reference::Itself,
+            })
+        };
+        let tasks = listed.iter().filter(|task| joined.contains(&task.at));
+        census.mentions.extend(tasks.filter_map(mention));
     }
 
     fn task(&self, task: &Listed) -> CensusTask {

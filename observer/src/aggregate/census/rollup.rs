@@ -248,10 +248,17 @@ fn resource(
 pub(super) fn meeting_resource(ledger: &CensusLedger, key: Key) -> Resource {
     let tally = ledger.meetings().tallies().find(|(k, _)| **k == key);
     let fill = tally.and_then(|(_, tally)| Some((tally.len?, tally.capacity?)));
+    let state = match key.0 {
+        // The runtime's list has it: its id says more than its address.
+        WaitKind::Task => tally
+            .and_then(|(_, tally)| tally.referrers.keys().next())
+            .map(|id| format!("id {id}")),
+        _ => fill.map(|(len, capacity)| fill_text(len, capacity)),
+    };
     Resource {
         kind: key.0.as_str(),
         address: Some(key.1),
-        state: fill.map(|(len, capacity)| fill_text(len, capacity)),
+        state,
         ..Resource::default()
     }
 }

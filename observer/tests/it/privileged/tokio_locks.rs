@@ -101,6 +101,16 @@ fn who_waits_for_a_lock_and_who_keeps_it_is_told() {
     assert!(groups.iter().all(|group| group.get("oldest_ns").is_none()));
     let tasks: u64 = groups.iter().map(|group| number(group, "count")).sum();
     assert_eq!(tasks, truths.len() as u64, "{groups:#?}");
+    // Whose end is waited for has an id.
+    let group = groups.iter().find(|group| group["wait_reason"] == "join");
+    let group = group.unwrap_or_else(|| panic!("nobody joins: {groups:#?}"));
+    let mut ended = ids(&truths, &["join"]);
+    for id in list(group, "sample_ids").iter().filter_map(Value::as_u64) {
+        assert!(ended.remove(&id), "{group:#}");
+    }
+    let named: BTreeSet<String> = ended.iter().map(|id| format!("id {id}")).collect();
+    let state = group["resource"]["state"].as_str().unwrap_or_default();
+    assert!(named.len() == 1 && named.contains(state), "{group:#}");
 }
 
 /// The places are in the debug information only; the tasks are listed without it, and that is said.

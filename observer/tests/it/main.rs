@@ -10,6 +10,7 @@
 mod census;
 mod privileged;
 mod report;
+mod report_pile_up;
 mod report_samples;
 mod report_verdict;
 mod streams;

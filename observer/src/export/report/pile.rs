@@ -425,7 +425,7 @@ pub fn deadlocks(report: &Report) -> Vec<String> {
         .collect();
     if all.len() > 1 {
         out.push(format!(
-            "{} more such {}, see the JSON form.",
+            "{} more such {}: under WHO WAITS FOR WHOM.",
             count(all.len() as u64 - 1),
             if all.len() == 2 { "circle" } else { "circles" }
         ));

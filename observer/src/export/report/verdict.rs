@@ -403,6 +403,9 @@ fn nothing(report: &Report) -> String {
             counted(account.seen, "time", "times")
         );
     }
+    if report.targets.iter().all(|target| target.ended.is_some()) {
+        return format!("No wait was seen: what was observed ended within {window}.");
+    }
     format!("Nothing was blocked in {window}: no thread of the target was seen to wait.")
 }
 

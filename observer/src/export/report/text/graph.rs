@@ -1,4 +1,5 @@
-//! Who waits for whom: each wait, and below it who uses what is waited for and what they wait on.
+//! Who waits for whom: the circles that the verdict has no room for, then each wait, and below it who uses what
+//! is waited for and what they wait on.
 
 use crate::export::dto::{GraphEdge, Report};
 use crate::export::report::TextOptions;
@@ -10,6 +11,8 @@ use std::collections::HashMap;
 
 /// Edges shown without `--full`.
 const EDGES: usize = 15;
+/// Circles shown without `--full`.
+const CIRCLES: usize = 4;
 /// How far lines are moved to the right.
 const MAX_DEPTH: usize = 8;
 
@@ -24,6 +27,15 @@ pub(super) fn graph(report: &Report, options: TextOptions) -> String {
     let order = order(&report.wait_graph.edges);
     let limit = if options.full { usize::MAX } else { EDGES };
     let mut out = String::new();
+    let circles = report.wait_graph.deadlock_candidates.iter();
+    // The first one is in the verdict.
+    for circle in circles
+        .skip(1)
+        .take(if options.full { limit } else { CIRCLES })
+    {
+        let text = format!("deadlock candidate: {}", fit(circle, 400));
+        out += &paragraph(&text, "  ", "      ");
+    }
     for (depth, edge) in order.iter().take(limit) {
         let indent = "  ".repeat(1 + depth);
         let text = line(edge, &labels, options);

@@ -310,6 +310,9 @@ pub fn site(frames: &[Frame]) -> Known<&Frame> {
     }
     Known::Unknown(if frames.iter().all(|f| f.kind == FrameKind::Kernel) {
         Reason::new("no user stack was taken")
+    } else if frames.iter().rev().find_map(|f| f.function.as_deref()) == Some("runtime.goexit") {
+        // Go keeps frame pointers, and that is where goroutines begin: nothing is missing.
+        Reason::new("only Go's runtime and standard library are on the stack")
     } else if is_whole(frames) {
         Reason::new(
             "no application code on the stack: a thread of the runtime or of a library, or frames are missing",
@@ -481,5 +484,27 @@ mod tests {
         assert!(why(&[libc.clone(), root]).contains("thread of the runtime"));
         assert!(why(&[libc, broken]).contains("frame pointers"));
         assert!(why(&[]).contains("no user stack"));
+    }
+
+    #[test]
+    fn a_goroutine_of_the_standard_library_lacks_no_frames() {
+        let frame = |name: &str| Frame {
+            address: 1,
+            function: Some(name.into()),
+            file: None,
+            line: None,
+            module: Some("app".into()),
+            module_offset: None,
+            kind: FrameKind::Runtime,
+            unknown_reason: None,
+        };
+        let reason = |names: &[&str]| {
+            let frames: Vec<Frame> = names.iter().map(|name| frame(name)).collect();
+            site(&frames).reason().map(ToString::to_string).unwrap()
+        };
+        let go = reason(&["net/http.(*connReader).backgroundRead", "runtime.goexit"]);
+        assert!(!go.contains("missing"), "{go}");
+        let c = reason(&["__poll", "start_thread"]);
+        assert!(c.contains("or frames are missing"), "{c}");
     }
 }

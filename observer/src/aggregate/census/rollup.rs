@@ -249,8 +249,9 @@ pub(super) fn meeting_resource(ledger: &CensusLedger, key: Key) -> Resource {
     let tally = ledger.meetings().tallies().find(|(k, _)| **k == key);
     let fill = tally.and_then(|(_, tally)| Some((tally.len?, tally.capacity?)));
     let state = match key.0 {
-        // The runtime's list has it: its id says more than its address.
+        // The runtime's list has it: its id says more than its address. Another task may have been there later.
         WaitKind::Task => tally
+            .filter(|(_, tally)| tally.referrers.len() == 1)
             .and_then(|(_, tally)| tally.referrers.keys().next())
             .map(|id| format!("id {id}")),
         _ => fill.map(|(len, capacity)| fill_text(len, capacity)),

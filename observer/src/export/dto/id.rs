@@ -17,10 +17,8 @@ pub(super) fn of(comm: &str, entry: &Blocking) -> u64 {
         }) => [function.as_deref(), file.as_deref(), module.as_deref()],
         Known::Unknown(_) => [None; 3],
     };
-    let nameless = match &entry.site {
-        Known::Known(frame) => frame.module_offset.map(|offset| format!("{offset:#x}")),
-        Known::Unknown(_) => None,
-    };
+    let nameless = entry.site.known().and_then(|frame| frame.module_offset);
+    let nameless = nameless.map(|offset| format!("{offset:#x}"));
     let resource = entry.resource.as_ref();
     let parts = [
         Some(comm),

@@ -256,6 +256,8 @@ impl Unwinder {
         let mut registers =
             UnwindRegsX86_64::new(regs.ip, regs.sp, regs.bp.unwrap_or(UNKNOWN_FRAME_POINTER));
         let mut outside = false;
+        // A frame with a table was met.
+        let mut covered = false;
         let mut read = |address: u64| {
             let word = address
                 .checked_sub(regs.sp)
@@ -274,11 +276,13 @@ impl Unwinder {
             out.frames.push(at.address());
             out.stack_pointers.push(registers.sp());
             match self.may_unwind(at.address_for_lookup(), registers.bp()) {
-                Ok(true) => {}
+                Ok(true) => covered = true,
                 Ok(false) => {
                     let next = self.leave(at.address(), &mut registers, &mut read);
                     let Some(next) = next.and_then(FrameAddress::from_return_address) else {
-                        if registers.bp() == LAST_FRAME {
+                        // Elsewhere the register may be 0 by chance: calls lie between a thread's first
+                        // function and its last ones.
+                        if covered && registers.bp() == LAST_FRAME {
                             return out;
                         }
                         out.truncated = Some(if outside {

@@ -24,8 +24,8 @@ const TID: usize = 0x2d0;
 /// The same in musl 1.2, where `next` is the fourth word.
 const MUSL_TID: usize = 0x30;
 const MUSL_NEXT: usize = 0x18;
-/// Where in a stack's mapping a control block lies as a rule (bytes from its end): `struct pthread` has 2304
-/// (glibc 2.36), and nothing but padding follows.
+/// Where in a stack's mapping a control block lies as a rule (bytes from its end). Measured: 2368 with glibc
+/// 2.36; little else follows with musl 1.2.
 const LAST: u64 = 8 << 10;
 /// Threads looked at.
 pub const MAX_THREADS: usize = 256;

@@ -27,13 +27,19 @@ pub(super) fn graph(report: &Report, options: TextOptions) -> String {
     let order = order(&report.wait_graph.edges);
     let limit = if options.full { usize::MAX } else { EDGES };
     let mut out = String::new();
-    let circles = report.wait_graph.deadlock_candidates.iter();
     // The first one is in the verdict.
-    for circle in circles
-        .skip(1)
-        .take(if options.full { limit } else { CIRCLES })
-    {
+    let circles = report.wait_graph.deadlock_candidates.get(1..);
+    let circles = circles.unwrap_or_default();
+    let shown = if options.full { limit } else { CIRCLES };
+    for circle in circles.iter().take(shown) {
         let text = format!("deadlock candidate: {}", fit(circle, 400));
+        out += &paragraph(&text, "  ", "      ");
+    }
+    if circles.len() > shown {
+        let text = format!(
+            "... and {} more such circles (--full shows all)",
+            count((circles.len() - shown) as u64)
+        );
         out += &paragraph(&text, "  ", "      ");
     }
     for (depth, edge) in order.iter().take(limit) {

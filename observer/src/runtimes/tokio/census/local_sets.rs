@@ -15,7 +15,7 @@ use super::owned::{Owned, TaskForms, linked};
 /// How much of a thread's live stack is looked at (bytes).
 const MAX_STACK: u64 = 128 << 10;
 /// A `LocalSet` that is not on the stack itself lies within so many words of what the stack refers to: it
-/// may be a part of something else (actix-rt's `Runtime` begins with it).
+/// may be a part of something else (of `Runtime` in actix-rt).
 const NEAR: usize = 16;
 /// `Shared` with the counts of its `Arc` (words): 19 in tokio 1.54, some more with `tokio_unstable`.
 const SHARED: usize = 32;

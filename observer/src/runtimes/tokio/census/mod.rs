@@ -231,11 +231,13 @@ impl TokioCensus {
 
     /// Whether the program has types of tasks that a `LocalSet` polls, as far as they are named.
     fn has_local_tasks(&self) -> bool {
-        let types = self.image.task_types(&self.elf);
+        let is_local = |t: &TaskType| t.scheduler == Some(SchedulerKind::LocalSet);
+        if let Some(types) = &self.types {
+            return types.iter().any(is_local);
+        }
+        let has = self.image.task_types(&self.elf).iter().any(is_local);
         self.elf.release_pages();
-        types
-            .iter()
-            .any(|t| t.scheduler == Some(SchedulerKind::LocalSet))
+        has
     }
 
     /// Walks the lists of all runtimes. `None`: none of their lists could be made out now.

@@ -15,4 +15,6 @@ pub mod model;
 pub mod probes;
 pub mod resolve;
 pub mod runtimes;
+#[cfg(test)]
+mod skips;
 pub mod sys;

@@ -91,7 +91,11 @@ pub fn view(mut observed: Observed, facts: &KernelFacts, tier: &str) -> View {
     let window_ns = observed.window.2.as_nanos() as u64;
     doings::join(&mut censuses.meetings, &rollup.blocking, window_ns);
     doings::join_servers(&mut connections, &rollup.blocking, window_ns);
-    doings::lead_on(&mut censuses.meetings, &mut connections);
+    doings::lead_on(
+        &mut censuses.meetings,
+        &mut connections,
+        &mut censuses.groups,
+    );
     let wait_graph = wait_graph::build(&wait_graph::Facts {
         meetings: &censuses.meetings,
         connections: &connections,

@@ -5,13 +5,15 @@ use std::collections::HashMap;
 use crate::model::census::WaitKind;
 use crate::model::connection::Connection;
 use crate::model::meeting::{Doing, Meeting, Source, User};
-use crate::model::view::Blocking;
+use crate::model::view::{Blocking, CensusGroup};
 use crate::model::{Frame, Known, TaskKind};
 
 /// Different things that users do and are shown.
 const MAX_DOINGS: usize = 8;
 /// State of a census that the kernel side knows better.
 const IN_SYSCALL: &str = "syscall";
+/// State of a census.
+const RUNNING: &str = "running";
 
 /// A census does not tell in which system call a task is: the kernel side knows what these tasks do at
 /// the same place.
@@ -102,7 +104,11 @@ pub fn left_out(meetings: &[Meeting], connections: &[Connection]) -> Option<Stri
 }
 
 /// Fills in which connections to other targets what tasks do leads over.
-pub fn lead_on(meetings: &mut [Meeting], connections: &mut [Connection]) {
+pub fn lead_on(
+    meetings: &mut [Meeting],
+    connections: &mut [Connection],
+    groups: &mut [CensusGroup],
+) {
     let mut by_fd: HashMap<(usize, i32), Vec<Lead>> = HashMap::new();
     for (index, connection) in connections.iter().enumerate() {
         let found = (index, connection.peer.clone(), connection.peer_target);
@@ -125,6 +131,13 @@ pub fn lead_on(meetings: &mut [Meeting], connections: &mut [Connection]) {
             }
         }
     };
+    for group in groups {
+        let found = group.fds.iter();
+        let found = found.filter_map(|fd| by_fd.get(&(group.target, *fd)));
+        group
+            .connections
+            .extend(found.flatten().map(|(index, ..)| index));
+    }
     for meeting in meetings {
         let target = meeting.target;
         meeting.users.iter_mut().for_each(|u| lead(u, target));
@@ -173,6 +186,13 @@ fn measure(
             connections: Vec::new(),
         });
     }
+    // A census calls a task running that is being polled, whatever the poll does.
+    let sum: f64 = user.doing.iter().map(|doing| doing.share).sum();
+    if let Some(running) = user.doing.iter_mut().find(|doing| doing.what == RUNNING) {
+        running.share = (running.share - (sum - 1.0).max(0.0)).max(0.0);
+    }
+    user.doing
+        .retain(|doing| doing.what != RUNNING || doing.share >= 0.005);
     user.doing.sort_by(|a, b| {
         b.share
             .total_cmp(&a.share)

@@ -138,6 +138,9 @@ pub(super) fn evidence(user: &User) -> String {
                 "seen waiting on its other end, or with it on the stack, in {seen} of {of} samples"
             )
         }
+        UserEvidence::Owns => {
+            format!("its future has the other end in {seen} of {of} samples")
+        }
         UserEvidence::IsTask | UserEvidence::HasGuard | UserEvidence::StackRefers => {
             format!("a frame of its stack holds its other end in {seen} of {of} samples")
         }

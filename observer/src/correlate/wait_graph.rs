@@ -3,20 +3,21 @@
 //!
 //! An edge reads as a sentence: `from` waits on, consumes from, may hold, or connects to `to`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::deadlocks::deadlocks;
 use super::servers;
 use crate::model::census::{Direction, WaitKind};
 use crate::model::connection::Connection;
 use crate::model::meeting::{Doing, Meeting, Side, Source, User, UserEvidence};
-use crate::model::view::{Blocking, CensusGroup, GraphEdge, GraphNode, WaitGraph};
+use crate::model::view::{Blocking, CensusGroup, GraphEdge, GraphNode, Nature, WaitGraph};
 use crate::model::{Frame, Known, Resource};
 
 /// Meeting points that the graph shows.
 const MAX_MEETINGS: usize = 32;
 /// What users do for less than this part of their time is left out.
 const MIN_SHARE: f64 = 0.05;
+const UNKNOWN_PLACE: &str = "an unknown place";
 /// Groups of tasks shown of those who serve a connection, or of those that may.
 const MAX_SERVERS: usize = 4;
 
@@ -54,6 +55,9 @@ pub fn build(facts: &Facts<'_>) -> WaitGraph {
     };
     for meeting in of_interest(facts) {
         graph.meeting(meeting);
+    }
+    for group in facts.groups {
+        graph.callers(group);
     }
     graph.graph.deadlock_candidates = deadlocks(facts.meetings, facts.targets);
     graph.graph
@@ -262,20 +266,54 @@ impl Builder<'_> {
                 (Source::Census, _) => format!("{} at {site}, by samples", doing.what),
             },
         });
-        self.other_end(&to, weight, doing);
+        if let Some(index) = doing.peer_target {
+            self.other_end(&to, weight, (index, &doing.connections));
+        }
+    }
+
+    /// Tasks that wait on connections to other targets, where it is known who serves these and does something
+    /// else meanwhile: of an idle connection both ends wait to read.
+    fn callers(&mut self, group: &CensusGroup) {
+        let all = self.facts.connections;
+        let peer_of = |index: &usize| all.get(*index).map(|connection| connection.peer_target);
+        let peers: BTreeSet<usize> = group.connections.iter().filter_map(peer_of).collect();
+        for peer in peers.into_iter().take(MAX_SERVERS) {
+            let theirs = group.connections.iter().copied();
+            let theirs: Vec<usize> = theirs.filter(|i| peer_of(i) == Some(peer)).collect();
+            let is_blocked = group.nature == Nature::Blocked && group.mean >= 0.5;
+            if !is_blocked || servers::of(all, &theirs).users.is_empty() {
+                continue;
+            }
+            let weight = (group.mean.round() as u64).max(1);
+            let name = group.place.as_ref().and_then(frame_name);
+            let name = name.unwrap_or_else(|| UNKNOWN_PLACE.to_owned());
+            let from = self.node(
+                format!("tasks/{}/{name}", group.target),
+                "tasks",
+                format!("{} at {name}", counted(self.noun(group.target), weight)),
+            );
+            let label = socket_name(theirs.iter().filter_map(|index| all.get(*index)));
+            let to = self.node(format!("socket/{}/{label}", group.target), "socket", label);
+            self.edge(GraphEdge {
+                from,
+                to: to.clone(),
+                kind: "waits",
+                weight,
+                share: None,
+                evidence: format!("listed as waiting: mean {:.1}", group.mean),
+            });
+            self.other_end(&to, weight, (peer, &theirs));
+        }
     }
 
     /// Goes on from a socket into the process at its other end, when that is a target.
-    fn other_end(&mut self, socket: &str, weight: u64, doing: &Doing) {
-        let Some((index, peer)) = doing
-            .peer_target
-            .and_then(|index| Some((index, self.facts.targets.get(index)?)))
-        else {
+    fn other_end(&mut self, socket: &str, weight: u64, (index, connections): (usize, &[usize])) {
+        let Some(peer) = self.facts.targets.get(index) else {
             return;
         };
         let name = peer.name.clone();
         let process = self.node(format!("process/{index}"), "process", name.clone());
-        let served = servers::of(self.facts.connections, &doing.connections);
+        let served = servers::of(self.facts.connections, connections);
         let mut evidence = "the process holds the other end of the connection".to_owned();
         if let Some(reason) = &served.unknown {
             let which = served.which();
@@ -354,19 +392,39 @@ fn counted(noun: &str, n: u64) -> String {
 }
 
 pub(super) fn place_name(site: &Known<Frame>) -> String {
-    let name = |frame: &Frame| {
-        let function = frame.function.clone()?;
-        Some(match (&frame.file, frame.line) {
-            (Some(file), Some(line)) => {
-                let short = file.rsplit('/').next().unwrap_or(file);
-                format!("{function} {short}:{line}")
-            }
-            _ => function.to_string(),
-        })
-    };
     site.known()
-        .and_then(name)
-        .unwrap_or_else(|| "an unknown place".to_owned())
+        .and_then(frame_name)
+        .unwrap_or_else(|| UNKNOWN_PLACE.to_owned())
+}
+
+fn frame_name(frame: &Frame) -> Option<String> {
+    let function = frame.function.clone()?;
+    Some(match (&frame.file, frame.line) {
+        (Some(file), Some(line)) => {
+            let short = file.rsplit('/').next().unwrap_or(file);
+            format!("{function} {short}:{line}")
+        }
+        _ => function.to_string(),
+    })
+}
+
+/// What connections have in common.
+fn socket_name<'a>(mut connections: impl Iterator<Item = &'a Connection>) -> String {
+    let mut socket = Resource {
+        kind: "socket",
+        ..Resource::default()
+    };
+    if let Some(first) = connections.next() {
+        socket.local.clone_from(&first.local);
+        socket.peer.clone_from(&first.peer);
+    }
+    for other in connections {
+        socket.local = socket
+            .local
+            .filter(|local| other.local.as_ref() == Some(local));
+        socket.peer = socket.peer.filter(|peer| other.peer.as_ref() == Some(peer));
+    }
+    resource_name(&socket)
 }
 
 pub(super) fn resource_name(resource: &Resource) -> String {
@@ -421,6 +479,13 @@ pub fn evidence(kind: WaitKind, user: &User) -> String {
                 "its future has a guard of it in {seen} of {of} samples; one that it gave back stays there, too"
             )
         }
+        UserEvidence::Owns => format!(
+            "its future has the channel's {} in {seen} of {of} samples",
+            match user.direction {
+                Some(Direction::Receive) => "receiver",
+                _ => "sender",
+            }
+        ),
         UserEvidence::StackRefers => format!(
             "its frame holds the address in {seen} of {of} samples, and that function {does}"
         ),

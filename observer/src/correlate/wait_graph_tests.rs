@@ -281,7 +281,7 @@ fn across(
     connections: &mut [Connection],
     groups: &[CensusGroup],
 ) -> (WaitGraph, Vec<String>) {
-    crate::correlate::doings::lead_on(meetings, connections);
+    crate::correlate::doings::lead_on(meetings, connections, &mut []);
     let graph = super::build(&Facts {
         meetings,
         connections,
@@ -396,6 +396,9 @@ fn group(target: usize, mean: f64, nature: crate::model::view::Nature) -> Census
         stack: Vec::new(),
         created_by: None,
         resource: None,
+        place: None,
+        fds: Vec::new(),
+        connections: Vec::new(),
         sample_ids: Vec::new(),
     }
 }

@@ -76,6 +76,9 @@ pub enum UserEvidence {
     IsTask,
     /// Its future has a guard of it: it holds the lock, or gave it back and has not reused the place.
     HasGuard,
+    /// Its future has the other end of the channel, or the connection, or gave it away and has not reused the
+    /// place.
+    Owns,
     /// A frame of its stack holds the address, and that function's code does such things.
     StackRefers,
     /// The same with an object that holds the address.
@@ -84,10 +87,11 @@ pub enum UserEvidence {
 
 impl UserEvidence {
     /// Every one.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::SeenWaiting,
         Self::IsTask,
         Self::HasGuard,
+        Self::Owns,
         Self::StackRefers,
         Self::ObjectRefers,
     ];
@@ -98,6 +102,7 @@ impl UserEvidence {
             Self::SeenWaiting => "seen_waiting",
             Self::IsTask => "is_task",
             Self::HasGuard => "has_guard",
+            Self::Owns => "owns",
             Self::StackRefers => "stack_refers",
             Self::ObjectRefers => "object_refers",
         }

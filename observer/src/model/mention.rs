@@ -39,6 +39,9 @@ pub enum Reference {
     /// A guard of it, among the variables of a parked future: the task holds the lock, unless it gave the
     /// guard back, which leaves its bytes in place.
     Guard,
+    /// The other end of the channel, or the connection itself, among the variables of a future: the task has
+    /// it, unless it gave it away, which leaves its bytes in place.
+    Owned,
     /// Its address.
     Direct,
     /// The address of an object that holds its address.

@@ -292,6 +292,12 @@ pub struct CensusGroup {
     pub created_by: Option<String>,
     /// On what.
     pub resource: Option<Resource>,
+    /// The frame that `site` names.
+    pub place: Option<Frame>,
+    /// Descriptors that they waited on at the last sample; bounded.
+    pub fds: Vec<i32>,
+    /// Connections to other targets among these: indices into `View::connections`.
+    pub connections: Vec<usize>,
     /// Ids of a few of them.
     pub sample_ids: Vec<u64>,
 }

@@ -68,7 +68,8 @@ const RUNTIME_LIBRARIES: &[&str] = &[
 ];
 
 /// C functions of a statically linked libc, or of its start-up code in every executable. Names
-/// that begin with two underscores are the implementation's anyway (C11 7.1.3).
+/// that begin with two underscores are the implementation's anyway (C11 7.1.3). musl's are told by their
+/// lack of unwind tables (`symbols::modules`).
 const RUNTIME_FUNCTIONS: &[&str] = &[
     "_start",
     "accept",
@@ -105,8 +106,6 @@ const RUNTIME_FUNCTIONS: &[&str] = &[
     "rust_begin_unwind",
     "rust_eh_personality",
     "rust_panic",
-    // musl: what the cancellable system calls go through.
-    "sccp",
     "select",
     "sem_wait",
     "send",

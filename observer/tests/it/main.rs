@@ -13,6 +13,8 @@ mod report;
 mod report_pile_up;
 mod report_samples;
 mod report_verdict;
+#[path = "../../src/skips.rs"]
+mod skips;
 mod streams;
 mod support;
 mod tokio_types;

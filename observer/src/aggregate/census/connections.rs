@@ -197,7 +197,7 @@ fn guessed(tally: &Tally) -> bool {
         users
             .filter(move |u| {
                 u.refers
-                    .is_some_and(|(how, _)| (how == Reference::Direct) == direct)
+                    .is_some_and(|(how, _)| (how <= Reference::Direct) == direct)
             })
             .map(|u| u.referred)
             .max()
@@ -226,9 +226,7 @@ fn users_of(
     let mut order: Vec<(&u64, &Use)> = tally.users.iter().collect();
     order.sort_unstable_by_key(|(id, _)| **id);
     for (id, one) in order {
-        if one.waited == 0
-            && !related
-            && one.refers.is_some_and(|(how, _)| how != Reference::Direct)
+        if one.waited == 0 && !related && one.refers.is_some_and(|(how, _)| how > Reference::Direct)
         {
             continue;
         }
@@ -250,6 +248,7 @@ fn users_of(
                 names.function(pc),
                 match (one.waited, how) {
                     (1.., _) => UserEvidence::SeenWaiting,
+                    (0, Reference::Owned) => UserEvidence::Owns,
                     (0, Reference::Direct) => UserEvidence::StackRefers,
                     (0, _) => UserEvidence::ObjectRefers,
                 },

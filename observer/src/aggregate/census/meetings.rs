@@ -342,7 +342,7 @@ impl Meetings {
             // it: enough to doubt that everybody is known.
             let is_sure = matches!(
                 mention.how,
-                Reference::Itself | Reference::Guard | Reference::Direct
+                Reference::Itself | Reference::Guard | Reference::Owned | Reference::Direct
             );
             if kind != WaitKind::Channel && !is_sure {
                 if tally.doubts.len() < MAX_USERS {

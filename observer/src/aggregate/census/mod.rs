@@ -24,6 +24,10 @@ use crate::model::connection::Socket;
 use crate::model::hashing::QuickMap;
 use crate::model::{Cause, Mono};
 
+/// Descriptors that a group remembers of one sample.
+const GROUP_FDS: usize = 16;
+/// Those that are looked up of all groups.
+const MAX_GROUPS_FDS: usize = 256;
 /// Groups that are kept; tasks of further ones are counted as others.
 const MAX_GROUPS: usize = 4096;
 /// Different stacks that are kept; tasks with further ones are grouped without their stack.
@@ -114,8 +118,8 @@ pub struct Group {
     pub sample_ids: Vec<u64>,
     /// Descriptors, channels... of its own that tasks waited on at the last sample.
     pub things: u64,
-    /// A descriptor among these.
-    pub fd: Option<i32>,
+    /// Descriptors among these; bounded.
+    pub fds: Vec<i32>,
     /// An address among these.
     pub one_address: Option<u64>,
     /// The last sample in which there were any.
@@ -299,7 +303,7 @@ impl CensusLedger {
             oldest_ns: None,
             sample_ids: Vec::new(),
             things: 0,
-            fd: None,
+            fds: Vec::new(),
             one_address: None,
             seen: 0,
         });
@@ -318,6 +322,7 @@ impl CensusLedger {
         if group.seen != self.samples {
             group.seen = self.samples;
             group.sample_ids.clear();
+            group.fds.clear();
         }
         if group.sample_ids.len() < SAMPLE_IDS {
             group.sample_ids.push(task.id);
@@ -326,8 +331,11 @@ impl CensusLedger {
         let age = task.age.map(|age| age.at_least_ns).filter(|ns| *ns > 0);
         group.oldest_ns = group.oldest_ns.max(age);
         group.things += waits.len() as u64;
+        let room = GROUP_FDS.saturating_sub(group.fds.len());
+        group
+            .fds
+            .extend(waits.iter().filter_map(|wait| wait.fd).take(room));
         if let Some(wait) = waits.first() {
-            group.fd = wait.fd;
             group.one_address = wait.address;
         }
     }
@@ -388,7 +396,8 @@ impl CensusLedger {
             .groups
             .iter()
             .filter(|g| g.seen == self.samples)
-            .filter_map(|g| g.fd);
+            .flat_map(|g| g.fds.iter().copied())
+            .take(MAX_GROUPS_FDS);
         let followed = self.meetings.tracked().flat_map(Tracked::fds);
         followed.chain(self.connections.fds()).chain(groups)
     }

@@ -108,11 +108,11 @@ fn nature(key: &GroupKey) -> Nature {
 
 fn groups(ledger: &CensusLedger, target: usize, names: &dyn CensusNames) -> Vec<CensusGroup> {
     let mut places = Places::default();
-    let mut merged: HashMap<_, (CensusGroup, u64, Option<i32>, Option<u64>)> = HashMap::new();
+    let mut merged: HashMap<_, (CensusGroup, u64, Option<u64>)> = HashMap::new();
     for group in ledger.groups() {
         let key = &group.key;
-        let site = places.of(ledger, key, names);
-        let site = match (site.known().and_then(text), key.entry) {
+        let place = places.of(ledger, key, names);
+        let site = match (place.known().and_then(text), key.entry) {
             (Some(site), _) => Some(site),
             // Running: at least whose task it is.
             (None, Some(entry)) => names.start(entry),
@@ -123,22 +123,26 @@ fn groups(ledger: &CensusLedger, target: usize, names: &dyn CensusNames) -> Vec<
             (key.state, key.reason, key.cause, nature(key), site.clone()),
             (created_by.clone(), key.kind, key.direction, key.address),
         );
-        let shown = shown(ledger, target, names, group, site, created_by);
+        let shown = CensusGroup {
+            place: place.known().cloned(),
+            ..shown(ledger, target, names, group, site, created_by)
+        };
         match merged.get_mut(&same) {
             Some((into, things, ..)) => {
                 merge(into, shown);
                 *things += group.things;
             }
             None => {
-                merged.insert(same, (shown, group.things, group.fd, group.one_address));
+                merged.insert(same, (shown, group.things, group.one_address));
             }
         }
     }
     let mut out: Vec<CensusGroup> = merged
         .into_iter()
         .map(
-            |(((..), (_, kind, _, address)), (mut group, things, fd, one))| {
-                group.resource = resource(ledger, names, kind, address, (things, fd, one));
+            |(((..), (_, kind, _, address)), (mut group, things, one))| {
+                let things = (things, group.fds.as_slice(), one);
+                group.resource = resource(ledger, names, kind, address, things);
                 group
             },
         )
@@ -193,6 +197,9 @@ fn shown(
             .unwrap_or_default(),
         created_by,
         resource: None,
+        place: None,
+        fds: group.fds.clone(),
+        connections: Vec::new(),
         sample_ids: group.sample_ids.clone(),
     }
 }
@@ -209,6 +216,7 @@ fn merge(into: &mut CensusGroup, other: CensusGroup) {
     into.oldest_ns = into.oldest_ns.max(other.oldest_ns);
     into.sample_ids.extend(other.sample_ids);
     into.sample_ids.truncate(SAMPLE_IDS);
+    into.fds.extend(other.fds);
     if larger {
         into.stack = other.stack;
     }
@@ -219,7 +227,7 @@ fn resource(
     names: &dyn CensusNames,
     kind: Option<WaitKind>,
     address: Option<u64>,
-    (things, fd, one): (u64, Option<i32>, Option<u64>),
+    (things, fds, one): (u64, &[i32], Option<u64>),
 ) -> Option<Resource> {
     // A sleep is said by its reason.
     let kind = kind.filter(|kind| *kind != WaitKind::Timer)?;
@@ -229,9 +237,13 @@ fn resource(
     };
     Some(match (kind, address, things) {
         (_, Some(address), _) => meeting_resource(ledger, (kind, address)),
-        (WaitKind::Descriptor, None, 1) => match fd {
-            Some(fd) => names.descriptor(fd),
-            None => plain,
+        (WaitKind::Descriptor, None, 1) => match fds {
+            [fd, ..] => names.descriptor(*fd),
+            [] => plain,
+        },
+        (WaitKind::Descriptor, None, n @ 2..) => Resource {
+            state: Some(format!("{n} different ones")),
+            ..in_common(fds.iter().map(|fd| names.descriptor(*fd))).unwrap_or(plain)
         },
         (_, None, 1) => match one {
             Some(address) => meeting_resource(ledger, (kind, address)),
@@ -243,6 +255,30 @@ fn resource(
             ..plain
         },
     })
+}
+
+/// What descriptors have in common: sockets of one service, or to one.
+fn in_common(mut all: impl Iterator<Item = Resource>) -> Option<Resource> {
+    let first = all.next()?;
+    let common = all.try_fold(first, |mut common, other| {
+        (common.kind == other.kind).then(|| {
+            common.local = common
+                .local
+                .take()
+                .filter(|local| other.local.as_ref() == Some(local));
+            common.peer = common
+                .peer
+                .take()
+                .filter(|peer| other.peer.as_ref() == Some(peer));
+            common.path = common
+                .path
+                .take()
+                .filter(|path| other.path.as_ref() == Some(path));
+            common
+        })
+    })?;
+    (common.local.is_some() || common.peer.is_some() || common.path.is_some())
+        .then_some(Resource { fd: None, ..common })
 }
 
 pub(super) fn meeting_resource(ledger: &CensusLedger, key: Key) -> Resource {

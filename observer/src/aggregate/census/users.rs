@@ -84,6 +84,7 @@ pub(super) fn users(
             evidence: match referrer.how {
                 Reference::Itself => UserEvidence::IsTask,
                 Reference::Guard => UserEvidence::HasGuard,
+                Reference::Owned => UserEvidence::Owns,
                 Reference::Direct => UserEvidence::StackRefers,
                 Reference::Through | Reference::Near => UserEvidence::ObjectRefers,
             },

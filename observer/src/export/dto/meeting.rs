@@ -81,7 +81,8 @@ pub struct MeetingUser {
     /// The function that uses it.
     pub function: Site,
     /// How it is known: `seen_waiting` there itself; `is_task`: its end is waited for; `has_guard`: its
-    /// future has a guard of it, perhaps one that it gave back;
+    /// future has a guard of it, perhaps one that it gave back; `owns`: it has the channel's other end, or
+    /// the connection, perhaps one that it gave away;
     /// `stack_refers`: a frame holds the address, and
     /// its function does such things; `object_refers`: the same with an object that holds it.
     #[schemars(schema_with = "schema::user_evidence")]

@@ -344,6 +344,13 @@ fn known(point: &MeetingPoint, user: &MeetingUser) -> Option<String> {
         ("has_guard", _) => format!(
             "Known by a guard of it in a parked future, in {of}; one that was given back stays there, too."
         ),
+        ("owns", _) => format!(
+            "Known by the channel's {} among the variables of its future, in {of}.",
+            match user.direction.as_deref() {
+                Some("receive") => "receiver",
+                _ => "sender",
+            }
+        ),
         ("stack_refers", "channel") => format!(
             "Known by {stack}: the channel's address, in a function that {}, in {of}.",
             uses(user)

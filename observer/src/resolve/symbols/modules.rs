@@ -29,17 +29,31 @@ pub struct Module {
 }
 
 impl Module {
-    /// The kind of code at `vaddr`, which has no symbol. In a file with unwind tables, code without one is no
-    /// compiler's: the C library, linked statically, or assembly.
+    /// The kind of code at `vaddr`, which has no symbol.
     pub fn nameless(&self, vaddr: Option<u64>) -> FrameKind {
+        match vaddr {
+            Some(vaddr) if self.is_without_table(vaddr) => FrameKind::Runtime,
+            _ => classify::nameless(self.file.name()),
+        }
+    }
+
+    /// The kind of the function at `vaddr`, when its name and source do not tell. Libraries are
+    /// left out: functions in assembly are what some of them are for.
+    pub fn plain_function(&self, vaddr: u64) -> Option<FrameKind> {
+        let is_library = self.file.name().contains(".so");
+        (!is_library && self.is_without_table(vaddr)).then_some(FrameKind::Runtime)
+    }
+
+    /// In a file with unwind tables, code without one is no compiler's: the C library, linked
+    /// statically, or assembly.
+    fn is_without_table(&self, vaddr: u64) -> bool {
         let coverage = self.coverage.get_or_init(|| {
             let image = self.file.image().ok()?;
             Coverage::read(Arc::new(image))
         });
-        match (coverage, vaddr) {
-            (Some(coverage), Some(vaddr)) if !coverage.has(vaddr) => FrameKind::Runtime,
-            _ => classify::nameless(self.file.name()),
-        }
+        coverage
+            .as_ref()
+            .is_some_and(|coverage| !coverage.has(vaddr))
     }
 }
 

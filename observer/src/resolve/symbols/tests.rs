@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::*;
 use crate::resolve::classify;
+use crate::skips::skip;
 
 fn start() -> SymbolizerHandle {
     Symbolizer::spawn(SymbolizerConfig::default()).unwrap()
@@ -16,7 +17,7 @@ fn own_pid() -> Pid {
 }
 
 /// Builds a C program that prints the address of its function `blocked_here` and sleeps.
-fn c_program(dir: &Path, name: &str, flags: &[&str]) -> Option<PathBuf> {
+fn c_program(dir: &Path, name: &str, flags: &[&str]) -> PathBuf {
     let source = dir.join("program.c");
     std::fs::write(
         &source,
@@ -34,8 +35,8 @@ fn c_program(dir: &Path, name: &str, flags: &[&str]) -> Option<PathBuf> {
         .arg(&source)
         .args(flags)
         .status();
-    // A machine without a C compiler can not run these tests.
-    built.is_ok_and(|status| status.success()).then_some(out)
+    assert!(built.expect("cc runs: rustc links with it").success());
+    out
 }
 
 struct Running {
@@ -194,9 +195,7 @@ fn an_address_in_no_mapping_says_so() {
 #[test]
 fn an_exited_process_is_symbolized_when_it_was_prepared_even_when_its_file_is_gone() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(program) = c_program(dir.path(), "exits", &["-g"]) else {
-        return;
-    };
+    let program = c_program(dir.path(), "exits", &["-g"]);
     let handle = start();
     let mut running = Running::start(&program);
     handle.prepare(running.pid()).unwrap();
@@ -226,9 +225,7 @@ fn an_exited_process_is_symbolized_when_it_was_prepared_even_when_its_file_is_go
 fn a_stripped_program_is_not_given_the_name_of_a_symbol_nearby() {
     let dir = tempfile::tempdir().unwrap();
     // -rdynamic leaves some names in the dynamic table: the trap is to use the nearest one.
-    let Some(program) = c_program(dir.path(), "stripped", &["-s", "-rdynamic"]) else {
-        return;
-    };
+    let program = c_program(dir.path(), "stripped", &["-s", "-rdynamic"]);
     let handle = start();
     let running = Running::start(&program);
     let frames = handle.process(running.pid(), &[running.function], Addresses::Exact);
@@ -273,9 +270,7 @@ fn damaged_files_cost_their_own_symbols_only() {
     use std::os::fd::AsRawFd;
 
     let dir = tempfile::tempdir().unwrap();
-    let Some(program) = c_program(dir.path(), "damaged", &["-g"]) else {
-        return;
-    };
+    let program = c_program(dir.path(), "damaged", &["-g"]);
     let whole = std::fs::read(&program).unwrap();
     let handle = start();
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
@@ -399,8 +394,7 @@ fn long_kernel_function() -> Option<(u64, String)> {
 #[test]
 fn an_address_far_inside_of_a_kernel_function_is_named_though_the_kernel_tells_no_sizes() {
     let Some((start_of, name)) = long_kernel_function() else {
-        eprintln!("skipped: kernel addresses are hidden");
-        return;
+        skip!("kernel addresses are hidden");
     };
     let frames = start().kernel(&[start_of + 2000]);
     assert_eq!(frames[0].function.as_deref(), Some(&*name));
@@ -426,9 +420,7 @@ fn requests_can_be_made_without_waiting() {
 #[test]
 fn remembered_processes_stay_within_the_limit() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(program) = c_program(dir.path(), "many", &[]) else {
-        return;
-    };
+    let program = c_program(dir.path(), "many", &[]);
     let handle = Symbolizer::spawn(SymbolizerConfig {
         limits: Limits {
             processes: 2,

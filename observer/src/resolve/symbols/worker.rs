@@ -291,8 +291,14 @@ impl Worker {
             Err(reason) => reason.clone(),
         };
         module.answered.set(module.answered.get() || found.is_ok());
+        let kind = match found.as_deref() {
+            Ok([one]) if one.file.is_none() && !one.function.contains("::") => {
+                module.plain_function(vaddr)
+            }
+            _ => None,
+        };
         found
-            .map(|found| self.frames(&found, module.file.name(), None))
+            .map(|found| self.frames(&found, module.file.name(), kind))
             .map_err(|why_not| match why_not {
                 Failure::None => why("has no symbol for that address"),
                 Failure::Far => why("has no symbol that covers that address"),

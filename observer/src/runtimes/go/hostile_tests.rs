@@ -18,6 +18,7 @@ use super::symbols::GoSymbols;
 use super::transitions;
 use crate::model::Reason;
 use crate::runtimes::RuntimeImage;
+use crate::skips::skip;
 use crate::sys::code::CodeSite;
 use crate::sys::elf::ElfImage;
 use object::{Object as _, ObjectSection as _};
@@ -211,7 +212,9 @@ fn garbage_goroutines_are_survived() {
 /// Headers, section table, module data and function table damaged, one byte or word at a time.
 #[test]
 fn live_damaged_executables_are_survived() {
-    let Some(go) = go() else { return };
+    let Some(go) = go() else {
+        skip!("no Go toolchain");
+    };
     let dir = tempfile::tempdir().unwrap();
     let exe = dir.path().join("crowd");
     build(
@@ -277,7 +280,9 @@ fn probe_place(symbols: &GoSymbols, image: &ElfImage) -> Result<CodeSite, Reason
 
 #[test]
 fn live_no_probe_goes_where_a_damaged_function_table_points() {
-    let Some(go) = go() else { return };
+    let Some(go) = go() else {
+        skip!("no Go toolchain");
+    };
     let dir = tempfile::tempdir().unwrap();
     let exe = dir.path().join("crowd");
     build(&go, "crowd", &["-ldflags=-s -w"], false, &exe);

@@ -15,6 +15,7 @@ use crate::model::census::{
 use crate::model::time::Mono;
 use crate::model::{Cause, Known, Pid};
 use crate::runtimes::CodeReader;
+use crate::skips::skip;
 use crate::sys::elf::ElfImage;
 use crate::sys::memory::ProcessMemory;
 use crate::sys::process::Process;
@@ -201,7 +202,9 @@ fn check_wait(name: &str, truth: &Value, task: &CensusTask, waits: &[WaitsOn]) {
 
 #[test]
 fn live_census_agrees_with_what_programs_say_of_themselves() {
-    let Some(go) = go() else { return };
+    let Some(go) = go() else {
+        skip!("no Go toolchain");
+    };
     let only = std::env::var("OBSERVER_GO_VARIANT").ok();
     for (variant, arguments, cgo) in VARIANTS {
         if only.as_deref().is_none_or(|o| o == *variant) {
@@ -212,7 +215,9 @@ fn live_census_agrees_with_what_programs_say_of_themselves() {
 
 #[test]
 fn live_cgo_programs_keep_g_where_the_reader_says() {
-    let Some(go) = go() else { return };
+    let Some(go) = go() else {
+        skip!("no Go toolchain");
+    };
     let variants: [&[&str]; 4] = [
         &[],
         &["-buildmode=pie"],
@@ -255,7 +260,9 @@ fn live_cgo_programs_keep_g_where_the_reader_says() {
 /// A parked stack ends in the function that its goroutine started with, or it was torn unnoticed.
 #[test]
 fn live_busy_programs_give_no_wrong_answers() {
-    let Some(go) = go() else { return };
+    let Some(go) = go() else {
+        skip!("no Go toolchain");
+    };
     let fixture = start(&go, "busy", &[], false, &[]);
     let (mut reader, memory) = fixture.census();
     let (mut waiting, mut torn, mut stacks, mut over) = (0, 0, 0, 0);
@@ -298,7 +305,9 @@ fn live_busy_programs_give_no_wrong_answers() {
 
 #[test]
 fn live_tracker_ages_waits() {
-    let Some(go) = go() else { return };
+    let Some(go) = go() else {
+        skip!("no Go toolchain");
+    };
     let fixture = start(&go, "known_waits", &[], false, &[]);
     let (mut reader, memory) = fixture.census();
     let mut tracker = CensusTracker::default();
@@ -328,7 +337,9 @@ fn cpu_ns() -> u64 {
 #[test]
 #[ignore = "measures; run it in release"]
 fn measure_census() {
-    let Some(go) = go() else { return };
+    let Some(go) = go() else {
+        skip!("no Go toolchain");
+    };
     for count in ["10000", "100000"] {
         let fixture = start(&go, "crowd", &["-ldflags=-s -w"], false, &["-count", count]);
         let process = Process::open(Pid(fixture.child.id())).unwrap();
@@ -360,7 +371,9 @@ fn measure_census() {
 
 #[test]
 fn live_the_probe_has_a_place_in_every_build_and_the_states_before_it_are_those_of_the_census() {
-    let Some(go) = go() else { return };
+    let Some(go) = go() else {
+        skip!("no Go toolchain");
+    };
     for (variant, arguments, cgo) in VARIANTS {
         let fixture = start(&go, "known_waits", arguments, *cgo, &[]);
         let (mut reader, memory) = fixture.census();

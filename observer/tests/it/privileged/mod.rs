@@ -21,6 +21,7 @@ mod tokio_debug_files;
 mod tokio_libraries;
 mod tokio_locks;
 mod tokio_matrix;
+mod tokio_owners;
 mod tokio_polls;
 mod tokio_service;
 mod tokio_workers;

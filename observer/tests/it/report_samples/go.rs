@@ -269,6 +269,9 @@ pub fn pile_up() -> View {
             ],
             created_by: Some("net/http.(*Server).Serve".to_owned()),
             resource: Some(resource),
+            place: None,
+            fds: Vec::new(),
+            connections: Vec::new(),
             sample_ids: vec![90, 91, 92],
         },
         CensusGroup {
@@ -287,6 +290,9 @@ pub fn pile_up() -> View {
             stack: Vec::new(),
             created_by: Some("net/http.(*Server).Serve".to_owned()),
             resource: None,
+            place: None,
+            fds: Vec::new(),
+            connections: Vec::new(),
             sample_ids: vec![33],
         },
     ];

@@ -2,8 +2,7 @@
 
 use std::env;
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -81,38 +80,16 @@ pub fn fixture(name: &str) -> PathBuf {
 /// Returns from the test when a need is not met: `require!(Need::Privilege, Need::Fixture("go/x"));`
 macro_rules! require {
     ($($need:expr),+ $(,)?) => {{
-        fn here() {}
-        if !$crate::support::require::met(std::any::type_name_of_val(&here), &[$($need),+]) {
-            return;
+        if let Some(reason) = $crate::support::require::missing(&[$($need),+]) {
+            $crate::skips::skip!(&reason);
         }
     }};
 }
 pub(crate) use require;
 
-/// Whether all needs are met; announces the skip when not. With `OBSERVER_REQUIRE=all` it fails.
-pub fn met(inside: &str, needs: &[Need]) -> bool {
-    let Some(reason) = needs.iter().find_map(|need| need.missing()) else {
-        return true;
-    };
-    // `it::privileged::x::test::here` is `privileged::x::test` to libtest.
-    let name = inside.trim_end_matches("::here");
-    let name = name.split_once("::").map_or(name, |(_, rest)| rest);
-    assert!(
-        env::var("OBSERVER_REQUIRE").as_deref() != Ok("all"),
-        "{name}: {reason}, and OBSERVER_REQUIRE=all does not let it be skipped"
-    );
-    match env::var_os("OBSERVER_SKIP_LOG") {
-        Some(log) => {
-            let mut log = OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(log)
-                .expect("the skip log opens");
-            writeln!(log, "{name}: {reason}").expect("the skip log takes a line");
-        }
-        None => eprintln!("SKIP {name}: {reason}"),
-    }
-    false
+/// Why the first need that is not met is not; `None` when all are.
+pub fn missing(needs: &[Need]) -> Option<String> {
+    needs.iter().find_map(|need| need.missing())
 }
 
 /// Why kernel programs can not be loaded here; `None` when they can.

@@ -3,7 +3,7 @@
 use crate::export::dto::{CensusGroup, Report};
 use crate::export::report::{TextOptions, phrase};
 use crate::export::text::clean::fit;
-use crate::export::text::units::{NBSP, counted, duration, percent};
+use crate::export::text::units::{NBSP, count, counted, duration, percent};
 use crate::export::text::wrap::paragraph;
 
 /// Groups per target shown without `--full`.
@@ -34,10 +34,11 @@ pub(super) fn groups(report: &Report, options: TextOptions) -> String {
             out += &paragraph(&line(group, one), "  ", "      ");
         }
         let tasks = |groups: &[&CensusGroup]| {
-            let sum = groups
+            let mean = groups.iter().map(|group| group.mean).sum();
+            let last = groups
                 .iter()
                 .fold(0_u64, |sum, group| sum.saturating_add(group.count));
-            counted(sum, one, &format!("{one}s"))
+            number(mean, last, one)
         };
         if let Some(more) = own.get(limit..).filter(|more| !more.is_empty()) {
             let text = format!(
@@ -70,10 +71,29 @@ fn place(site: &str) -> String {
     }
 }
 
+/// `5 000 goroutines` when the last sample was like the mean, else
+/// `1.6 goroutines on average (3 at the last sample)`: with the last one alone, a group that has a
+/// share could read "0 tasks".
+fn number(mean: f64, last: u64, one: &str) -> String {
+    let many = format!("{one}s");
+    if (mean - last as f64).abs() < 0.05 {
+        return counted(last, one, &many);
+    }
+    let mean = match mean {
+        ..0.05 => "<0.1".to_owned(),
+        0.05..99.5 => format!("{mean:.1}"),
+        _ => count(mean.round() as u64),
+    };
+    format!(
+        "{mean}{NBSP}{many} on average ({} at the last sample)",
+        count(last)
+    )
+}
+
 fn line(group: &CensusGroup, one: &str) -> String {
     let mut text = format!(
         "{}, {}{}: {}",
-        counted(group.count, one, &format!("{one}s")),
+        number(group.mean, group.count, one),
         percent(group.share),
         group
             .share_error

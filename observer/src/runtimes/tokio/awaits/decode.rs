@@ -1,8 +1,10 @@
 //! From entries of debug information to [`Layouts`]: every type that futures of tasks can be in.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 
 use super::dies::{Die, Dies, Node};
+use super::keepers::Keepers;
 use super::layout::{Choice, Layouts, Member, Root, Shape, State, Type, TypeId, Variant};
 use super::leaves::{self, Rule};
 use super::paths::{self, Names};
@@ -13,7 +15,7 @@ const MAX_TYPES: usize = 200_000;
 /// Members and variants of all types.
 const MAX_MEMBERS: usize = 2_000_000;
 const MAX_VARIANTS: usize = 500_000;
-const MAX_GUARDS: usize = 100_000;
+const MAX_VARIABLES: usize = 500_000;
 
 /// Crates whose futures wait for the known future that they own.
 const OPEN: [&str; 6] = [
@@ -39,6 +41,7 @@ pub(super) struct Decoder<'d, 'a> {
     dies: &'d mut Dies<'a>,
     names: Names,
     pub(super) layouts: Layouts,
+    keepers: Keepers,
     known: HashMap<(Die, References), TypeId>,
     queue: VecDeque<(Die, References, TypeId)>,
     /// Types were left out.
@@ -55,6 +58,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
             dies,
             names,
             layouts,
+            keepers: Keepers::default(),
             known: HashMap::new(),
             queue: VecDeque::new(),
             is_full: false,
@@ -176,6 +180,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
             .collect();
         let is_open = is_tuple || is_captured || OPEN.iter().any(|open| path.starts_with(open));
         decoded.plan = leaves::future(&path).and_then(|rule| self.dies.plan(rule, &children));
+        decoded.kept = self.dies.kept(&path, node.die, &children);
         let is_future = decoded.plan.is_some() || references == References::Followed;
         if is_future {
             decoded.point = self.named(&parts, node, References::Followed);
@@ -192,7 +197,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
                 is_open: true,
             });
         }
-        if decoded.plan.is_none() {
+        if decoded.plan.is_none() && decoded.kept.is_none() {
             let members: Vec<Member> = children
                 .iter()
                 .filter(|child| child.tag == gimli::DW_TAG_member)
@@ -298,14 +303,16 @@ impl<'d, 'a> Decoder<'d, 'a> {
             line: variant.line.and_then(|line| u32::try_from(line).ok()),
             kind,
         });
+        let base = variant.offset.unwrap_or(0);
+        let locals = self.dies.children(of);
+        let variables = self.variables(&locals, base);
         if state != State::Live {
             return Some(Variant {
                 point,
+                variables,
                 ..Variant::new(state, None)
             });
         }
-        let base = variant.offset.unwrap_or(0);
-        let locals = self.dies.children(of);
         let awaited = locals.iter().find(|local| local.name == b"__awaitee");
         let member = awaited.and_then(|awaited| {
             Some(Member {
@@ -317,27 +324,42 @@ impl<'d, 'a> Decoder<'d, 'a> {
         let plan = rule
             .and_then(|rule| self.dies.plan(rule, &locals))
             .map(|plan| plan.moved(base));
-        let mut guards = Vec::new();
-        for local in &locals {
-            if let Some(mut guard) = self.dies.guard(local)
-                && let Some(first) = guard.path.steps.first_mut()
-            {
-                *first = first.wrapping_add(base);
-                guards.push(guard);
-            }
-        }
-        let start = self.layouts.guards.len() as u32;
-        if self.layouts.guards.len() < MAX_GUARDS {
-            self.layouts.guards.extend(guards);
-        } else {
-            self.is_full = true;
-        }
         Some(Variant {
             point,
             plan,
-            guards: start..self.layouts.guards.len() as u32,
+            variables,
             ..Variant::new(state, member)
         })
+    }
+
+    /// Those of the variables of a state, which lies `base` into its function, in which there may be
+    /// something that others wait for.
+    fn variables(&mut self, locals: &[Node<'a>], base: u64) -> Range<u32> {
+        let start = self.layouts.variables.len() as u32;
+        let mut last = None;
+        for local in locals.iter().filter(|local| local.name != b"__awaitee") {
+            let (Some(of), Some(offset)) = (local.of, local.offset) else {
+                continue;
+            };
+            if !self.keepers.keeps(self.dies, of) {
+                continue;
+            }
+            if self.layouts.variables.len() >= MAX_VARIABLES {
+                self.is_full = true;
+                break;
+            }
+            // An argument is listed as such and as a variable.
+            if last.replace((of, offset)) == Some((of, offset)) {
+                continue;
+            }
+            let variable = Member {
+                offset: offset.wrapping_add(base),
+                of: self.type_of(of, References::Ignored),
+                is_open: false,
+            };
+            self.layouts.variables.push(variable);
+        }
+        start..self.layouts.variables.len() as u32
     }
 
     /// Where the future is in tasks of `Core<T, S>` (`repr(C)` since tokio 1.23); `scheduler` and
@@ -430,6 +452,8 @@ fn opaque(point: u32) -> Type {
         is_tuple: false,
         plan: None,
         limit: None,
+        kept: None,
+        keeps: false,
     }
 }
 

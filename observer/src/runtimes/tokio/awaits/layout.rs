@@ -35,6 +35,10 @@ pub(super) struct Type {
     pub(super) plan: Option<Plan>,
     /// The time limit of the future in it (`Timeout`).
     pub(super) limit: Option<Member>,
+    /// It is something that others may wait for.
+    pub(super) kept: Option<Kept>,
+    /// Such a thing may be in it.
+    pub(super) keeps: bool,
 }
 
 /// What is in a type.
@@ -96,8 +100,9 @@ pub(super) struct Variant {
     pub(super) point: u32,
     /// Of a coroutine of tokio: what it is known to wait for.
     pub(super) plan: Option<Plan>,
-    /// Of a coroutine: the guards that it keeps meanwhile, in [`Layouts::guards`].
-    pub(super) guards: Range<u32>,
+    /// Of a coroutine: the variables that it keeps meanwhile in which there may be something that others
+    /// wait for, in [`Layouts::variables`].
+    pub(super) variables: Range<u32>,
 }
 
 impl Variant {
@@ -108,16 +113,27 @@ impl Variant {
             member,
             point: 0,
             plan: None,
-            guards: 0..0,
+            variables: 0..0,
         }
     }
 }
 
-/// A guard that an async function keeps while it waits.
+/// What something that a task keeps is to those who wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeps {
+    /// A guard or permit: the task holds the lock.
+    Guard(WaitKind),
+    /// The end of a channel with which one sends, or receives.
+    End(Direction),
+    /// A connection.
+    Connection,
+}
+
+/// Something that a task keeps and others may wait for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Guard {
-    pub(super) kind: WaitKind,
-    /// Where it ends lies what those refer to who wait for the lock.
+pub(super) struct Kept {
+    pub(super) what: Keeps,
+    /// Where it ends lies the lock that the guard is of, the channel's address, or the descriptor.
     pub(super) path: Path,
 }
 
@@ -213,7 +229,8 @@ pub(super) struct Layouts {
     pub(super) types: Vec<Type>,
     pub(super) members: Vec<Member>,
     pub(super) variants: Vec<Variant>,
-    pub(super) guards: Vec<Guard>,
+    /// Variables of coroutines.
+    pub(super) variables: Vec<Member>,
     pub(super) points: Vec<AwaitPoint>,
     interned: HashMap<AwaitPoint, u32>,
     /// Bytes of the points' names.
@@ -238,8 +255,8 @@ impl Layouts {
             .unwrap_or_default()
     }
 
-    pub(super) fn guards(&self, range: &Range<u32>) -> &[Guard] {
-        self.guards
+    pub(super) fn variables(&self, range: &Range<u32>) -> &[Member] {
+        self.variables
             .get(range.start as usize..range.end as usize)
             .unwrap_or_default()
     }
@@ -277,11 +294,11 @@ impl Layouts {
         })
     }
 
-    /// What was only needed while types were added.
-    pub(super) fn finish(&mut self) {
+    /// What was only needed while types were added. `boxed`: types that lie in boxes of another type.
+    pub(super) fn finish(&mut self, boxed: impl Iterator<Item = TypeId>) {
         self.interned = HashMap::new();
         self.name_wrappers();
-        self.find_holders();
+        self.find_holders(boxed);
         self.forget_the_rest();
     }
 
@@ -320,8 +337,9 @@ impl Layouts {
         })
     }
 
-    /// Which types a future can be in: those that own one that does, from the inside out.
-    fn find_holders(&mut self) {
+    /// Which types a future can be in, or something that others wait for: those that own one in which it
+    /// can be, from the inside out.
+    fn find_holders(&mut self, boxed: impl Iterator<Item = TypeId>) {
         let mut owners: Vec<Vec<u32>> = vec![Vec::new(); self.types.len()];
         for (place, of) in self.types.iter().enumerate() {
             let mut owned = |id: TypeId| {
@@ -339,27 +357,25 @@ impl Layouts {
                 Shape::Opaque | Shape::Coroutine(_) | Shape::Dyn(..) => {}
             }
         }
-        let mut new: Vec<u32> = Vec::new();
-        for (place, of) in self.types.iter_mut().enumerate() {
-            let is_future = matches!(of.shape, Shape::Coroutine(_) | Shape::Dyn(..));
-            of.holds = is_future || of.plan.is_some();
-            if of.holds {
-                new.push(place as u32);
+        let is_future = |of: &Type| {
+            matches!(of.shape, Shape::Coroutine(_) | Shape::Dyn(..)) || of.plan.is_some()
+        };
+        let holds = spread(&owners, self.types.iter().map(is_future).collect());
+        let is_kept: Vec<bool> = self.types.iter().map(|of| of.kept.is_some()).collect();
+        let mut keeps = spread(&owners, is_kept);
+        let keeping = |id: TypeId| keeps.get(id.0 as usize).is_some_and(|keeps| *keeps);
+        if boxed.into_iter().any(keeping) {
+            for (of, keeps) in self.types.iter().zip(&mut keeps) {
+                *keeps |= matches!(of.shape, Shape::Dyn(..));
             }
+            keeps = spread(&owners, keeps);
         }
-        while let Some(place) = new.pop() {
-            for &owner in owners.get(place as usize).into_iter().flatten() {
-                if let Some(of) = self.types.get_mut(owner as usize)
-                    && !of.holds
-                {
-                    of.holds = true;
-                    new.push(owner);
-                }
-            }
+        for ((of, holds), keeps) in self.types.iter_mut().zip(holds).zip(keeps) {
+            (of.holds, of.keeps) = (holds, keeps);
         }
     }
 
-    /// Members in which no future can be are not looked at again.
+    /// Members in which nothing of that can be are not looked at again.
     fn forget_the_rest(&mut self) {
         let mut kept = Vec::new();
         for place in 0..self.types.len() {
@@ -372,7 +388,8 @@ impl Layouts {
             };
             let start = kept.len() as u32;
             let members = self.members(&range).iter();
-            kept.extend(members.filter(|m| is_tuple || self.get(m.of).is_some_and(|of| of.holds)));
+            let matters = |m: &&Member| self.get(m.of).is_some_and(|of| of.holds || of.keeps);
+            kept.extend(members.filter(|m| is_tuple || matters(m)));
             if let Some(of) = self.types.get_mut(place) {
                 of.shape = Shape::Struct(start..kept.len() as u32);
             }
@@ -382,4 +399,20 @@ impl Layouts {
         self.types.shrink_to_fit();
         self.variants.shrink_to_fit();
     }
+}
+
+/// Those that are set, and all that own one of them.
+fn spread(owners: &[Vec<u32>], mut set: Vec<bool>) -> Vec<bool> {
+    let places = set.iter().enumerate().filter(|(_, set)| **set);
+    let mut new: Vec<usize> = places.map(|(place, _)| place).collect();
+    while let Some(place) = new.pop() {
+        for &owner in owners.get(place).into_iter().flatten() {
+            let owner = owner as usize;
+            if let Some(owner_set) = set.get_mut(owner).filter(|set| !**set) {
+                *owner_set = true;
+                new.push(owner);
+            }
+        }
+    }
+    set
 }

@@ -1,6 +1,7 @@
 //! Futures that are known to wait for something, by their paths: as tokio 1.23 to 1.54 names them
 //! (`sync/`, `time/`, `runtime/io/`, `runtime/task/join.rs`, `net/`).
 
+use super::layout::Keeps;
 use crate::model::census::{Direction, WaitKind};
 
 /// How the thing that is waited for is found from a future or from an async function's variables.
@@ -80,28 +81,70 @@ pub(super) fn future(path: &str) -> Option<Rule> {
     })
 }
 
-/// The guard of the path (without parameters), if it is one: what it locks, and the members on the way
-/// from it to the semaphore that those who wait for the lock refer to (tokio `sync/mutex.rs`,
-/// `sync/rwlock/`, `sync/semaphore.rs`; an `Arc` is std's, `alloc/src/sync.rs`).
-pub(super) fn guard(path: &str) -> Option<(WaitKind, &'static [&'static str])> {
+/// What the type of the path (without parameters) is to those who wait, when a task keeps one, and the
+/// members on the way from it: of a guard to the semaphore that those who wait for the lock refer to; of
+/// a channel's end to the pointer that the other end has, too; of a connection to the socket (tokio
+/// `sync/`, `net/`, `io/split.rs`; an `Arc` is std's, `alloc/src/sync.rs`).
+pub(super) fn kept(path: &str) -> Option<(Keeps, &'static [&'static str])> {
     const OWNED: &[&str] = &["lock", "ptr", "pointer", "*", "data", "s"];
-    let name = path.strip_prefix("tokio::sync::")?;
-    Some(match name {
-        "mutex::MutexGuard" => (WaitKind::Mutex, &["lock", "*", "s"]),
-        "mutex::MappedMutexGuard" => (WaitKind::Mutex, &["s", "*"]),
-        "mutex::OwnedMutexGuard" => (WaitKind::Mutex, OWNED),
-        "rwlock::read_guard::RwLockReadGuard" | "rwlock::write_guard::RwLockWriteGuard" => {
-            (WaitKind::RwMutex, &["s", "*"])
+    const SENDER: Keeps = Keeps::End(Direction::Send);
+    const RECEIVER: Keeps = Keeps::End(Direction::Receive);
+    let (_, name) = path.rsplit_once("::")?;
+    let module = path.strip_prefix("tokio::").unwrap_or(path);
+    Some(match module {
+        "sync::mutex::MutexGuard" => (Keeps::Guard(WaitKind::Mutex), &["lock", "*", "s"]),
+        "sync::mutex::MappedMutexGuard" => (Keeps::Guard(WaitKind::Mutex), &["s", "*"]),
+        "sync::mutex::OwnedMutexGuard" => (Keeps::Guard(WaitKind::Mutex), OWNED),
+        "sync::rwlock::read_guard::RwLockReadGuard"
+        | "sync::rwlock::write_guard::RwLockWriteGuard" => {
+            (Keeps::Guard(WaitKind::RwMutex), &["s", "*"])
         }
-        "rwlock::owned_read_guard::OwnedRwLockReadGuard"
-        | "rwlock::owned_write_guard::OwnedRwLockWriteGuard" => (WaitKind::RwMutex, OWNED),
-        "semaphore::SemaphorePermit" => (WaitKind::Semaphore, &["sem", "*", "ll_sem"]),
-        "semaphore::OwnedSemaphorePermit" => (
-            WaitKind::Semaphore,
+        "sync::rwlock::owned_read_guard::OwnedRwLockReadGuard"
+        | "sync::rwlock::owned_write_guard::OwnedRwLockWriteGuard" => {
+            (Keeps::Guard(WaitKind::RwMutex), OWNED)
+        }
+        "sync::semaphore::SemaphorePermit" => {
+            (Keeps::Guard(WaitKind::Semaphore), &["sem", "*", "ll_sem"])
+        }
+        "sync::semaphore::OwnedSemaphorePermit" => (
+            Keeps::Guard(WaitKind::Semaphore),
             &["sem", "ptr", "pointer", "*", "data", "ll_sem"],
+        ),
+        "sync::mpsc::bounded::Sender" | "sync::mpsc::unbounded::UnboundedSender" => {
+            (SENDER, &["chan", "inner"])
+        }
+        "sync::mpsc::bounded::Receiver" | "sync::mpsc::unbounded::UnboundedReceiver" => {
+            (RECEIVER, &["chan", "inner"])
+        }
+        "sync::oneshot::Sender" | "futures_channel::oneshot::Sender" => (SENDER, &["inner"]),
+        "sync::oneshot::Receiver" | "futures_channel::oneshot::Receiver" => (RECEIVER, &["inner"]),
+        "sync::broadcast::Sender" | "sync::watch::Sender" => (SENDER, &["shared"]),
+        "sync::broadcast::Receiver" | "sync::watch::Receiver" => (RECEIVER, &["shared"]),
+        "net::tcp::stream::TcpStream" | "net::unix::stream::UnixStream" => (Keeps::Connection, &[]),
+        _ if module.starts_with("net::") && matches!(name, "OwnedReadHalf" | "OwnedWriteHalf") => {
+            (Keeps::Connection, &["inner", "ptr", "pointer", "*", "data"])
+        }
+        "io::split::ReadHalf" | "io::split::WriteHalf" => (
+            Keeps::Connection,
+            &["inner", "ptr", "pointer", "*", "data", "stream"],
         ),
         _ => return None,
     })
+}
+
+/// Whether a type of that name (without its path) may be one that [`kept`] knows.
+pub(super) fn may_be_kept(name: &[u8]) -> bool {
+    let name = name.split(|c| *c == b'<').next().unwrap_or(name);
+    [
+        &b"Guard"[..],
+        b"Permit",
+        b"Sender",
+        b"Receiver",
+        b"Stream",
+        b"Half",
+    ]
+    .iter()
+    .any(|end| name.ends_with(end))
 }
 
 /// The async function of the path (without `impl` blocks and parameters), if it is known: it tells

@@ -8,6 +8,8 @@
 mod branches;
 mod decode;
 mod dies;
+mod keepers;
+mod kept;
 mod layout;
 mod leaves;
 mod node;
@@ -27,12 +29,14 @@ use std::sync::Arc;
 use gimli::{Dwarf, EndianSlice, LittleEndian};
 
 use crate::model::Reason;
-use crate::model::census::{WaitKind, WaitsOn};
+use crate::model::census::WaitsOn;
 use crate::model::memory::Memory;
 use crate::model::time::Mono;
 use crate::sys::elf::{Elf, ElfImage, section};
 
 use super::vtables::Vtable;
+pub use layout::Keeps;
+
 use decode::{Decoder, References};
 use dies::{Die, Dies, Index};
 use layout::{Layouts, Root, TypeId};
@@ -79,13 +83,14 @@ pub struct AwaitPoint {
     pub kind: PointKind,
 }
 
-/// A guard that a suspended async function keeps: its task holds the lock.
+/// Something that a task's futures keep, and others may wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeldGuard {
-    /// What it locks.
-    pub kind: WaitKind,
-    /// The lock's address, as those who wait for it have it in [`WaitsOn::address`].
-    pub address: u64,
+pub struct KeptThing {
+    /// What it is.
+    pub what: Keeps,
+    /// The lock's or channel's address, as those who wait for it have it in [`WaitsOn::address`]; of a
+    /// connection the descriptor.
+    pub number: u64,
     /// The [`AwaitPoint`] of the function that keeps it.
     pub point: u32,
 }
@@ -100,8 +105,8 @@ pub struct Suspended {
     /// Of several futures polled together `points` follow one. So many of `waits`, from the first, are
     /// that one's; none when there are no others.
     pub followed: Option<usize>,
-    /// The locks that its functions keep meanwhile.
-    pub guards: Vec<HeldGuard>,
+    /// What its futures keep meanwhile.
+    pub kept: Vec<KeptThing>,
     /// The earliest time limit (`timeout`) around what it waits for.
     pub limit: Option<Mono>,
     /// Why the backtrace ends before the innermost future.
@@ -113,7 +118,7 @@ impl Suspended {
         self.points.clear();
         self.waits.clear();
         self.followed = None;
-        self.guards.clear();
+        self.kept.clear();
         self.limit = None;
         self.cut = None;
     }
@@ -226,7 +231,7 @@ impl FutureTypes {
             .chain([format!("more than {SEVERAL} futures polled together")])
             .map(|name| layouts.intern_name(name, PointKind::Several))
             .collect();
-        layouts.finish();
+        layouts.finish(tables.iter().map(|(_, of)| *of));
         Ok(Self {
             layouts,
             roots,
@@ -263,7 +268,8 @@ impl FutureTypes {
     /// The task may run meanwhile: the caller looks whether its state has changed.
     ///
     /// # Errors
-    /// When the future is not known, can not be read, or is in no state that there is.
+    /// When the future is not known, can not be read, or is in no state that there is. What it keeps is in
+    /// `out` all the same, as far as the walk came.
     pub fn suspended(
         &mut self,
         vtable: usize,
@@ -286,7 +292,9 @@ impl FutureTypes {
             &mut self.scratch,
             out,
         );
-        walk.task(header, root)
+        let found = walk.task(header, root);
+        walk.kept();
+        found
     }
 
     /// A place, by its id.

@@ -3,9 +3,8 @@
 use std::cell::Cell;
 
 use super::dies::{Die, Dies, Node};
-use super::layout::{Find, Guard, Path, Plan};
+use super::layout::{Find, Keeps, Kept, Path, Plan};
 use super::leaves::{self, How, Rule};
-use super::paths;
 
 /// Structures that are looked through for one descriptor.
 const MAX_OWNERS: u32 = 512;
@@ -70,16 +69,18 @@ impl<'a> Dies<'a> {
         Some((offset, self.children(at)))
     }
 
-    /// The guard that a variable is, if it is one.
-    pub(super) fn guard(&mut self, variable: &Node<'a>) -> Option<Guard> {
-        let of = self.node(variable.of?)?;
-        let path = paths::plain_type(&self.path(of.die), of.name);
-        let (kind, names) = leaves::guard(&path)?;
-        let (steps, _) = self.way(names, &self.children(of.die))?;
-        let mut path = Path::new(&steps)?;
-        let first = path.steps.first_mut()?;
-        *first = first.checked_add(variable.offset?)?;
-        Some(Guard { kind, path })
+    /// What a structure of this path is to those who wait for something that a task keeps.
+    pub(super) fn kept(&self, path: &str, of: Die, members: &[Node<'a>]) -> Option<Kept> {
+        let (what, names) = leaves::kept(path)?;
+        let (mut steps, at) = self.way(names, members)?;
+        if what == Keeps::Connection {
+            let left = Cell::new(MAX_OWNERS);
+            let inside = self.owned_descriptor(at.unwrap_or(of), MAX_OWNED_DEPTH, &left)?;
+            let last = steps.last_mut()?;
+            *last = last.checked_add(inside)?;
+        }
+        let path = Path::new(&steps)?;
+        Some(Kept { what, path })
     }
 
     fn steps(&self, names: &[&str], members: &[Node<'a>]) -> Option<Path> {

@@ -8,9 +8,10 @@ use crate::model::census::{Direction, WaitKind, WaitsOn};
 use crate::model::memory::Memory;
 use crate::model::time::Mono;
 
-use super::layout::{Choice, Find, Guard, Layouts, Path, Plan, Root, Shape, State, TypeId};
+use super::Suspended;
+use super::kept::Keeper;
+use super::layout::{Choice, Find, Layouts, Path, Plan, Root, Shape, State, TypeId};
 use super::window::{Refused, Windows};
-use super::{HeldGuard, Suspended};
 
 /// Futures inside each other: `async` recursion goes through boxes and has no bound of its own.
 const MAX_DEPTH: usize = 256;
@@ -21,7 +22,7 @@ const MAX_TYPES: u32 = 8192;
 /// Futures that are polled together; more are counted, not followed.
 pub(super) const MAX_BRANCHES: usize = 8;
 const UNKNOWN_BOX: &str = "debug information does not tell the type of a boxed future";
-/// Things that one task waits for; locks that it keeps.
+/// Things that one task waits for.
 const MAX_WAITS: usize = 16;
 
 /// A future in a wrapper.
@@ -42,7 +43,9 @@ pub(super) enum HeadKind {
 /// Buffers that are used again.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    windows: Windows,
+    pub(super) windows: Windows,
+    /// Where something may be kept that others wait for.
+    pub(super) keepers: Vec<Keeper>,
     pub(super) heads: Vec<Head>,
 }
 
@@ -57,7 +60,7 @@ pub(super) struct Walk<'w> {
     pub(super) memory: &'w dyn Memory,
     pub(super) scratch: &'w mut Scratch,
     pub(super) out: &'w mut Suspended,
-    budget: u32,
+    pub(super) budget: u32,
     pub(super) depth: usize,
     /// Functions of the program's own so far.
     pub(super) functions: u32,
@@ -93,6 +96,7 @@ impl<'w> Walk<'w> {
     ) -> Self {
         scratch.windows.clear();
         scratch.heads.clear();
+        scratch.keepers.clear();
         Self {
             layouts,
             tables,
@@ -139,6 +143,10 @@ impl<'w> Walk<'w> {
             };
             if let Shape::Coroutine(choice) = &decoded.shape {
                 let state = self.state(choice, at)?;
+                for variable in layouts.variables(&state.variables) {
+                    let at = at.wrapping_add(variable.offset);
+                    self.may_keep(variable.of, at, state.point);
+                }
                 match state.state {
                     State::Over => {
                         return Err(Reason::new("a future that it awaits has ended already"));
@@ -148,9 +156,6 @@ impl<'w> Walk<'w> {
                         return Ok(());
                     }
                     State::Live => self.out.points.push(state.point),
-                }
-                for guard in layouts.guards(&state.guards) {
-                    self.guard(guard, at, state.point);
                 }
                 self.functions += u32::from(!decoded.is_tokio);
                 // The outermost function of tokio says what is waited for, as its caller sees it.
@@ -165,6 +170,10 @@ impl<'w> Walk<'w> {
                 };
                 (of, at) = (awaited.of, at.wrapping_add(awaited.offset));
                 continue;
+            }
+            if decoded.keeps {
+                let point = self.out.points.last().copied();
+                self.may_keep(of, at, point.unwrap_or(decoded.point));
             }
             let start = self.scratch.heads.len();
             (self.is_several, self.is_unknown) = (false, false);
@@ -249,12 +258,7 @@ impl<'w> Walk<'w> {
             Shape::Dyn(data, table) => {
                 let target = self.number(at.wrapping_add(*data), 8)?;
                 let table = self.number(at.wrapping_add(*table), 8)?;
-                let known = self
-                    .tables
-                    .binary_search_by_key(&table.wrapping_sub(self.bias), |known| known.0)
-                    .ok()
-                    .and_then(|place| self.tables.get(place));
-                let Some((_, inside)) = known else {
+                let Some(inside) = self.concrete(table) else {
                     self.is_unknown |= table != 0;
                     self.known(of, at, is_open);
                     return Ok(());
@@ -262,20 +266,27 @@ impl<'w> Walk<'w> {
                 if target == 0 {
                     return Ok(());
                 }
-                let Some(inner) = layouts.get(*inside) else {
+                let Some(inner) = layouts.get(inside) else {
                     return Ok(());
                 };
                 self.load(target, inner.size)?;
                 let before = self.scratch.heads.len();
-                self.heads((*inside, is_open), target, depth + 1)?;
+                self.heads((inside, is_open), target, depth + 1)?;
                 // Written by hand, with no future inside.
                 if self.scratch.heads.len() == before && !matches!(inner.shape, Shape::Coroutine(_))
                 {
-                    self.known(*inside, target, is_open);
+                    self.known(inside, target, is_open);
                 }
             }
         }
         Ok(())
+    }
+
+    /// The type in a box, by the address of its vtable.
+    pub(super) fn concrete(&self, table: u64) -> Option<TypeId> {
+        let at = table.wrapping_sub(self.bias);
+        let place = self.tables.binary_search_by_key(&at, |known| known.0);
+        Some(self.tables.get(place.ok()?)?.1)
     }
 
     /// Notes a time limit: the timer in it, if it is set.
@@ -332,19 +343,6 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// Notes a lock that a function keeps.
-    fn guard(&mut self, guard: &Guard, at: u64, point: u32) {
-        if self.out.guards.len() < MAX_WAITS
-            && let Some(address) = self.end(&guard.path, at)
-        {
-            self.out.guards.push(HeldGuard {
-                kind: guard.kind,
-                address,
-                point,
-            });
-        }
-    }
-
     fn wait(&mut self, plan: Plan, at: u64, hint: Option<Hint>) {
         let mut waits = WaitsOn::new(plan.kind);
         waits.direction = plan.direction;
@@ -385,7 +383,7 @@ impl<'w> Walk<'w> {
     }
 
     /// Where a path ends.
-    fn end(&mut self, path: &Path, at: u64) -> Option<u64> {
+    pub(super) fn end(&mut self, path: &Path, at: u64) -> Option<u64> {
         let (last, before) = path.steps().split_last()?;
         let mut at = at;
         for step in before {
@@ -397,12 +395,12 @@ impl<'w> Walk<'w> {
         Some(at.wrapping_add(*last))
     }
 
-    fn address(&mut self, path: &Path, at: u64) -> Option<u64> {
+    pub(super) fn address(&mut self, path: &Path, at: u64) -> Option<u64> {
         let end = self.end(path, at)?;
         self.number(end, 8).ok().filter(|address| *address != 0)
     }
 
-    fn descriptor(&mut self, path: &Path, at: u64) -> Option<i32> {
+    pub(super) fn descriptor(&mut self, path: &Path, at: u64) -> Option<i32> {
         let end = self.end(path, at)?;
         let number = self.number(end, 4).ok()?;
         i32::try_from(number).ok()
@@ -419,7 +417,11 @@ impl<'w> Walk<'w> {
     }
 
     /// The variant that is active.
-    fn state(&mut self, choice: &Choice, at: u64) -> Result<&'w super::layout::Variant, Reason> {
+    pub(super) fn state(
+        &mut self,
+        choice: &Choice,
+        at: u64,
+    ) -> Result<&'w super::layout::Variant, Reason> {
         let number = match choice.tag {
             Some((offset, size)) => Some(self.number(at.wrapping_add(offset), size)?),
             None => None,
@@ -429,14 +431,14 @@ impl<'w> Walk<'w> {
         ))
     }
 
-    fn number(&mut self, at: u64, size: u8) -> Result<u64, Reason> {
+    pub(super) fn number(&mut self, at: u64, size: u8) -> Result<u64, Reason> {
         self.scratch
             .windows
             .number(at, size, self.memory)
             .map_err(refused)
     }
 
-    fn load(&mut self, at: u64, size: u64) -> Result<(), Reason> {
+    pub(super) fn load(&mut self, at: u64, size: u64) -> Result<(), Reason> {
         self.scratch
             .windows
             .load(at, size, self.memory)

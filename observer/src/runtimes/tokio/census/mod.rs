@@ -4,6 +4,7 @@
 //! What is read may be torn. Where a task is parked is believed only when its state is the same after
 //! that was read.
 
+mod fill;
 mod local_sets;
 mod owned;
 mod parked;
@@ -25,8 +26,8 @@ use super::names::{SchedulerKind, TaskType};
 use super::scheduler::possible_handles;
 use super::threads::{MAX_THREADS, ThreadBase, thread_bases};
 use super::vtables::{TaskOffsets, Vtable};
-use crate::model::census::{Census, CensusTask, Mention, Reference, TaskState, Uses, WaitKind};
-use crate::model::memory::{Memory, ReadError, ReadRequest};
+use crate::model::census::{Census, CensusTask, TaskState};
+use crate::model::memory::{Memory, ReadError};
 use crate::model::stack::FrameKind;
 use crate::model::time::Mono;
 use crate::model::{Frame, Known, Reason};
@@ -46,9 +47,6 @@ const MAX_SEEN: usize = 65_536;
 const MAX_CONNECTIONS: usize = 64;
 /// `RUNNING`: a worker polls it (tokio `task/state.rs`).
 const RUNNING: u64 = 0b1;
-/// Tasks that are read before it is looked whether they were polled meanwhile.
-const CHUNK: usize = 32;
-
 /// The vtables of one copy of tokio in one process.
 #[derive(Debug)]
 struct Forms(HashMap<u64, (usize, TaskOffsets)>);
@@ -121,6 +119,8 @@ pub(super) struct TokioCensus {
     many_threads: bool,
     /// A `LocalSet` was found.
     local_sets: bool,
+    /// Descriptors of connections whose owners are told.
+    watched: HashSet<i32>,
     samples: u64,
     /// The vtables' places of the tasks that were listed, by id.
     seen: HashMap<u64, usize>,
@@ -175,6 +175,7 @@ impl TokioCensus {
             left_out: 0,
             many_threads: false,
             local_sets: false,
+            watched: HashSet::new(),
             samples: 0,
             seen: HashMap::new(),
             walk: Walk::default(),
@@ -263,56 +264,6 @@ impl TokioCensus {
         Ok(understood.then_some(()))
     }
 
-    fn fill(&mut self, memory: &dyn Memory, census: &mut Census) -> Result<(), ReadError> {
-        let mut listed = std::mem::take(&mut self.walk.tasks);
-        listed.sort_unstable_by_key(|task| task.id);
-        census.tasks.reserve(listed.len());
-        census.searched = true;
-        for chunk in listed.chunks(CHUNK) {
-            let first = census.tasks.len();
-            for listed in chunk {
-                if self.seen.len() < MAX_SEEN {
-                    self.seen.insert(listed.id, listed.header.vtable);
-                }
-                let mut task = self.task(listed);
-                let parked = self.parked.as_mut();
-                let is_known = task.state == TaskState::Waiting
-                    && parked.is_some_and(|p| p.wait(listed, memory, &mut task, census).is_some());
-                census.searched &= is_known;
-                census.tasks.push(task);
-            }
-            look_again(chunk, first, memory, census)?;
-        }
-        self.mention_joined(&listed, census);
-        self.walk.tasks = listed;
-        Ok(())
-    }
-
-    /// Tasks whose end others wait for are named by the address of their header.
-    fn mention_joined(&self, listed: &[Listed], census: &mut Census) {
-        let joined: HashSet<u64> = census
-            .waits
-            .iter()
-            .filter(|wait| wait.kind == WaitKind::Task)
-            .filter_map(|wait| wait.address)
-            .collect();
-        if joined.is_empty() {
-            return;
-        }
-        let mention = |task: &Listed| {
-            let vtable = self.image.vtables().get(task.header.vtable)?;
-            Some(Mention {
-                task: task.id,
-                address: task.at,
-                pc: vtable.address.wrapping_add(self.bias),
-                uses: Uses::default(),
-                how: Reference::Itself,
-            })
-        };
-        let tasks = listed.iter().filter(|task| joined.contains(&task.at));
-        census.mentions.extend(tasks.filter_map(mention));
-    }
-
     fn task(&self, task: &Listed) -> CensusTask {
         let state = state_of(task.header.state);
         let vtable = self.image.vtables().get(task.header.vtable);
@@ -352,46 +303,6 @@ fn state_of(state: u64) -> TaskState {
     } else {
         TaskState::Waiting
     }
-}
-
-/// Of tasks that were polled while they were read nothing counts but what they do now. `first` is the
-/// place of the first of them in the census.
-fn look_again(
-    listed: &[Listed],
-    first: usize,
-    memory: &dyn Memory,
-    census: &mut Census,
-) -> Result<(), ReadError> {
-    let mut states = [[0; 8]; CHUNK];
-    let mut requests: Vec<ReadRequest<'_>> = listed
-        .iter()
-        .zip(&mut states)
-        .map(|(task, buf)| ReadRequest {
-            addr: task.at,
-            buf,
-            ok: false,
-        })
-        .collect();
-    memory.read_batch(&mut requests)?;
-    let read: Vec<bool> = requests.iter().map(|request| request.ok).collect();
-    census.figures.bytes_read += 8 * listed.len() as u64;
-    let tasks = census.tasks.get_mut(first..).unwrap_or_default();
-    for (((task, listed), now), read) in tasks.iter_mut().zip(listed).zip(&states).zip(read) {
-        let now = u64::from_le_bytes(*now);
-        // Without its stack a task is nothing but its state, which was read at once.
-        if task.stack.is_none() || (read && now == listed.header.state) {
-            continue;
-        }
-        census.figures.torn += 1;
-        census.searched = false;
-        let id = task.id;
-        census.mentions.retain(|mention| mention.task != id);
-        (task.stack, task.waits) = (None, 0..0);
-        (task.wait_reason, task.cause) = (None, None);
-        task.state = state_of(now);
-        task.blocked = task.state == TaskState::Waiting;
-    }
-    Ok(())
 }
 
 impl TaskCensus for TokioCensus {
@@ -443,8 +354,11 @@ impl TaskCensus for TokioCensus {
     }
 
     fn connections_at_most(&self) -> usize {
-        // Nothing is looked for: a task that waits on a descriptor says so.
         MAX_CONNECTIONS
+    }
+
+    fn watch_connections(&mut self, fds: &[i32]) {
+        self.watched = fds.iter().take(MAX_CONNECTIONS).copied().collect();
     }
 
     fn remarks(&self) -> Vec<String> {

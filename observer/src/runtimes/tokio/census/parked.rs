@@ -1,13 +1,13 @@
 //! What a parked task waits for, in the terms of a census.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::super::TokioImage;
-use super::super::awaits::{FutureTypes, PointKind, Suspended};
+use super::super::awaits::{FutureTypes, Keeps, PointKind, Suspended};
 use super::walk::Listed;
 use crate::model::census::{
-    Census, CensusTask, Direction, Mention, Reference, Uses, WaitKind, fingerprint,
+    Census, CensusTask, Direction, Holder, Mention, Reference, Uses, WaitKind, fingerprint,
 };
 use crate::model::memory::Memory;
 use crate::model::stack::FrameKind;
@@ -92,10 +92,12 @@ impl Parked {
         }
     }
 
-    /// Where a parked task is suspended, and what it waits for. `None`: not known, or not to its end.
+    /// Where a parked task is suspended, what it waits for, and what it keeps meanwhile that others wait for:
+    /// of connections those of the descriptors in `watched`. `None`: not known, or not to its end.
     pub fn wait(
         &mut self,
         listed: &Listed,
+        watched: &HashSet<i32>,
         memory: &dyn Memory,
         task: &mut CensusTask,
         census: &mut Census,
@@ -124,21 +126,59 @@ impl Parked {
         (task.wait_reason, task.cause) = reason_of(suspended);
         census.waits.append(&mut suspended.waits);
         task.waits = first..census.waits.len() as u32;
+        self.note_kept(task.id, watched, census);
         let waits = census.waits.get(first as usize..).unwrap_or_default();
-        let mentions = suspended.guards.iter().map(|guard| Mention {
-            task: task.id,
-            address: guard.address,
-            pc: POINT | u64::from(guard.point),
-            uses: Uses {
-                locks: true,
-                ..Uses::default()
-            },
-            how: Reference::Guard,
-        });
-        census.mentions.extend(mentions);
         let addresses = waits.iter().filter_map(|wait| wait.address);
         task.occasion = fingerprint(frames.into_iter().chain(addresses));
         cut.is_none().then_some(())
+    }
+
+    /// A task that is polled, or about to be, still has what it kept when it was last suspended.
+    pub fn keeps(
+        &mut self,
+        listed: &Listed,
+        watched: &HashSet<i32>,
+        memory: &dyn Memory,
+        census: &mut Census,
+    ) {
+        let (vtable, at) = (listed.header.vtable, listed.at);
+        if let Ok(futures) = &mut self.futures {
+            let suspended = &mut self.suspended;
+            // What it awaited may have ended.
+            futures
+                .suspended(vtable, at, self.bias, memory, suspended)
+                .ok();
+            self.note_kept(listed.id, watched, census);
+        }
+    }
+
+    fn note_kept(&self, task: u64, watched: &HashSet<i32>, census: &mut Census) {
+        for kept in &self.suspended.kept {
+            let mut mention = Mention {
+                task,
+                address: kept.number,
+                pc: POINT | u64::from(kept.point),
+                uses: Uses::default(),
+                how: Reference::Owned,
+            };
+            match kept.what {
+                Keeps::Guard(_) => (mention.uses.locks, mention.how) = (true, Reference::Guard),
+                Keeps::End(Direction::Send) => mention.uses.sends = true,
+                Keeps::End(Direction::Receive) => mention.uses.receives = true,
+                Keeps::Connection => {
+                    let fd = i32::try_from(kept.number).ok();
+                    let holder = fd.filter(|fd| watched.contains(fd)).map(|fd| Holder {
+                        task,
+                        fd,
+                        pc: mention.pc,
+                        how: mention.how,
+                    });
+                    census.holders.extend(holder);
+                    continue;
+                }
+            }
+            census.mentions.push(mention);
+        }
     }
 
     /// What could not be told, one clause each.

@@ -1,0 +1,81 @@
+//! Which variables of an async function may have something in them that others wait for: the types of
+//! those that have not are never decoded.
+
+use std::collections::HashMap;
+
+use super::dies::{Die, Dies};
+use super::leaves;
+use super::paths;
+
+/// Types inside of each other.
+const MAX_DEPTH: u32 = 48;
+/// Types looked at in all.
+const MAX_TYPES: usize = 500_000;
+
+/// What was found out about types.
+#[derive(Debug, Default)]
+pub(super) struct Keepers {
+    known: HashMap<Die, bool>,
+}
+
+impl Keepers {
+    /// Whether a value of the type can own a guard, an end of a channel, or a connection. Futures in it
+    /// do not count: they are looked at where they are polled.
+    pub(super) fn keeps(&mut self, dies: &mut Dies<'_>, of: Die) -> bool {
+        self.look(dies, of, MAX_DEPTH)
+    }
+
+    fn look(&mut self, dies: &mut Dies<'_>, of: Die, depth: u32) -> bool {
+        if let Some(known) = self.known.get(&of) {
+            return *known;
+        }
+        if depth == 0 || self.known.len() >= MAX_TYPES {
+            return false;
+        }
+        // A type that owns itself, in a box, gains nothing by that.
+        self.known.insert(of, false);
+        let found = self.is_or_owns(dies, of, depth - 1);
+        self.known.insert(of, found);
+        found
+    }
+
+    fn is_or_owns(&mut self, dies: &mut Dies<'_>, of: Die, depth: u32) -> bool {
+        let Some(node) = dies.node(of) else {
+            return false;
+        };
+        match node.tag {
+            gimli::DW_TAG_pointer_type if node.name.starts_with(b"alloc::boxed::Box<") => {
+                node.of.is_some_and(|of| self.look(dies, of, depth))
+            }
+            gimli::DW_TAG_structure_type => {
+                if leaves::may_be_kept(node.name) {
+                    let path = paths::plain_type(&dies.path(of), node.name);
+                    if leaves::kept(&path).is_some() {
+                        return true;
+                    }
+                }
+                let children = dies.children(of);
+                let part = children
+                    .iter()
+                    .find(|child| child.tag == gimli::DW_TAG_variant_part);
+                let Some(part) = part else {
+                    let members = children.iter().filter(|c| c.tag == gimli::DW_TAG_member);
+                    return members
+                        .filter_map(|member| member.of)
+                        .any(|of| self.look(dies, of, depth));
+                };
+                let tag = part.discriminant.and_then(|die| dies.node(die));
+                if tag.is_some_and(|tag| tag.name == b"__state") {
+                    return false;
+                }
+                let variants = dies.children(part.die);
+                variants.iter().any(|variant| {
+                    let fields = dies.children(variant.die);
+                    let mut fields = fields.iter().filter(|f| f.tag == gimli::DW_TAG_member);
+                    fields.any(|f| f.of.is_some_and(|of| self.look(dies, of, depth)))
+                })
+            }
+            _ => false,
+        }
+    }
+}

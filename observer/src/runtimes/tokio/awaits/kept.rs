@@ -1,0 +1,131 @@
+//! What a task's futures keep while they wait, and others may wait for: guards, ends of channels,
+//! connections. In the variables of its async functions, and in what these own.
+
+use crate::model::Reason;
+
+use super::layout::{Keeps, Kept, Shape, TypeId};
+use super::walk::Walk;
+use super::{KeptThing, Suspended};
+
+/// Places of one task that are looked at.
+const MAX_KEEPERS: usize = 256;
+/// Types looked at per task.
+const MAX_TYPES: u32 = 1024;
+/// Types in each other.
+const MAX_DEPTH: u32 = 48;
+/// Reads per task: one for each box on the way, some for what is found.
+const MAX_READS: u32 = 48;
+/// Things that one task keeps.
+const MAX_KEPT: usize = 32;
+
+/// A place where something may be kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keeper {
+    of: TypeId,
+    at: u64,
+    /// The function around it.
+    point: u32,
+}
+
+impl Walk<'_> {
+    /// Notes a place that is looked at by [`Walk::kept`].
+    pub(super) fn may_keep(&mut self, of: TypeId, at: u64, point: u32) {
+        let keepers = &mut self.scratch.keepers;
+        if keepers.len() < MAX_KEEPERS {
+            keepers.push(Keeper { of, at, point });
+        }
+    }
+
+    /// What is kept in the places that the walk came by. A variable that was borrowed and then moved out
+    /// of leaves its bytes, so what can not be read is none of the task's any more.
+    pub(super) fn kept(&mut self) {
+        self.budget = MAX_TYPES;
+        self.scratch.windows.allow(MAX_READS);
+        let keepers = std::mem::take(&mut self.scratch.keepers);
+        for keeper in &keepers {
+            self.kept_in(keeper, 0).ok();
+        }
+        self.scratch.keepers = keepers;
+    }
+
+    fn kept_in(&mut self, keeper: &Keeper, depth: u32) -> Result<(), Reason> {
+        let layouts = self.layouts;
+        let Some(decoded) = layouts.get(keeper.of).filter(|decoded| decoded.keeps) else {
+            return Ok(());
+        };
+        self.budget = self.budget.saturating_sub(1);
+        if depth > MAX_DEPTH || self.budget == 0 {
+            return Ok(());
+        }
+        if let Some(kept) = &decoded.kept {
+            self.keep(kept, keeper);
+            return Ok(());
+        }
+        let inside = |of: TypeId, at: u64| Keeper { of, at, ..*keeper };
+        match &decoded.shape {
+            // A future is looked at when the walk comes to it.
+            Shape::Opaque | Shape::Coroutine(_) => Ok(()),
+            Shape::Struct(range) => {
+                for member in layouts.members(range) {
+                    let at = keeper.at.wrapping_add(member.offset);
+                    // One that can not be read says nothing of the others.
+                    self.kept_in(&inside(member.of, at), depth + 1).ok();
+                }
+                Ok(())
+            }
+            Shape::Enum(choice) => match self.state(choice, keeper.at)?.member {
+                Some(member) => {
+                    let at = keeper.at.wrapping_add(member.offset);
+                    self.kept_in(&inside(member.of, at), depth + 1)
+                }
+                None => Ok(()),
+            },
+            Shape::Pointer(to) => {
+                let target = self.number(keeper.at, 8)?;
+                self.kept_behind(inside(*to, target), depth)
+            }
+            Shape::Dyn(data, table) => {
+                let target = self.number(keeper.at.wrapping_add(*data), 8)?;
+                let table = self.number(keeper.at.wrapping_add(*table), 8)?;
+                match self.concrete(table) {
+                    Some(of) => self.kept_behind(inside(of, target), depth),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn kept_behind(&mut self, keeper: Keeper, depth: u32) -> Result<(), Reason> {
+        let Some(decoded) = self.layouts.get(keeper.of).filter(|of| of.keeps) else {
+            return Ok(());
+        };
+        if keeper.at == 0 {
+            return Ok(());
+        }
+        self.load(keeper.at, decoded.size)?;
+        self.kept_in(&keeper, depth + 1)
+    }
+
+    fn keep(&mut self, kept: &Kept, keeper: &Keeper) {
+        let number = match kept.what {
+            Keeps::Guard(_) => self.end(&kept.path, keeper.at),
+            Keeps::End(_) => self.address(&kept.path, keeper.at),
+            Keeps::Connection => {
+                let fd = self.descriptor(&kept.path, keeper.at);
+                fd.and_then(|fd| u64::try_from(fd).ok())
+            }
+        };
+        let Suspended { kept: known, .. } = self.out;
+        let Some(number) = number.filter(|_| known.len() < MAX_KEPT) else {
+            return;
+        };
+        let is_known = |one: &KeptThing| (one.what, one.number) == (kept.what, number);
+        if !known.iter().any(is_known) {
+            known.push(KeptThing {
+                what: kept.what,
+                number,
+                point: keeper.point,
+            });
+        }
+    }
+}

@@ -498,3 +498,7 @@ pub fn evidence(kind: WaitKind, user: &User) -> String {
 #[cfg(test)]
 #[path = "wait_graph_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "wait_graph_peer_tests.rs"]
+mod peer_tests;

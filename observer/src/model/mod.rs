@@ -7,6 +7,7 @@ pub mod connection;
 pub mod cpu;
 pub mod doctor;
 pub mod event;
+pub mod graph;
 pub mod hashing;
 pub mod ids;
 pub mod known;

@@ -5,6 +5,7 @@ pub mod child;
 pub mod elf32;
 pub mod followed;
 pub mod observer;
+pub mod pair;
 pub mod report;
 pub mod require;
 pub mod tracefs;

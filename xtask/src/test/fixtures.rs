@@ -37,7 +37,7 @@ const GO_FORMS: &[(&str, &[&str])] = &[
 /// `go/NAME[-stripped|-pie]`, `tokio/PROFILE/tokio-fixture` and beside it the same as a library
 /// (the profile dev's directory is called debug), `tokio-unstable/stripped/tokio-fixture`,
 /// `tokio-versions/1.23/stripped/tokio-fixture`, `tokio-musl/x86_64-unknown-linux-musl/PROFILE/tokio-fixture`,
-/// `native/NAME`.
+/// `http/dwarf/http-fixture`, `native/NAME`.
 pub fn prepare(project: &Project) -> Result<PathBuf> {
     let out = project.target.join("fixtures");
     for dir in ["go", "native"] {
@@ -47,6 +47,7 @@ pub fn prepare(project: &Project) -> Result<PathBuf> {
     let step = Step::start("preparing the programs that the tests observe");
     go(project, &out)?;
     tokio(project, &out)?;
+    http(project, &out)?;
     native(project, &out)?;
     step.done();
     Ok(out)
@@ -119,6 +120,19 @@ fn tokio(project: &Project, out: &Path) -> Result<()> {
     project::run(&mut cargo, &format!("building the tokio fixture, {flags}"))?;
     tokio_matrix::build_oldest(project, out)?;
     tokio_musl(project, &sources, out)
+}
+
+fn http(project: &Project, out: &Path) -> Result<()> {
+    let mut cargo = project.cargo();
+    cargo.current_dir(project.path(SOURCES).join("http")).args([
+        "build",
+        "--quiet",
+        "--locked",
+        "--profile",
+        "dwarf",
+    ]);
+    cargo.arg("--target-dir").arg(out.join("http"));
+    project::run(&mut cargo, "building the http fixture")
 }
 
 fn tokio_musl(project: &Project, sources: &Path, out: &Path) -> Result<()> {

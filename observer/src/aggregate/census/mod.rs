@@ -260,14 +260,17 @@ impl CensusLedger {
 
     fn group_of(&mut self, census: &Census, task: &CensusTask, waits: &[WaitsOn]) -> Option<u32> {
         let stack = self.stack_of(census, task);
-        // A select: what it has in common with others says most, and a send more than a receive.
+        // A select: what it has in common with others says most, and a send more than a receive. A condition
+        // says least: a signal to end, as a rule. Of equals the first.
         let rank = |w: &&WaitsOn| {
             let shared = w
                 .address
                 .is_some_and(|address| self.meetings.is_shared(w.kind, address));
-            (shared, w.direction == Some(Direction::Send))
+            let is_condition = w.kind == WaitKind::Condition;
+            let is_send = w.direction == Some(Direction::Send);
+            (shared && !is_condition, is_send, !is_condition)
         };
-        let wait = waits.iter().max_by_key(rank);
+        let wait = waits.iter().rev().max_by_key(rank);
         let shared = wait.and_then(|w| {
             w.address
                 .filter(|address| self.meetings.is_shared(w.kind, *address))
@@ -330,12 +333,14 @@ impl CensusLedger {
         // Seen for the first time: that is no lower bound worth telling.
         let age = task.age.map(|age| age.at_least_ns).filter(|ns| *ns > 0);
         group.oldest_ns = group.oldest_ns.max(age);
-        group.things += waits.len() as u64;
+        let kind = group.key.kind;
+        let same = || waits.iter().filter(|wait| Some(wait.kind) == kind);
+        group.things += same().count() as u64;
         let room = GROUP_FDS.saturating_sub(group.fds.len());
         group
             .fds
             .extend(waits.iter().filter_map(|wait| wait.fd).take(room));
-        if let Some(wait) = waits.first() {
+        if let Some(wait) = same().next() {
             group.one_address = wait.address;
         }
     }

@@ -18,6 +18,7 @@ mod scheduler;
 mod syscalls;
 mod tokio_blocking;
 mod tokio_debug_files;
+mod tokio_http;
 mod tokio_libraries;
 mod tokio_locks;
 mod tokio_matrix;

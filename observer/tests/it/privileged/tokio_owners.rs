@@ -2,74 +2,31 @@
 //! connection.
 
 use std::collections::BTreeSet;
-use std::process::Command;
-use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::child::Running;
-use crate::support::observer;
+use crate::support::pair::{Pair, ids, owners};
 use crate::support::report::list;
-use crate::support::require::{Need, fixture, require};
-use crate::support::truth::{Program, Truth, WATCHED};
+use crate::support::require::{Need, require};
 
 const FIXTURE: &str = "tokio/dwarf/async_owners";
-const START: Duration = Duration::from_secs(20);
 /// Tasks that wait at each channel.
 const CROWD: f64 = 20.0;
 /// Connections to the server.
 const CONNECTIONS: usize = 8;
 
-fn ids(truths: &[Truth], roles: &[&str]) -> BTreeSet<u64> {
-    truths
-        .iter()
-        .filter(|truth| roles.contains(&&*truth.kind))
-        .map(|truth| truth.id)
-        .collect()
-}
-
-/// Ids of users, all of whom are known in that way.
-fn owners(place: &Value, evidence: &[&str]) -> BTreeSet<u64> {
-    let users = list(place, "users");
-    for user in users {
-        let known = user["evidence"].as_str().unwrap_or_default();
-        assert!(evidence.contains(&known), "{user:#}");
-    }
-    users
-        .iter()
-        .flat_map(|user| list(user, "ids"))
-        .filter_map(Value::as_u64)
-        .collect()
-}
-
-/// Observes the server and its client; what both are, and what the server says of itself.
-fn observe() -> (Value, Vec<Truth>) {
-    let exe = fixture(FIXTURE);
-    let mut command = Command::new(&exe);
-    let server = Running::start(command.args(Program::life().split(' ')));
-    let serving = server.event("serving", START);
-    let address = serving["address"].as_str().expect("an address");
-    let mut command = Command::new(&exe);
-    command.args(Program::life().split(' '));
-    let client = Program::run(command.args(["--connect", address]));
-    server.event("ready", START);
-    let other = client.process.pid().to_string();
-    let report = observer::report(server.pid(), WATCHED, &["-p", &other]);
-    let program = Program { process: server };
-    (report, program.finish())
-}
-
 #[test]
 fn who_has_the_other_end_of_a_channel_or_connection_is_told() {
     require!(Need::Privilege, Need::Fixture(FIXTURE));
-    let (report, truths) = observe();
+    let pair = Pair::observe(FIXTURE);
+    let (report, truths) = (&pair.report, &pair.server);
 
-    let points = list(&report, "meeting_points");
+    let points = list(report, "meeting_points");
     for (sender, receiver) in [
         ("send_click", "blocking_consumer"),
         ("send_view", "sleeping_consumer"),
     ] {
-        let waiting = ids(&truths, &[sender]);
+        let waiting = ids(truths, &[sender]);
         let is_of = |point: &&Value| {
             let mut ids = list(&point["sides"][0], "sample_ids").iter();
             ids.any(|id| id.as_u64().is_some_and(|id| waiting.contains(&id)))
@@ -82,8 +39,8 @@ fn who_has_the_other_end_of_a_channel_or_connection_is_told() {
         );
         let mean = point["sides"][0]["mean"].as_f64().unwrap_or_default();
         assert!(mean > 0.8 * CROWD && mean <= CROWD, "{point:#}");
-        let found = owners(point, &["owns", "seen_waiting"]);
-        assert_eq!(found, ids(&truths, &[receiver]), "{point:#}");
+        let found = owners(point, "users", &["owns", "seen_waiting"]);
+        assert_eq!(found, ids(truths, &[receiver]), "{point:#}");
         let user = &list(point, "users")[0];
         assert_eq!(user["direction"], "receive", "{point:#}");
         let doing = &user["doing"][0];
@@ -95,7 +52,7 @@ fn who_has_the_other_end_of_a_channel_or_connection_is_told() {
         assert!(expected.contains(&what), "{point:#}");
     }
 
-    let connections: Vec<&Value> = list(&report, "connections")
+    let connections: Vec<&Value> = list(report, "connections")
         .iter()
         .filter(|connection| !list(connection, "users").is_empty())
         .collect();
@@ -107,15 +64,15 @@ fn who_has_the_other_end_of_a_channel_or_connection_is_told() {
     );
     let mut servers = BTreeSet::new();
     for connection in connections {
-        let found = owners(connection, &["owns"]);
+        let found = owners(connection, "users", &["owns"]);
         assert_eq!(found.len(), 1, "one task has it: {connection:#}");
         servers.extend(found);
         let doing = &connection["users"][0]["doing"][0];
         assert_eq!(doing["what"], "mutex", "{connection:#}");
     }
-    assert_eq!(servers, ids(&truths, &["serve_whole", "serve_halves"]));
+    assert_eq!(servers, ids(truths, &["serve_whole", "serve_halves"]));
     // From those who serve, on to the lock and the one who keeps it.
-    let keeper = ids(&truths, &["keep_lock"]);
+    let keeper = ids(truths, &["keep_lock"]);
     let nodes = list(&report["wait_graph"], "nodes");
     let label = |id: &Value| {
         let node = nodes.iter().find(|node| node["id"] == *id);

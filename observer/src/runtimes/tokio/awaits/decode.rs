@@ -180,8 +180,10 @@ impl<'d, 'a> Decoder<'d, 'a> {
             .collect();
         let is_open = is_tuple || is_captured || OPEN.iter().any(|open| path.starts_with(open));
         decoded.plan = leaves::future(&path).and_then(|rule| self.dies.plan(rule, &children));
+        decoded.rest = self.dies.rest(&path, &children);
         decoded.kept = self.dies.kept(&path, node.die, &children);
-        let is_future = decoded.plan.is_some() || references == References::Followed;
+        let is_future =
+            decoded.plan.is_some() || decoded.rest.is_some() || references == References::Followed;
         if is_future {
             decoded.point = self.named(&parts, node, References::Followed);
         }
@@ -452,13 +454,14 @@ fn opaque(point: u32) -> Type {
         is_tuple: false,
         plan: None,
         limit: None,
+        rest: None,
         kept: None,
         keeps: false,
     }
 }
 
 /// A number as a member of `size` bytes holds it.
-fn narrow(value: u64, size: u8) -> u64 {
+pub(super) fn narrow(value: u64, size: u8) -> u64 {
     match size {
         1 => value & 0xff,
         2 => value & 0xffff,

@@ -35,6 +35,8 @@ pub(super) struct Type {
     pub(super) plan: Option<Plan>,
     /// The time limit of the future in it (`Timeout`).
     pub(super) limit: Option<Member>,
+    /// It waits for that when no future in it is known to be polled.
+    pub(super) rest: Option<Rest>,
     /// It is something that others may wait for.
     pub(super) kept: Option<Kept>,
     /// Such a thing may be in it.
@@ -143,6 +145,25 @@ pub(super) struct Plan {
     pub(super) kind: WaitKind,
     pub(super) direction: Option<Direction>,
     pub(super) find: Find,
+}
+
+/// What a future that is written by hand waits for when nothing in it is polled, and none of some options has
+/// a value.
+#[derive(Debug, Clone)]
+pub(super) struct Rest {
+    pub(super) plan: Plan,
+    pub(super) tests: Vec<Test>,
+}
+
+/// Whether an `Option` has a value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Test {
+    /// To the number that tells.
+    pub(super) path: Path,
+    /// Its bytes.
+    pub(super) size: u8,
+    /// What it is when there is no value.
+    pub(super) none: u64,
 }
 
 /// Where the thing that is waited for is read.
@@ -358,7 +379,9 @@ impl Layouts {
             }
         }
         let is_future = |of: &Type| {
-            matches!(of.shape, Shape::Coroutine(_) | Shape::Dyn(..)) || of.plan.is_some()
+            matches!(of.shape, Shape::Coroutine(_) | Shape::Dyn(..))
+                || of.plan.is_some()
+                || of.rest.is_some()
         };
         let holds = spread(&owners, self.types.iter().map(is_future).collect());
         let is_kept: Vec<bool> = self.types.iter().map(|of| of.kept.is_some()).collect();

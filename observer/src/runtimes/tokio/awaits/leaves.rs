@@ -132,6 +132,23 @@ pub(super) fn kept(path: &str) -> Option<(Keeps, &'static [&'static str])> {
     })
 }
 
+/// A connection that a future written by hand drives. When that future polls nothing that is known, it waits
+/// for the socket if none of the options in `none` has a value. A path that leads to no member does not count.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Driver {
+    pub(super) socket: &'static [&'static str],
+    pub(super) none: &'static [&'static [&'static str]],
+}
+
+/// hyper 0.14 and 1 (`proto/h1/dispatch.rs`). A server's has a handler `in_flight` or a body that it sends, else
+/// it waits for the next request; a client's sends a body, or waits for an answer or for the other side to close.
+pub(super) fn driver(path: &str) -> Option<Driver> {
+    (path == "hyper::proto::h1::dispatch::Dispatcher").then_some(Driver {
+        socket: &["conn", "io"],
+        none: &[&["dispatch", "in_flight"], &["body_rx"]],
+    })
+}
+
 /// Whether a type of that name (without its path) may be one that [`kept`] knows.
 pub(super) fn may_be_kept(name: &[u8]) -> bool {
     let name = name.split(|c| *c == b'<').next().unwrap_or(name);

@@ -2,9 +2,11 @@
 
 use std::cell::Cell;
 
+use super::decode::narrow;
 use super::dies::{Die, Dies, Node};
-use super::layout::{Find, Keeps, Kept, Path, Plan};
+use super::layout::{Find, Keeps, Kept, Path, Plan, Rest, Test};
 use super::leaves::{self, How, Rule};
+use crate::model::census::{Direction, WaitKind};
 
 /// Structures that are looked through for one descriptor.
 const MAX_OWNERS: u32 = 512;
@@ -81,6 +83,70 @@ impl<'a> Dies<'a> {
         }
         let path = Path::new(&steps)?;
         Some(Kept { what, path })
+    }
+
+    /// What a future that is written by hand waits for while nothing in it is polled.
+    pub(super) fn rest(&self, path: &str, members: &[Node<'a>]) -> Option<Rest> {
+        let driver = leaves::driver(path)?;
+        let (mut steps, at) = self.way(driver.socket, members)?;
+        let left = Cell::new(MAX_OWNERS);
+        let inside = self.owned_descriptor(at?, MAX_OWNED_DEPTH, &left)?;
+        let last = steps.last_mut()?;
+        *last = last.checked_add(inside)?;
+        let mut tests = Vec::new();
+        for names in driver.none {
+            if self.way(names, members).is_some() {
+                tests.push(self.test(names, members)?);
+            }
+        }
+        let plan = Plan {
+            kind: WaitKind::Descriptor,
+            direction: Some(Direction::Receive),
+            find: Find::Descriptor(Path::new(&steps)?),
+        };
+        (!tests.is_empty()).then_some(Rest { plan, tests })
+    }
+
+    /// Where it is told whether an `Option` has a value, which may lie in a box, and that in a pin.
+    fn test(&self, names: &[&str], members: &[Node<'a>]) -> Option<Test> {
+        let (mut steps, at) = self.way(names, members)?;
+        let mut at = at?;
+        for _ in 0..8 {
+            let node = self.node(at)?;
+            let children = self.children(at);
+            let part = children
+                .iter()
+                .find(|child| child.tag == gimli::DW_TAG_variant_part);
+            if let Some(part) = part.filter(|_| node.name.starts_with(b"Option<")) {
+                let tag = self.node(part.discriminant?)?;
+                let size = self.node(tag.of?)?.size?;
+                let variants = self.children(part.die);
+                let none = variants.iter().find(|variant| {
+                    let inside = self.children(variant.die);
+                    inside.iter().any(|member| member.name == b"None")
+                })?;
+                let last = steps.last_mut()?;
+                *last = last.checked_add(tag.offset?)?;
+                return Some(Test {
+                    path: Path::new(&steps)?,
+                    size: u8::try_from(size).ok().filter(|size| *size <= 8)?,
+                    none: narrow(none.value?, size as u8),
+                });
+            }
+            if node.tag == gimli::DW_TAG_pointer_type {
+                steps.push(0);
+                at = node.of?;
+                continue;
+            }
+            let mut inside = children.iter().filter(|c| c.tag == gimli::DW_TAG_member);
+            let (Some(only), None) = (inside.next(), inside.next()) else {
+                return None;
+            };
+            let last = steps.last_mut()?;
+            *last = last.checked_add(only.offset?)?;
+            at = only.of?;
+        }
+        None
     }
 
     fn steps(&self, names: &[&str], members: &[Node<'a>]) -> Option<Path> {

@@ -10,7 +10,7 @@ use crate::model::time::Mono;
 
 use super::Suspended;
 use super::kept::Keeper;
-use super::layout::{Choice, Find, Layouts, Path, Plan, Root, Shape, State, TypeId};
+use super::layout::{Choice, Find, Layouts, Path, Plan, Root, Shape, State, Type, TypeId};
 use super::window::{Refused, Windows};
 
 /// Futures inside each other: `async` recursion goes through boxes and has no bound of its own.
@@ -231,6 +231,7 @@ impl<'w> Walk<'w> {
                 State::Live => self.head(of, at, HeadKind::Suspended),
             },
             Shape::Struct(range) => {
+                let first = self.scratch.heads.len();
                 for member in layouts.members(range) {
                     let inside = (member.of, is_open && member.is_open);
                     let (before, at) = (self.scratch.heads.len(), at.wrapping_add(member.offset));
@@ -239,6 +240,10 @@ impl<'w> Walk<'w> {
                     if decoded.is_tuple && !is_new && !layouts.may_be_over(member.of) {
                         self.head(member.of, at, HeadKind::Leaf);
                     }
+                }
+                let is_polled = self.scratch.heads.len() > first;
+                if !is_polled && self.rests(decoded, at).is_some() {
+                    self.head(of, at, HeadKind::Leaf);
                 }
             }
             Shape::Enum(choice) => {
@@ -280,6 +285,19 @@ impl<'w> Walk<'w> {
             }
         }
         Ok(())
+    }
+
+    /// What it waits for when nothing in it is polled, unless one of the options has a value.
+    fn rests(&mut self, decoded: &Type, at: u64) -> Option<Plan> {
+        let rest = decoded.rest.as_ref()?;
+        for test in &rest.tests {
+            let place = self.end(&test.path, at)?;
+            let number = self.number(place, test.size).ok()?;
+            if number != test.none {
+                return None;
+            }
+        }
+        Some(rest.plan)
     }
 
     /// The type in a box, by the address of its vtable.
@@ -336,7 +354,8 @@ impl<'w> Walk<'w> {
             self.cut(UNKNOWN_BOX);
         }
         self.out.points.push(decoded.point);
-        match (decoded.plan, hint) {
+        let plan = decoded.plan.or_else(|| self.rests(decoded, at));
+        match (plan, hint) {
             (Some(plan), hint) => self.wait(plan, at, hint),
             (None, Some(hint)) => self.push(hinted(hint, WaitsOn::new(hint.kind))),
             (None, None) => {}

@@ -1,0 +1,85 @@
+//! Connections of hyper, which are futures written by hand: who waits for the other side, and what those do who
+//! serve them.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::support::pair::{Pair, ids, owners};
+use crate::support::report::list;
+use crate::support::require::{Need, require};
+
+const FIXTURE: &str = "http/dwarf/http-fixture";
+const CONNECTIONS: u64 = 3;
+
+fn sample_ids(group: &Value) -> BTreeSet<u64> {
+    let ids = list(group, "sample_ids").iter();
+    ids.filter_map(Value::as_u64).collect()
+}
+
+#[test]
+fn connections_of_hyper_lead_to_their_handlers() {
+    require!(Need::Privilege, Need::Fixture(FIXTURE));
+    let pair = Pair::observe(FIXTURE);
+    let report = &pair.report;
+    let group_of = |target: u64, wanted: &BTreeSet<u64>| {
+        let census = list(report, "census").iter();
+        let mut groups = census
+            .filter(|census| census["target"] == target)
+            .flat_map(|census| list(census, "groups"));
+        groups
+            .find(|group| sample_ids(group) == *wanted)
+            .unwrap_or_else(|| panic!("no group of {wanted:?}: {:#}", report["census"]))
+    };
+    // Those without a request wait for their sockets, and that is told from the sockets that they own; those
+    // with one do not, but for their handlers.
+    for (target, truths, role, reason) in [
+        (0, &pair.server, "idle", "socket read"),
+        (0, &pair.server, "busy", "mutex"),
+        (1, &pair.client, "idle", "socket read"),
+        (1, &pair.client, "busy", "socket read"),
+    ] {
+        let wanted = if reason == "socket read" && target == 1 {
+            // They are alike: of a client's connection both wait for the other side.
+            ids(truths, &["idle", "busy"])
+        } else {
+            ids(truths, &[role])
+        };
+        let group = group_of(target, &wanted);
+        assert_eq!(group["wait_reason"], reason, "{role}: {group:#}");
+        if reason == "socket read" {
+            let resource = &group["resource"];
+            assert_eq!(resource["kind"], "socket", "{group:#}");
+            let end = if target == 0 { "local" } else { "peer" };
+            assert_eq!(resource[end], pair.address.as_str(), "{group:#}");
+        }
+    }
+    // Into the server: a connection with a request leads to its handler, an idle one to nobody.
+    let connections = list(report, "connections")
+        .iter()
+        .filter(|connection| connection["target"] == 1);
+    let (mut serve, mut wait) = (BTreeSet::new(), BTreeSet::new());
+    for connection in connections {
+        serve.extend(owners(connection, "users", &["owns"]));
+        wait.extend(owners(connection, "waiting", &["owns", "seen_waiting"]));
+        for user in list(connection, "users") {
+            assert_eq!(user["doing"][0]["what"], "mutex", "{connection:#}");
+        }
+    }
+    assert_eq!(serve, ids(&pair.server, &["busy"]));
+    assert_eq!(wait, ids(&pair.server, &["idle"]));
+    // In the graph nobody waits for an idle connection.
+    let edges = list(&report["wait_graph"], "edges");
+    let connects: Vec<&Value> = edges
+        .iter()
+        .filter(|edge| edge["kind"] == "connects")
+        .collect();
+    assert_eq!(connects.len(), 1, "{edges:#?}");
+    assert_eq!(connects[0]["to"], "process/0", "{edges:#?}");
+    let serves: u64 = edges
+        .iter()
+        .filter(|edge| edge["kind"] == "serves")
+        .filter_map(|edge| edge["weight"].as_u64())
+        .sum();
+    assert_eq!(serves, CONNECTIONS, "{edges:#?}");
+}

@@ -4,3 +4,4 @@ mod deadlocks;
 pub mod doings;
 mod servers;
 pub mod wait_graph;
+mod wording;

@@ -2,7 +2,8 @@
 
 use std::cmp::Reverse;
 
-use super::wait_graph::{Facts, place_name, resource_name};
+use super::wait_graph::Facts;
+use super::wording::{place_name, resource_name};
 use crate::model::connection::Connection;
 use crate::model::meeting::{Doing, User, UserEvidence};
 use crate::model::view::Nature;

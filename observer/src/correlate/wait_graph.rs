@@ -7,17 +7,20 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::deadlocks::deadlocks;
 use super::servers;
+use super::wording::{
+    UNKNOWN_PLACE, counted, evidence, frame_name, place_name, purpose, relation, resource_name,
+    socket_name,
+};
+use crate::model::Resource;
 use crate::model::census::{Direction, WaitKind};
 use crate::model::connection::Connection;
-use crate::model::meeting::{Doing, Meeting, Side, Source, User, UserEvidence};
+use crate::model::meeting::{Doing, Meeting, Side, Source, User};
 use crate::model::view::{Blocking, CensusGroup, GraphEdge, GraphNode, Nature, WaitGraph};
-use crate::model::{Frame, Known, Resource};
 
 /// Meeting points that the graph shows.
 const MAX_MEETINGS: usize = 32;
 /// What users do for less than this part of their time is left out.
 const MIN_SHARE: f64 = 0.05;
-const UNKNOWN_PLACE: &str = "an unknown place";
 /// Groups of tasks shown of those who serve a connection, or of those that may.
 const MAX_SERVERS: usize = 4;
 
@@ -195,6 +198,10 @@ impl Builder<'_> {
 
     fn point(&mut self, meeting: &Meeting) -> String {
         let (kind, address) = (meeting.kind.as_str(), meeting.address);
+        if meeting.kind == WaitKind::Oneshot {
+            let id = format!("{kind}/{}/{address:#x}", meeting.target);
+            return self.node(id, kind, "answers (oneshot channels)".to_owned());
+        }
         let fill = match (meeting.len, meeting.capacity) {
             (_, Some(0)) => " (unbuffered)".to_owned(),
             (Some(len), Some(capacity)) => format!(" ({len} of {capacity} buffered)"),
@@ -380,118 +387,6 @@ impl Builder<'_> {
                 evidence: evidence.to_owned(),
             });
         }
-    }
-}
-
-/// `goroutine`, `12 goroutines`.
-fn counted(noun: &str, n: u64) -> String {
-    match n {
-        1 => format!("1 {noun}"),
-        _ => format!("{n} {noun}s"),
-    }
-}
-
-pub(super) fn place_name(site: &Known<Frame>) -> String {
-    site.known()
-        .and_then(frame_name)
-        .unwrap_or_else(|| UNKNOWN_PLACE.to_owned())
-}
-
-fn frame_name(frame: &Frame) -> Option<String> {
-    let function = frame.function.clone()?;
-    Some(match (&frame.file, frame.line) {
-        (Some(file), Some(line)) => {
-            let short = file.rsplit('/').next().unwrap_or(file);
-            format!("{function} {short}:{line}")
-        }
-        _ => function.to_string(),
-    })
-}
-
-/// What connections have in common.
-fn socket_name<'a>(mut connections: impl Iterator<Item = &'a Connection>) -> String {
-    let mut socket = Resource {
-        kind: "socket",
-        ..Resource::default()
-    };
-    if let Some(first) = connections.next() {
-        socket.local.clone_from(&first.local);
-        socket.peer.clone_from(&first.peer);
-    }
-    for other in connections {
-        socket.local = socket
-            .local
-            .filter(|local| other.local.as_ref() == Some(local));
-        socket.peer = socket.peer.filter(|peer| other.peer.as_ref() == Some(peer));
-    }
-    resource_name(&socket)
-}
-
-pub(super) fn resource_name(resource: &Resource) -> String {
-    let kind = resource.kind;
-    match (&resource.path, &resource.local, &resource.peer) {
-        (Some(path), ..) => format!("{kind} {path}"),
-        (_, Some(local), Some(peer)) => format!("{kind} {local} -> {peer}"),
-        (_, None, Some(peer)) => format!("{kind} to {peer}"),
-        (_, Some(local), None) => format!("{kind} at {local}"),
-        _ => match resource.fd {
-            Some(fd) => format!("{kind} fd {fd}"),
-            None => kind.to_owned(),
-        },
-    }
-}
-
-fn purpose(kind: WaitKind, direction: Option<Direction>) -> &'static str {
-    match (kind, direction) {
-        (WaitKind::Channel, Some(Direction::Send)) => " to send",
-        (WaitKind::Channel, Some(Direction::Receive)) => " to receive",
-        (WaitKind::RwMutex, Some(Direction::Send)) => " to write",
-        (WaitKind::RwMutex, Some(Direction::Receive)) => " to read",
-        _ => "",
-    }
-}
-
-fn relation(meeting: &Meeting, user: &User) -> &'static str {
-    match (meeting.kind, user.direction) {
-        (WaitKind::Channel, Some(Direction::Send)) | (WaitKind::Task, _) => "wakes",
-        (WaitKind::Channel, _) => "consumes",
-        _ => "holds",
-    }
-}
-
-/// How it is known that tasks use a meeting point, in words.
-pub fn evidence(kind: WaitKind, user: &User) -> String {
-    let (seen, of) = user.seen;
-    let does = match (kind, user.direction) {
-        (WaitKind::Channel, Some(Direction::Receive)) => "receives from channels",
-        (WaitKind::Channel, Some(Direction::Send)) => "sends to channels",
-        (WaitKind::Channel, None) => "sends or receives on channels",
-        _ => "locks mutexes: it may hold it, Go does not record who does",
-    };
-    match user.evidence {
-        UserEvidence::SeenWaiting => format!(
-            "seen waiting{} there in {seen} of {of} samples",
-            purpose(kind, user.direction)
-        ),
-        UserEvidence::IsTask => "its end is what is waited for".to_owned(),
-        UserEvidence::HasGuard => {
-            format!(
-                "its future has a guard of it in {seen} of {of} samples; one that it gave back stays there, too"
-            )
-        }
-        UserEvidence::Owns => format!(
-            "its future has the channel's {} in {seen} of {of} samples",
-            match user.direction {
-                Some(Direction::Receive) => "receiver",
-                _ => "sender",
-            }
-        ),
-        UserEvidence::StackRefers => format!(
-            "its frame holds the address in {seen} of {of} samples, and that function {does}"
-        ),
-        UserEvidence::ObjectRefers => format!(
-            "its frame holds an object with the address in {seen} of {of} samples, and that function {does}"
-        ),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::tests::{RECEIVE, SEND, doing, frame, meeting, side, targets, user};
 use super::*;
+use crate::model::meeting::UserEvidence;
 
 fn socket(local: &str, peer: &str) -> Resource {
     Resource {

@@ -1,8 +1,8 @@
 //! Chains, and what is and what is no candidate for a deadlock.
 
 use super::*;
-use crate::model::FrameKind;
-use crate::model::meeting::SideSite;
+use crate::model::meeting::{SideSite, UserEvidence};
+use crate::model::{Frame, FrameKind, Known};
 
 pub(super) fn frame(function: &str) -> Known<Frame> {
     Known::Known(Frame {

@@ -43,6 +43,8 @@ impl TaskState {
 pub enum WaitKind {
     /// A channel.
     Channel,
+    /// A channel for one value: an answer.
+    Oneshot,
     /// A mutex.
     Mutex,
     /// A reader-writer mutex.
@@ -66,6 +68,7 @@ impl WaitKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Channel => "channel",
+            Self::Oneshot => "oneshot",
             Self::Mutex => "mutex",
             Self::RwMutex => "rwmutex",
             Self::WaitGroup => "wait_group",

@@ -210,6 +210,11 @@ impl Meetings {
         tally.shared |= tally.sides.iter().map(|side| side.now).sum::<u64>() > 1;
     }
 
+    /// What a task did in this sample that refers to something.
+    pub(super) fn doing_of(&self, task: u64) -> Option<Doing> {
+        self.referring.get(&task).copied().flatten()
+    }
+
     /// Whether more than one task ever waited there at once.
     pub(super) fn is_shared(&self, kind: WaitKind, address: u64) -> bool {
         self.tallies
@@ -476,10 +481,10 @@ fn meets(task: &CensusTask) -> bool {
     task.blocked && !task.system
 }
 
-/// The meeting point of a wait; descriptors and timers are none.
+/// The meeting point of a wait; descriptors and timers are none, and answers are counted by place.
 pub(super) fn key_of(wait: &WaitsOn) -> Option<Key> {
     match wait.kind {
-        WaitKind::Descriptor | WaitKind::Timer => None,
+        WaitKind::Descriptor | WaitKind::Timer | WaitKind::Oneshot => None,
         kind => Some((kind, wait.address?)),
     }
 }

@@ -5,6 +5,7 @@
 //! wait for the same thing), so the error that is stated is that of the mean over samples, sd/sqrt(n);
 //! successive samples of a wait that lasts are not independent either, which makes it a lower bound.
 
+mod answers;
 pub mod connections;
 pub mod meetings;
 mod people;
@@ -14,6 +15,7 @@ mod users;
 
 use std::ops::Range;
 
+use self::answers::Answers;
 use self::connections::Connections;
 use self::meetings::{Meetings, Tracked};
 use self::scheduling::Scheduling;
@@ -171,6 +173,7 @@ pub struct CensusLedger {
     groups_beyond: u64,
     meetings: Meetings,
     connections: Connections,
+    answers: Answers,
     states: States,
     scheduling: Scheduling,
     cost: Cost,
@@ -204,6 +207,7 @@ impl CensusLedger {
         self.last = Some(census.taken_at);
         self.meetings.begin(census, self.samples);
         self.connections.begin(census);
+        self.answers.begin();
         self.scratch.counts.clear();
         self.scratch.counts.resize(self.groups.len(), 0);
         self.scratch.stacks.clear();
@@ -220,8 +224,10 @@ impl CensusLedger {
             }
             self.meetings.task(task, waits, group);
             self.connections.task(task, waits, group);
+            self.answers.task(task, waits, group);
         }
         self.meetings.end(census);
+        self.answers.end(census, &self.meetings);
         self.searched += u64::from(census.searched && self.watches_all);
         self.watches_all = self.meetings.watches_all();
         self.variables = census.variables.clone();
@@ -404,7 +410,10 @@ impl CensusLedger {
             .flat_map(|g| g.fds.iter().copied())
             .take(MAX_GROUPS_FDS);
         let followed = self.meetings.tracked().flat_map(Tracked::fds);
-        followed.chain(self.connections.fds()).chain(groups)
+        followed
+            .chain(self.connections.fds())
+            .chain(self.answers.fds())
+            .chain(groups)
     }
 
     /// Censuses so far.

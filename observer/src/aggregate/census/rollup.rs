@@ -86,7 +86,7 @@ impl Places {
 }
 
 /// `main.f (file.go:7)`.
-fn text(frame: &Frame) -> Option<String> {
+pub(super) fn text(frame: &Frame) -> Option<String> {
     let function = frame.function.as_deref()?;
     Some(match (&frame.file, frame.line) {
         (Some(file), Some(line)) => format!("{function} ({file}:{line})"),
@@ -162,7 +162,7 @@ fn groups(ledger: &CensusLedger, target: usize, names: &dyn CensusNames) -> Vec<
     out
 }
 
-fn function(names: &dyn CensusNames, address: u64) -> Option<String> {
+pub(super) fn function(names: &dyn CensusNames, address: u64) -> Option<String> {
     names
         .function(address)
         .known()
@@ -322,10 +322,12 @@ fn meetings(ledger: &CensusLedger, target: usize, names: &dyn CensusNames) -> Ve
     });
     order.truncate(MAX_MEETINGS);
     let mut places = Places::default();
-    order
+    let mut meetings: Vec<Meeting> = order
         .into_iter()
         .map(|(key, tally)| meeting(ledger, target, names, &mut places, *key, tally))
-        .collect()
+        .collect();
+    meetings.extend(super::answers::roll_up(ledger, target, names, &mut places));
+    meetings
 }
 
 fn meeting(

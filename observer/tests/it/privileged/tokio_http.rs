@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::support::pair::{Pair, ids, owners};
+use crate::support::pair::{Pair, ids, owners, waiting};
 use crate::support::report::list;
 use crate::support::require::{Need, require};
 
@@ -68,6 +68,18 @@ fn connections_of_hyper_lead_to_their_handlers() {
     }
     assert_eq!(serve, ids(&pair.server, &["busy"]));
     assert_eq!(wait, ids(&pair.server, &["idle"]));
+    // Who asks waits for an answer, which the connection's task is to give.
+    let points = list(report, "meeting_points");
+    let answers = points
+        .iter()
+        .find(|point| point["target"] == 1 && point["kind"] == "oneshot");
+    let answers = answers.unwrap_or_else(|| panic!("nobody waits for an answer: {points:#?}"));
+    assert_eq!(waiting(answers), ids(&pair.client, &["asks"]));
+    let found = owners(answers, "users", &["owns"]);
+    assert_eq!(found, ids(&pair.client, &["busy"]), "{answers:#}");
+    let doing = &answers["users"][0]["doing"][0];
+    assert_eq!(doing["what"], "socket read", "{answers:#}");
+    assert_eq!(doing["peer_target"], 0, "{answers:#}");
     // In the graph nobody waits for an idle connection.
     let edges = list(&report["wait_graph"], "edges");
     let connects: Vec<&Value> = edges

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::support::pair::{Pair, ids, owners};
+use crate::support::pair::{Pair, ids, owners, waiting};
 use crate::support::report::list;
 use crate::support::require::{Need, require};
 
@@ -51,6 +51,13 @@ fn who_has_the_other_end_of_a_channel_or_connection_is_told() {
         };
         assert!(expected.contains(&what), "{point:#}");
     }
+
+    let answers = points.iter().find(|point| point["kind"] == "oneshot");
+    let answers = answers.unwrap_or_else(|| panic!("nobody waits for an answer: {points:#?}"));
+    assert_eq!(waiting(answers), ids(truths, &["wait_for_reply"]));
+    let found = owners(answers, "users", &["owns"]);
+    assert_eq!(found, ids(truths, &["reply_late"]), "{answers:#}");
+    assert_eq!(answers["users"][0]["doing"][0]["what"], "notify");
 
     let connections: Vec<&Value> = list(report, "connections")
         .iter()

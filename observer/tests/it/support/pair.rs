@@ -59,6 +59,13 @@ pub fn ids(truths: &[Truth], roles: &[&str]) -> BTreeSet<u64> {
         .collect()
 }
 
+/// Ids of those who wait at a meeting point: of the first side, bounded.
+pub fn waiting(point: &Value) -> BTreeSet<u64> {
+    let side = &point["sides"][0];
+    let ids = list(side, "sample_ids").iter();
+    ids.filter_map(Value::as_u64).collect()
+}
+
 /// Ids of users of a place, all of whom must be known in one of these ways.
 pub fn owners(place: &Value, list_name: &str, evidence: &[&str]) -> BTreeSet<u64> {
     let users = list(place, list_name);

@@ -46,7 +46,7 @@ pub(super) fn future(path: &str) -> Option<Rule> {
         "tokio::sync::notify::OwnedNotified" => rule(WaitKind::Condition, None, How::Nothing),
         // An `Option<Arc<Inner>>` is a pointer.
         "tokio::sync::oneshot::Receiver" | "futures_channel::oneshot::Receiver" => {
-            rule(WaitKind::Channel, RECEIVE, Address(&["inner"]))
+            rule(WaitKind::Oneshot, RECEIVE, Address(&["inner"]))
         }
         "tokio::sync::broadcast::Recv" => rule(
             WaitKind::Channel,

@@ -214,7 +214,7 @@ const WANTED: &[Wanted] = &[
     (
         "oneshot",
         "tokio::sync::oneshot::Receiver",
-        &[(WaitKind::Channel, RECEIVE)],
+        &[(WaitKind::Oneshot, RECEIVE)],
     ),
     ("watch", NOTIFIED, &[(WaitKind::Channel, RECEIVE)]),
     (

@@ -79,7 +79,7 @@ fn keep_mentioned_ends(census: &mut Census) {
     let waited: HashSet<u64> = census
         .waits
         .iter()
-        .filter(|wait| wait.kind == WaitKind::Channel)
+        .filter(|wait| matches!(wait.kind, WaitKind::Channel | WaitKind::Oneshot))
         .filter_map(|wait| wait.address)
         .collect();
     census

@@ -34,6 +34,7 @@ fn reason_of(suspended: &Suspended) -> (Option<&'static str>, Option<Cause>) {
     let (reason, cause) = match (wait.kind, wait.direction) {
         (WaitKind::Channel, Some(Direction::Send)) => ("channel send", Cause::Channel),
         (WaitKind::Channel, _) => ("channel receive", Cause::Channel),
+        (WaitKind::Oneshot, _) => ("oneshot receive", Cause::Channel),
         (WaitKind::Mutex, _) => ("mutex", Cause::Mutex),
         (WaitKind::RwMutex, Some(Direction::Send)) => ("rwlock write", Cause::Mutex),
         (WaitKind::RwMutex, _) => ("rwlock read", Cause::Mutex),

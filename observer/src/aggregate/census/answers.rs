@@ -212,3 +212,88 @@ fn meeting(
         sides: vec![side],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregate::census::tests::{FSYNC_AT, Names, RECEIVE_AT, S, SEND_AT, Sample};
+    use crate::model::census::{Mention, TaskState, Uses};
+
+    fn answer(address: u64) -> WaitsOn {
+        WaitsOn {
+            address: Some(address),
+            direction: Some(Direction::Receive),
+            ..WaitsOn::new(WaitKind::Oneshot)
+        }
+    }
+
+    fn keeps(sample: &mut Sample, task: u64, address: u64, sends: bool) {
+        sample.0.mentions.push(Mention {
+            task,
+            address,
+            pc: SEND_AT,
+            uses: Uses {
+                sends,
+                receives: !sends,
+                ..Uses::default()
+            },
+            how: Reference::Owned,
+        });
+    }
+
+    #[test]
+    fn channels_that_live_for_one_sample_are_one_place() {
+        let mut ledger = CensusLedger::default();
+        for round in 0..10_u64 {
+            let mut sample = Sample::at(round * S);
+            for id in 1..=3 {
+                let channel = round * 0x1000 + id * 0x10;
+                sample.task(id, TaskState::Waiting, &[RECEIVE_AT], &[answer(channel)]);
+                sample.task(10 + id, TaskState::Waiting, &[FSYNC_AT], &[]);
+                keeps(&mut sample, 10 + id, channel, true);
+            }
+            // Nobody is to answer this one; and that one's receiver is none who answers.
+            sample.task(4, TaskState::Waiting, &[RECEIVE_AT], &[answer(0x99)]);
+            keeps(&mut sample, 4, 0x99, false);
+            ledger.add(&mut sample.0);
+        }
+        let found = roll_up(&ledger, 0, &Names, &mut Places::default());
+        let [meeting] = &found[..] else {
+            panic!("{found:#?}");
+        };
+        assert_eq!(meeting.kind, WaitKind::Oneshot);
+        let side = &meeting.sides[0];
+        assert!((side.mean - 3.0).abs() < 1e-9, "{side:#?}");
+        assert_eq!((side.last, side.max), (3, 3));
+        assert_eq!(side.sample_ids, [1, 2, 3]);
+        let [user] = &meeting.users[..] else {
+            panic!("{meeting:#?}");
+        };
+        assert_eq!((&user.ids[..], user.seen), (&[11, 12, 13][..], (30, 30)));
+        assert_eq!(user.evidence, UserEvidence::Owns);
+        let [doing] = &user.doing[..] else {
+            panic!("{user:#?}");
+        };
+        let site = doing.site.known().and_then(|f| f.function.as_deref());
+        assert_eq!(site, Some("main.append"));
+        assert!((doing.share - 1.0).abs() < 1e-9, "{doing:#?}");
+    }
+
+    #[test]
+    fn pairs_and_owners_are_bounded() {
+        let mut ledger = CensusLedger::default();
+        for round in 0..2_u64 {
+            let mut sample = Sample::at(round * S);
+            for id in 0..2 * MAX_OWNERS as u64 {
+                let channel = 0x1000 + id * 0x10;
+                sample.task(id, TaskState::Waiting, &[RECEIVE_AT], &[answer(channel)]);
+                keeps(&mut sample, 10_000 + id, channel, true);
+            }
+            ledger.add(&mut sample.0);
+        }
+        let found = roll_up(&ledger, 0, &Names, &mut Places::default());
+        assert_eq!(found[0].users[0].count, MAX_OWNERS as u64);
+        assert!(found[0].users_cut);
+        assert_eq!(found[0].sides[0].last, 2 * MAX_OWNERS as u64);
+    }
+}

@@ -29,7 +29,7 @@ use crate::model::{Cause, Mono};
 /// Descriptors that a group remembers of one sample.
 const GROUP_FDS: usize = 16;
 /// Those that are looked up of all groups.
-const MAX_GROUPS_FDS: usize = 256;
+const MAX_GROUPS_FDS: usize = 128;
 /// Groups that are kept; tasks of further ones are counted as others.
 const MAX_GROUPS: usize = 4096;
 /// Different stacks that are kept; tasks with further ones are grouped without their stack.

@@ -84,8 +84,16 @@ fn order(edges: &[GraphEdge]) -> Vec<(usize, &GraphEdge)> {
         let edge = &edges[*i];
         // A wait whose length is known is what somebody leads to, and stands below them.
         let leads = edge.kind == "waits" && edge.share.is_none();
+        // Who waits for an answer is led to the socket that it should come from, and from there to a lock in
+        // another process.
+        let on = match edge.to.split('/').next() {
+            Some("oneshot") => 0,
+            Some("socket") => 2,
+            _ => 1,
+        };
         (
             !leads,
+            on,
             edge.kind == "awaits",
             Reverse(edge.weight),
             Reverse(edge.share.map_or(0, |share| (share * 1e6) as u64)),

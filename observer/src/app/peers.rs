@@ -147,7 +147,7 @@ pub(super) fn connections(
                 "the connection was found too late to look for those who serve it",
             )),
             (_, Some(found)) if found.users.is_empty() => Some(Reason::with(format!(
-                "in {} samples no task was seen to wait on it or to have it on its stack",
+                "in {} samples no task was seen to wait on it or to have it on its stack or in its future",
                 found.samples
             ))),
             _ => None,

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::wait_graph::Named;
 use crate::model::census::{Direction, WaitKind};
-use crate::model::meeting::{Meeting, Side};
+use crate::model::meeting::{Meeting, Side, User, UserEvidence};
 
 /// Samples that a candidate for a deadlock needs.
 const DEADLOCK_SAMPLES: u64 = 4;
@@ -18,7 +18,11 @@ fn stuck_side(meeting: &Meeting) -> Option<&Side> {
     let side = meeting.sides.first()?;
     let kind = match meeting.kind {
         WaitKind::Mutex | WaitKind::RwMutex | WaitKind::Task => true,
-        WaitKind::Channel => side.direction == Some(Direction::Send),
+        // Of futures it is known what they own, and not what lies behind an `Arc`.
+        WaitKind::Channel => {
+            let owns = |user: &User| user.evidence == UserEvidence::Owns;
+            side.direction == Some(Direction::Send) && !meeting.users.iter().any(owns)
+        }
         _ => false,
     };
     let still = !side.stuck.is_empty() && side.last == side.max && meeting.sides.len() == 1;

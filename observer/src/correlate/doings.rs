@@ -60,7 +60,7 @@ pub fn join(meetings: &mut [Meeting], blocking: &[Blocking], window_ns: u64) {
     let by_task = by_task(blocking);
     for meeting in meetings {
         let target = meeting.target;
-        let lock = meeting.kind != WaitKind::Channel;
+        let lock = !matches!(meeting.kind, WaitKind::Channel | WaitKind::Oneshot);
         for user in &mut meeting.users {
             if lock {
                 // It goes from hand to hand: their time in all says nothing of the time they hold it.
@@ -134,9 +134,12 @@ pub fn lead_on(
     for group in groups {
         let found = group.fds.iter();
         let found = found.filter_map(|fd| by_fd.get(&(group.target, *fd)));
-        group
-            .connections
-            .extend(found.flatten().map(|(index, ..)| index));
+        // Of several connections under one number it is not known which one is meant.
+        let only = found.filter_map(|found| match found.as_slice() {
+            [(index, ..)] => Some(*index),
+            _ => None,
+        });
+        group.connections.extend(only);
     }
     for meeting in meetings {
         let target = meeting.target;
@@ -165,6 +168,8 @@ fn measure(
     }
     user.doing.retain(|doing| doing.what != IN_SYSCALL);
     let all = window_ns.saturating_mul(user.ids.len() as u64).max(1) as f64;
+    let mut sums: Vec<(usize, u64)> = sums.into_iter().collect();
+    sums.sort_unstable();
     for (index, ns) in sums {
         let Some(entry) = blocking.get(index) else {
             continue;

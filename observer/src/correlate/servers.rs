@@ -136,11 +136,13 @@ pub(super) fn evidence(user: &User) -> String {
     match user.evidence {
         UserEvidence::SeenWaiting => {
             format!(
-                "seen waiting on its other end, or with it on the stack, in {seen} of {of} samples"
+                "seen waiting on its other end, or with it on the stack or in its future, in {seen} of {of} samples"
             )
         }
         UserEvidence::Owns => {
-            format!("its future has the other end in {seen} of {of} samples")
+            format!(
+                "its future has the other end in {seen} of {of} samples, unless it gave that away"
+            )
         }
         UserEvidence::IsTask | UserEvidence::HasGuard | UserEvidence::StackRefers => {
             format!("a frame of its stack holds its other end in {seen} of {of} samples")

@@ -19,6 +19,8 @@ use crate::model::view::{Blocking, CensusGroup, GraphEdge, GraphNode, Nature, Wa
 
 /// Meeting points that the graph shows.
 const MAX_MEETINGS: usize = 32;
+/// Groups of tasks that are looked at for connections to other targets: the largest.
+const MAX_GROUPS: usize = 256;
 /// What users do for less than this part of their time is left out.
 const MIN_SHARE: f64 = 0.05;
 /// Groups of tasks shown of those who serve a connection, or of those that may.
@@ -59,16 +61,16 @@ pub fn build(facts: &Facts<'_>) -> WaitGraph {
     for meeting in of_interest(facts) {
         graph.meeting(meeting);
     }
-    for group in facts.groups {
+    for group in facts.groups.iter().take(MAX_GROUPS) {
         graph.callers(group);
     }
     graph.graph.deadlock_candidates = deadlocks(facts.meetings, facts.targets);
     graph.graph
 }
 
-/// Where tasks wait that have something to hand on or a lock to take, and what those wait at who use
-/// these, in other processes too. Tasks that wait to receive are shown only then: else they may just be
-/// without work.
+/// Where tasks wait that have something to hand on, a lock to take or an answer to get, and what those wait at
+/// who use these, in other processes too. Tasks that wait to receive anything else are shown only then: else
+/// they may just be without work.
 fn of_interest<'a>(facts: &Facts<'a>) -> Vec<&'a Meeting> {
     let mut chosen: Vec<&Meeting> = facts
         .meetings
@@ -92,7 +94,8 @@ fn of_interest<'a>(facts: &Facts<'a>) -> Vec<&'a Meeting> {
     for meeting in &chosen {
         add(&mut open, meeting.target, &meeting.users);
     }
-    let mut known: HashSet<(usize, u64)> = chosen.iter().map(|m| (m.target, m.address)).collect();
+    let key = |m: &Meeting| (m.target, m.kind, m.address);
+    let mut known: HashSet<_> = chosen.iter().map(|m| key(m)).collect();
     let mut led: HashSet<usize> = HashSet::new();
     let mut at = 0;
     while let Some((target, doing)) = open.get(at).copied() {
@@ -101,10 +104,11 @@ fn of_interest<'a>(facts: &Facts<'a>) -> Vec<&'a Meeting> {
         let next = facts
             .meetings
             .iter()
+            .filter(|m| m.kind != WaitKind::Oneshot)
             .find(|m| m.target == target && Some(m.address) == address);
         if let Some(next) = next
             && chosen.len() < MAX_MEETINGS
-            && known.insert((next.target, next.address))
+            && known.insert(key(next))
         {
             chosen.push(next);
             add(&mut open, target, &next.users);
@@ -199,7 +203,10 @@ impl Builder<'_> {
     fn point(&mut self, meeting: &Meeting) -> String {
         let (kind, address) = (meeting.kind.as_str(), meeting.address);
         if meeting.kind == WaitKind::Oneshot {
-            let id = format!("{kind}/{}/{address:#x}", meeting.target);
+            // Such channels live shortly, and their addresses are used again.
+            let side = meeting.sides.first().and_then(|side| side.sites.first());
+            let place = side.map_or_else(String::new, |place| place_name(&place.site));
+            let id = format!("{kind}/{}/{place}", meeting.target);
             return self.node(id, kind, "answers (oneshot channels)".to_owned());
         }
         let fill = match (meeting.len, meeting.capacity) {
@@ -291,13 +298,17 @@ impl Builder<'_> {
             if !is_blocked || servers::of(all, &theirs).users.is_empty() {
                 continue;
             }
-            let weight = (group.mean.round() as u64).max(1);
+            let all_waiting = (group.mean.round() as u64).max(1);
+            let weight = theirs.len() as u64;
             let name = group.place.as_ref().and_then(frame_name);
             let name = name.unwrap_or_else(|| UNKNOWN_PLACE.to_owned());
             let from = self.node(
                 format!("tasks/{}/{name}", group.target),
                 "tasks",
-                format!("{} at {name}", counted(self.noun(group.target), weight)),
+                format!(
+                    "{} at {name}",
+                    counted(self.noun(group.target), all_waiting)
+                ),
             );
             let label = socket_name(theirs.iter().filter_map(|index| all.get(*index)));
             let to = self.node(format!("socket/{}/{label}", group.target), "socket", label);
@@ -307,7 +318,12 @@ impl Builder<'_> {
                 kind: "waits",
                 weight,
                 share: None,
-                evidence: format!("listed as waiting: mean {:.1}", group.mean),
+                evidence: format!(
+                    "listed as waiting: mean {:.1}; {} of {} descriptors looked at lead there",
+                    group.mean,
+                    theirs.len(),
+                    group.fds.len()
+                ),
             });
             self.other_end(&to, weight, (peer, &theirs));
         }

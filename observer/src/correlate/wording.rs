@@ -107,13 +107,14 @@ pub(super) fn evidence(kind: WaitKind, user: &User) -> String {
             )
         }
         UserEvidence::Owns if kind == WaitKind::Oneshot => {
-            format!("its future had the other end, seen {seen} times")
+            format!("its future had the other end, unless it gave that away; seen {seen} times")
         }
         UserEvidence::Owns => format!(
-            "its future has the channel's {} in {seen} of {of} samples",
+            "its future has the channel's {} in {seen} of {of} samples, unless it gave that away",
             match user.direction {
                 Some(Direction::Receive) => "receiver",
-                _ => "sender",
+                Some(Direction::Send) => "sender",
+                None => "sender and receiver",
             }
         ),
         UserEvidence::StackRefers => format!(

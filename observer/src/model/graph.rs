@@ -30,7 +30,7 @@ pub struct GraphEdge {
     pub from: String,
     /// Node id of what it waits on, holds, consumes from, wakes or connects to.
     pub to: String,
-    /// `wakes`, `holds`, `consumes`, `connects`, `waits`.
+    /// `wakes`, `holds`, `consumes`, `waits`; across processes `connects`, `serves`, `awaits`, `has`.
     pub kind: &'static str,
     /// How many tasks or wake-ups it stands for.
     pub weight: u64,

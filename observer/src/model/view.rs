@@ -295,7 +295,7 @@ pub struct CensusGroup {
     pub resource: Option<Resource>,
     /// The frame that `site` names.
     pub place: Option<Frame>,
-    /// Descriptors that they waited on at the last sample; bounded.
+    /// Descriptors that they waited on at the last sample, as far as they were kept.
     pub fds: Vec<i32>,
     /// Connections to other targets among these: indices into `View::connections`.
     pub connections: Vec<usize>,

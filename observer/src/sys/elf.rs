@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use memmap2::{Mmap, MmapMut, UncheckedAdvice};
-use object::elf::{FileHeader64, PF_X, PT_LOAD, PT_TLS};
+use object::elf::{FileHeader64, PF_X, PT_INTERP, PT_LOAD, PT_TLS};
 use object::read::elf::{ElfFile64, ProgramHeader as _};
 use object::{Endianness, Object, ObjectSection, ObjectSegment};
 
@@ -166,7 +166,8 @@ pub fn file_offset(elf: &Elf<'_>, addr: u64) -> Option<u64> {
     elf.segments().find_map(|segment| {
         let (start, size) = segment.file_range();
         let offset = addr.checked_sub(segment.address())?;
-        (offset < size).then(|| start + offset)
+        // A damaged file may place a segment anywhere.
+        (offset < size).then(|| start.checked_add(offset)).flatten()
     })
 }
 
@@ -181,6 +182,12 @@ pub fn base_address(elf: &Elf<'_>) -> Option<u64> {
     elf.segments().map(|s| s.address()).min()
 }
 
+/// Whether a program is loaded by another one (`ld.so`), which brings libraries.
+pub fn has_interpreter(elf: &Elf<'_>) -> bool {
+    let mut headers = elf.elf_program_headers().iter();
+    headers.any(|p| p.p_type(Endianness::Little) == PT_INTERP)
+}
+
 /// Size of the program's own thread-locals, in bytes; 0 when it has none.
 pub fn thread_locals_size(elf: &Elf<'_>) -> u64 {
     elf.elf_program_headers()
@@ -191,3 +198,28 @@ pub fn thread_locals_size(elf: &Elf<'_>) -> u64 {
 
 /// The header type, for callers that need raw program headers.
 pub type Header = FileHeader64<Endianness>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by the fuzz target `unwind`.
+    #[test]
+    fn a_segment_beyond_the_end_of_all_files_has_no_offsets() {
+        let mut bytes = std::fs::read("/proc/self/exe").unwrap();
+        let elf = Elf::parse(&*bytes).unwrap();
+        let header = elf.elf_header().e_phoff.get(Endianness::Little) as usize;
+        let place = elf
+            .elf_program_headers()
+            .iter()
+            .position(|p| p.p_type(Endianness::Little) == PT_LOAD)
+            .unwrap();
+        let start = elf.elf_program_headers()[place].p_vaddr(Endianness::Little);
+        assert!(file_offset(&elf, start + 8).is_some());
+        // `p_offset` (ELF-64 program header).
+        let at = header + place * 56 + 8;
+        bytes[at..at + 8].copy_from_slice(&(u64::MAX - 4).to_le_bytes());
+        let elf = Elf::parse(&*bytes).unwrap();
+        assert_eq!(file_offset(&elf, start + 8), None);
+    }
+}

@@ -1,5 +1,5 @@
-//! Who waits for an answer (a channel for one value), and what those do who are to give it. Such channels are
-//! many and live shortly, so they are counted by the places of both.
+//! Who waits for an answer (a channel for one value), and what those do who are to give it, where these are
+//! known. Such channels are many and live shortly, so they are counted by the places of both.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -42,8 +42,8 @@ struct Pair {
 pub struct Answers {
     /// By the group of those who wait and an instruction (or place) of those who are to answer.
     pairs: QuickMap<(u32, u64), Pair>,
-    /// This sample's channels: who waits there.
-    waiting: QuickMap<u64, (u32, u64)>,
+    /// This sample's channels: who waits there, and whether that was counted.
+    waiting: QuickMap<u64, (u32, u64, bool)>,
     /// There were more pairs.
     cut: bool,
 }
@@ -63,7 +63,7 @@ impl Answers {
         if let Some(group) = group.filter(|_| task.blocked) {
             let channels = waits.iter().filter(answer).filter_map(|wait| wait.address);
             self.waiting
-                .extend(channels.map(|address| (address, (group, task.id))));
+                .extend(channels.map(|address| (address, (group, task.id, false))));
         }
     }
 
@@ -74,10 +74,12 @@ impl Answers {
             .iter()
             .filter(|mention| mention.how == Reference::Owned && mention.uses.sends);
         for mention in sends {
-            let Some(&(group, task)) = self.waiting.get(&mention.address) else {
+            let waiting = self.waiting.get_mut(&mention.address);
+            let Some((group, task, counted)) = waiting.filter(|(_, task, _)| *task != mention.task)
+            else {
                 continue;
             };
-            let key = (group, mention.pc);
+            let key = (*group, mention.pc);
             if self.pairs.len() >= MAX_PAIRS && !self.pairs.contains_key(&key) {
                 self.cut = true;
                 continue;
@@ -86,19 +88,22 @@ impl Answers {
             if pair.now == 0 {
                 pair.sample_ids.clear();
             }
-            pair.now += 1;
             pair.address = mention.address;
-            if pair.sample_ids.len() < SAMPLE_IDS {
-                pair.sample_ids.push(task);
+            // Another one may have given its end away.
+            if !std::mem::replace(counted, true) {
+                pair.now += 1;
+                if pair.sample_ids.len() < SAMPLE_IDS {
+                    pair.sample_ids.push(*task);
+                }
+            }
+            if let Some(doing) = meetings.doing_of(mention.task) {
+                pair.doings.add(doing);
             }
             if pair.owners.len() >= MAX_OWNERS && !pair.owners.contains_key(&mention.task) {
                 pair.cut = true;
                 continue;
             }
             *pair.owners.entry(mention.task).or_default() += 1;
-            if let Some(doing) = meetings.doing_of(mention.task) {
-                pair.doings.add(doing);
-            }
         }
         for pair in self.pairs.values_mut() {
             pair.waiting.last = pair.now as f64;
@@ -106,6 +111,15 @@ impl Answers {
                 pair.waiting.add(pair.now as f64);
             }
         }
+    }
+
+    /// What a bound left out.
+    pub(super) fn left_out(&self) -> Option<String> {
+        self.cut.then(|| {
+            format!(
+                "who is to answer some tasks was not followed: there were more than {MAX_PAIRS} pairs of places"
+            )
+        })
     }
 
     /// Descriptors that those who are to answer waited on.
@@ -168,7 +182,11 @@ fn meeting(
         direction: Some(Direction::Receive),
         last: sum(&|pair| pair.waiting.last) as u64,
         mean,
-        max: sum(&|pair| pair.waiting.max) as u64,
+        // At least: the largest samples of the pairs may be different ones.
+        max: pairs
+            .iter()
+            .map(|(_, pair)| pair.waiting.max)
+            .fold(sum(&|pair| pair.waiting.last), f64::max) as u64,
         oldest_ns: None,
         sites: vec![site],
         sample_ids: ids.take(SAMPLE_IDS).copied().collect(),

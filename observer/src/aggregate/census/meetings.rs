@@ -370,7 +370,10 @@ impl Meetings {
                 last: 0,
             };
             let referrer = tally.referrers.entry(mention.task).or_insert(fresh);
-            if mention.how < referrer.how {
+            if mention.how == referrer.how {
+                // A task may keep both ends.
+                referrer.uses = referrer.uses.or(mention.uses);
+            } else if mention.how < referrer.how {
                 (referrer.uses, referrer.pc, referrer.how) =
                     (mention.uses, mention.pc, mention.how);
             }

@@ -214,6 +214,7 @@ impl CensusLedger {
         self.scratch.stacks.resize(census.stacks.len(), None);
         for group in &mut self.groups {
             group.things = 0;
+            group.fds.clear();
             group.oldest_ns = None;
         }
         for task in &census.tasks {
@@ -331,7 +332,6 @@ impl CensusLedger {
         if group.seen != self.samples {
             group.seen = self.samples;
             group.sample_ids.clear();
-            group.fds.clear();
         }
         if group.sample_ids.len() < SAMPLE_IDS {
             group.sample_ids.push(task.id);
@@ -489,6 +489,7 @@ impl CensusLedger {
         }
         out.extend(self.meetings.left_out());
         out.extend(self.connections.left_out());
+        out.extend(self.answers.left_out());
         out
     }
 }

@@ -217,6 +217,8 @@ fn merge(into: &mut CensusGroup, other: CensusGroup) {
     into.sample_ids.extend(other.sample_ids);
     into.sample_ids.truncate(SAMPLE_IDS);
     into.fds.extend(other.fds);
+    into.fds.sort_unstable();
+    into.fds.dedup();
     if larger {
         into.stack = other.stack;
     }
@@ -241,10 +243,16 @@ fn resource(
             [fd, ..] => names.descriptor(*fd),
             [] => plain,
         },
-        (WaitKind::Descriptor, None, n @ 2..) => Resource {
-            state: Some(format!("{n} different ones")),
-            ..in_common(fds.iter().map(|fd| names.descriptor(*fd))).unwrap_or(plain)
-        },
+        (WaitKind::Descriptor, None, n @ 2..) => {
+            let looked_at = match fds.len() as u64 {
+                known if known < n => format!(", {known} of them looked at"),
+                _ => String::new(),
+            };
+            Resource {
+                state: Some(format!("{n} different ones{looked_at}")),
+                ..in_common(fds.iter().map(|fd| names.descriptor(*fd))).unwrap_or(plain)
+            }
+        }
         (_, None, 1) => match one {
             Some(address) => meeting_resource(ledger, (kind, address)),
             None => plain,
@@ -327,6 +335,14 @@ fn meetings(ledger: &CensusLedger, target: usize, names: &dyn CensusNames) -> Ve
         .map(|(key, tally)| meeting(ledger, target, names, &mut places, *key, tally))
         .collect();
     meetings.extend(super::answers::roll_up(ledger, target, names, &mut places));
+    let mean = |meeting: &Meeting| {
+        meeting
+            .sides
+            .iter()
+            .map(|side| side.mean)
+            .fold(0.0, f64::max)
+    };
+    meetings.sort_by(|a, b| mean(b).total_cmp(&mean(a)));
     meetings
 }
 

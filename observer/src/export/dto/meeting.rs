@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct MeetingPoint {
     /// Index into `targets`.
     pub target: usize,
-    /// `channel`, `mutex`, `rwmutex`, `wait_group`, `condition`, `semaphore`.
+    /// `channel`, `oneshot` (all channels for one value at one place), `mutex`, `rwmutex`, `wait_group`,
+    /// `condition`, `semaphore`, `task` (its end is waited for).
     pub kind: String,
     /// Its address in the process, in hex.
     pub address: String,

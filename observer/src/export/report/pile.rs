@@ -342,13 +342,15 @@ fn known(point: &MeetingPoint, user: &MeetingUser) -> Option<String> {
         ("is_task", _) => return None,
         ("seen_waiting", _) => format!("Seen waiting there in {of}."),
         ("has_guard", _) => format!(
-            "Known by a guard of it in a parked future, in {of}; one that was given back stays there, too."
+            "Known by a guard of it in a future, in {of}; one that was given back stays there, too."
         ),
         ("owns", _) => format!(
-            "Known by the channel's {} among the variables of its future, in {of}.",
+            "Known by the channel's {} among the variables of its future, in {of}; one that was given away \
+             stays there, too.",
             match user.direction.as_deref() {
                 Some("receive") => "receiver",
-                _ => "sender",
+                Some(_) => "sender",
+                None => "sender and receiver",
             }
         ),
         ("stack_refers", "channel") => format!(

@@ -9,6 +9,7 @@ use super::plugin::{ModuleSymbols, ModuleSymbolsFactory};
 use crate::model::{FrameKind, Pid, Reason};
 use crate::resolve::classify;
 use crate::resolve::unwind::Coverage;
+use crate::sys::elf::has_interpreter;
 use crate::sys::modules::{Backing, CodeMapping, ModuleFile, ModuleId, ModuleLayout};
 
 /// One file with code.
@@ -24,6 +25,8 @@ pub struct Module {
     pub answered: Cell<bool>,
     /// The code that its unwind tables cover, once asked for.
     coverage: OnceCell<Option<Coverage>>,
+    /// It is loaded without an interpreter, once asked for.
+    is_static: OnceCell<bool>,
     /// Distinguishes it in the address cache, also from a later file with the same inode.
     pub serial: u64,
 }
@@ -37,11 +40,18 @@ impl Module {
         }
     }
 
-    /// The kind of the function at `vaddr`, when its name and source do not tell. Libraries are
-    /// left out: functions in assembly are what some of them are for.
+    /// The kind of the function at `vaddr`, when its name and source do not tell. Only of programs that are
+    /// linked statically: in others the C library is a file of its own, and functions without tables are the
+    /// program's; functions in assembly are what some libraries are for.
     pub fn plain_function(&self, vaddr: u64) -> Option<FrameKind> {
         let is_library = self.file.name().contains(".so");
-        (!is_library && self.is_without_table(vaddr)).then_some(FrameKind::Runtime)
+        let is_static = || {
+            *self.is_static.get_or_init(|| {
+                let image = self.file.image().ok();
+                image.is_some_and(|image| image.parse().is_ok_and(|elf| !has_interpreter(&elf)))
+            })
+        };
+        (!is_library && is_static() && self.is_without_table(vaddr)).then_some(FrameKind::Runtime)
     }
 
     /// In a file with unwind tables, code without one is no compiler's: the C library, linked
@@ -105,6 +115,7 @@ impl Modules {
             symbols,
             answered: Cell::new(false),
             coverage: OnceCell::new(),
+            is_static: OnceCell::new(),
             serial: self.next_serial,
         });
         self.open.insert(id, Rc::downgrade(&module));

@@ -34,12 +34,12 @@ fn connections_of_hyper_lead_to_their_handlers() {
     // Those without a request wait for their sockets, and that is told from the sockets that they own; those
     // with one do not, but for their handlers.
     for (target, truths, role, reason) in [
-        (0, &pair.server, "idle", "socket read"),
+        (0, &pair.server, "idle", "socket"),
         (0, &pair.server, "busy", "mutex"),
-        (1, &pair.client, "idle", "socket read"),
-        (1, &pair.client, "busy", "socket read"),
+        (1, &pair.client, "idle", "socket"),
+        (1, &pair.client, "busy", "socket"),
     ] {
-        let wanted = if reason == "socket read" && target == 1 {
+        let wanted = if reason == "socket" && target == 1 {
             // They are alike: of a client's connection both wait for the other side.
             ids(truths, &["idle", "busy"])
         } else {
@@ -47,7 +47,7 @@ fn connections_of_hyper_lead_to_their_handlers() {
         };
         let group = group_of(target, &wanted);
         assert_eq!(group["wait_reason"], reason, "{role}: {group:#}");
-        if reason == "socket read" {
+        if reason == "socket" {
             let resource = &group["resource"];
             assert_eq!(resource["kind"], "socket", "{group:#}");
             let end = if target == 0 { "local" } else { "peer" };
@@ -78,7 +78,7 @@ fn connections_of_hyper_lead_to_their_handlers() {
     let found = owners(answers, "users", &["owns"]);
     assert_eq!(found, ids(&pair.client, &["busy"]), "{answers:#}");
     let doing = &answers["users"][0]["doing"][0];
-    assert_eq!(doing["what"], "socket read", "{answers:#}");
+    assert_eq!(doing["what"], "socket", "{answers:#}");
     assert_eq!(doing["peer_target"], 0, "{answers:#}");
     // In the graph nobody waits for an idle connection.
     let edges = list(&report["wait_graph"], "edges");

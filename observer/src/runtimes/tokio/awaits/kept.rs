@@ -33,6 +33,8 @@ impl Walk<'_> {
         let keepers = &mut self.scratch.keepers;
         if keepers.len() < MAX_KEEPERS {
             keepers.push(Keeper { of, at, point });
+        } else {
+            self.out.kept_more = true;
         }
     }
 
@@ -55,6 +57,7 @@ impl Walk<'_> {
         };
         self.budget = self.budget.saturating_sub(1);
         if depth > MAX_DEPTH || self.budget == 0 {
+            self.out.kept_more = true;
             return Ok(());
         }
         if let Some(kept) = &decoded.kept {
@@ -115,10 +118,16 @@ impl Walk<'_> {
                 fd.and_then(|fd| u64::try_from(fd).ok())
             }
         };
-        let Suspended { kept: known, .. } = self.out;
-        let Some(number) = number.filter(|_| known.len() < MAX_KEPT) else {
+        let Some(number) = number else { return };
+        let Suspended {
+            kept: known,
+            kept_more,
+            ..
+        } = self.out;
+        if known.len() >= MAX_KEPT {
+            *kept_more = true;
             return;
-        };
+        }
         let is_known = |one: &KeptThing| (one.what, one.number) == (kept.what, number);
         if !known.iter().any(is_known) {
             known.push(KeptThing {

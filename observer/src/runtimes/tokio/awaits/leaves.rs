@@ -89,8 +89,13 @@ pub(super) fn kept(path: &str) -> Option<(Keeps, &'static [&'static str])> {
     const OWNED: &[&str] = &["lock", "ptr", "pointer", "*", "data", "s"];
     const SENDER: Keeps = Keeps::End(Direction::Send);
     const RECEIVER: Keeps = Keeps::End(Direction::Receive);
+    match path {
+        "futures_channel::oneshot::Sender" => return Some((SENDER, &["inner"])),
+        "futures_channel::oneshot::Receiver" => return Some((RECEIVER, &["inner"])),
+        _ => {}
+    }
     let (_, name) = path.rsplit_once("::")?;
-    let module = path.strip_prefix("tokio::").unwrap_or(path);
+    let module = path.strip_prefix("tokio::")?;
     Some(match module {
         "sync::mutex::MutexGuard" => (Keeps::Guard(WaitKind::Mutex), &["lock", "*", "s"]),
         "sync::mutex::MappedMutexGuard" => (Keeps::Guard(WaitKind::Mutex), &["s", "*"]),
@@ -116,8 +121,8 @@ pub(super) fn kept(path: &str) -> Option<(Keeps, &'static [&'static str])> {
         "sync::mpsc::bounded::Receiver" | "sync::mpsc::unbounded::UnboundedReceiver" => {
             (RECEIVER, &["chan", "inner"])
         }
-        "sync::oneshot::Sender" | "futures_channel::oneshot::Sender" => (SENDER, &["inner"]),
-        "sync::oneshot::Receiver" | "futures_channel::oneshot::Receiver" => (RECEIVER, &["inner"]),
+        "sync::oneshot::Sender" => (SENDER, &["inner"]),
+        "sync::oneshot::Receiver" => (RECEIVER, &["inner"]),
         "sync::broadcast::Sender" | "sync::watch::Sender" => (SENDER, &["shared"]),
         "sync::broadcast::Receiver" | "sync::watch::Receiver" => (RECEIVER, &["shared"]),
         "net::tcp::stream::TcpStream" | "net::unix::stream::UnixStream" => (Keeps::Connection, &[]),
@@ -141,7 +146,8 @@ pub(super) struct Driver {
 }
 
 /// hyper 0.14 and 1 (`proto/h1/dispatch.rs`). A server's has a handler `in_flight` or a body that it sends, else
-/// it waits for the next request; a client's sends a body, or waits for an answer or for the other side to close.
+/// it waits for the next request, or to write the rest of an answer; a client's sends a body, or waits for an
+/// answer, for the other side to close, and for the next request of its own program.
 pub(super) fn driver(path: &str) -> Option<Driver> {
     (path == "hyper::proto::h1::dispatch::Dispatcher").then_some(Driver {
         socket: &["conn", "io"],

@@ -107,6 +107,8 @@ pub struct Suspended {
     pub followed: Option<usize>,
     /// What its futures keep meanwhile.
     pub kept: Vec<KeptThing>,
+    /// Not all of that was looked at.
+    pub kept_more: bool,
     /// The earliest time limit (`timeout`) around what it waits for.
     pub limit: Option<Mono>,
     /// Why the backtrace ends before the innermost future.
@@ -119,6 +121,7 @@ impl Suspended {
         self.waits.clear();
         self.followed = None;
         self.kept.clear();
+        self.kept_more = false;
         self.limit = None;
         self.cut = None;
     }

@@ -6,7 +6,7 @@ use super::decode::narrow;
 use super::dies::{Die, Dies, Node};
 use super::layout::{Find, Keeps, Kept, Path, Plan, Rest, Test};
 use super::leaves::{self, How, Rule};
-use crate::model::census::{Direction, WaitKind};
+use crate::model::census::WaitKind;
 
 /// Structures that are looked through for one descriptor.
 const MAX_OWNERS: u32 = 512;
@@ -101,7 +101,8 @@ impl<'a> Dies<'a> {
         }
         let plan = Plan {
             kind: WaitKind::Descriptor,
-            direction: Some(Direction::Receive),
+            // To read, as a rule; what is left of an answer is written.
+            direction: None,
             find: Find::Descriptor(Path::new(&steps)?),
         };
         (!tests.is_empty()).then_some(Rest { plan, tests })
@@ -249,10 +250,16 @@ impl<'a> Dies<'a> {
                     let fields = variants.iter().flat_map(|v| self.children(v.die));
                     fields
                         .filter(|field| field.tag == gimli::DW_TAG_member)
-                        .find_map(|field| {
+                        .filter_map(|field| {
                             self.owned_descriptor(field.of?, depth, left)?
                                 .checked_add(field.offset?)
                         })
+                        // Several: which one is there is not known.
+                        .try_fold(None, |known, at| match known {
+                            Some(known) if known != at => None,
+                            _ => Some(Some(at)),
+                        })
+                        .flatten()
                 }
                 _ => None,
             };

@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 
 use super::walk::Listed;
-use super::{MAX_SEEN, TokioCensus, state_of};
+use super::{MAX_SEEN, RUNNING, TokioCensus, state_of};
 use crate::model::census::{Census, Mention, Reference, TaskState, Uses, WaitKind};
 use crate::model::memory::{Memory, ReadError, ReadRequest};
 
+/// What all tasks of a sample keep: of more it is not known that nobody else keeps something.
+const MAX_MENTIONS: usize = 1 << 20;
 /// Tasks that are read before it is looked whether they were polled meanwhile.
 const CHUNK: usize = 32;
 
@@ -22,7 +24,11 @@ impl TokioCensus {
         census.tasks.reserve(listed.len());
         census.searched = true;
         for chunk in listed.chunks(CHUNK) {
-            let first = census.tasks.len();
+            let first = First {
+                task: census.tasks.len(),
+                mention: census.mentions.len(),
+                holder: census.holders.len(),
+            };
             for listed in chunk {
                 if self.seen.len() < MAX_SEEN {
                     self.seen.insert(listed.id, listed.header.vtable);
@@ -37,7 +43,8 @@ impl TokioCensus {
                     parked.keeps(listed, watched, memory, census);
                     false
                 });
-                census.searched &= is_known;
+                census.searched &= is_known && census.mentions.len() < MAX_MENTIONS;
+                census.mentions.truncate(MAX_MENTIONS);
                 census.tasks.push(task);
             }
             look_again(chunk, first, memory, census)?;
@@ -87,11 +94,18 @@ fn keep_mentioned_ends(census: &mut Census) {
         .retain(|mention| mention.how != Reference::Owned || waited.contains(&mention.address));
 }
 
-/// Of tasks that were polled while they were read nothing counts but what they do now. `first` is the
-/// place of the first of them in the census.
+/// Where what was found out about some tasks begins in a census.
+#[derive(Debug, Clone, Copy)]
+struct First {
+    task: usize,
+    mention: usize,
+    holder: usize,
+}
+
+/// Of tasks that were polled while they were read nothing counts but what they do now.
 fn look_again(
     listed: &[Listed],
-    first: usize,
+    first: First,
     memory: &dyn Memory,
     census: &mut Census,
 ) -> Result<(), ReadError> {
@@ -108,22 +122,40 @@ fn look_again(
     memory.read_batch(&mut requests)?;
     let read: Vec<bool> = requests.iter().map(|request| request.ok).collect();
     census.figures.bytes_read += 8 * listed.len() as u64;
-    let tasks = census.tasks.get_mut(first..).unwrap_or_default();
+    let tasks = census.tasks.get_mut(first.task..).unwrap_or_default();
+    let mut changed: Vec<u64> = Vec::new();
     for (((task, listed), now), read) in tasks.iter_mut().zip(listed).zip(&states).zip(read) {
         let now = u64::from_le_bytes(*now);
-        // Without its stack a task is nothing but its state, which was read at once.
-        if task.stack.is_none() || (read && now == listed.header.state) {
+        let before = listed.header.state;
+        // Of one that is being polled the number of references changes.
+        let is_polled = task.stack.is_none() && now & before & RUNNING != 0;
+        if read && (now == before || is_polled) {
+            continue;
+        }
+        changed.push(task.id);
+        // Without its stack a task is nothing but its state, which was read at once, and what it keeps.
+        if task.stack.is_none() {
             continue;
         }
         census.figures.torn += 1;
         census.searched = false;
-        let id = task.id;
-        census.mentions.retain(|mention| mention.task != id);
-        census.holders.retain(|holder| holder.task != id);
         (task.stack, task.waits) = (None, 0..0);
         (task.wait_reason, task.cause) = (None, None);
         task.state = state_of(now);
         task.blocked = task.state == TaskState::Waiting;
     }
+    let is_whole = |task: &u64| !changed.contains(task);
+    let mentions = census
+        .mentions
+        .split_off(first.mention.min(census.mentions.len()));
+    let holders = census
+        .holders
+        .split_off(first.holder.min(census.holders.len()));
+    let whole = mentions
+        .into_iter()
+        .filter(|mention| is_whole(&mention.task));
+    census.mentions.extend(whole);
+    let whole = holders.into_iter().filter(|holder| is_whole(&holder.task));
+    census.holders.extend(whole);
     Ok(())
 }

@@ -42,7 +42,8 @@ fn reason_of(suspended: &Suspended) -> (Option<&'static str>, Option<Cause>) {
         (WaitKind::Condition, _) => ("notify", Cause::Condition),
         (WaitKind::WaitGroup, _) => ("barrier", Cause::WaitGroup),
         (WaitKind::Descriptor, Some(Direction::Send)) => ("socket write", Cause::NetWait),
-        (WaitKind::Descriptor, _) => ("socket read", Cause::NetWait),
+        (WaitKind::Descriptor, Some(Direction::Receive)) => ("socket read", Cause::NetWait),
+        (WaitKind::Descriptor, None) => ("socket", Cause::NetWait),
         (WaitKind::Timer, _) => ("sleep", Cause::Sleep),
         (WaitKind::Task, _) => ("join", Cause::Other),
     };
@@ -131,7 +132,7 @@ impl Parked {
         let waits = census.waits.get(first as usize..).unwrap_or_default();
         let addresses = waits.iter().filter_map(|wait| wait.address);
         task.occasion = fingerprint(frames.into_iter().chain(addresses));
-        cut.is_none().then_some(())
+        (cut.is_none() && !self.suspended.kept_more).then_some(())
     }
 
     /// A task that is polled, or about to be, still has what it kept when it was last suspended.

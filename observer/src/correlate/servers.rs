@@ -97,13 +97,7 @@ fn merge(into: &mut User, other: &User) {
                 known.share += share;
                 known.total_ns = known.total_ns.zip(doing.total_ns).map(|(a, b)| a + b);
                 if let (Some(ours), Some(theirs)) = (&mut known.resource, &doing.resource) {
-                    ours.fd = ours.fd.filter(|_| ours.fd == theirs.fd);
-                    if ours.local != theirs.local {
-                        ours.local = None;
-                    }
-                    if ours.peer != theirs.peer {
-                        ours.peer = None;
-                    }
+                    ours.keep_common(theirs);
                 }
                 for index in &doing.connections {
                     if !known.connections.contains(index) {

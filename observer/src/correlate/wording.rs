@@ -34,22 +34,19 @@ pub(super) fn frame_name(frame: &Frame) -> Option<String> {
 }
 
 /// What connections have in common.
-pub(super) fn socket_name<'a>(mut connections: impl Iterator<Item = &'a Connection>) -> String {
-    let mut socket = Resource {
+pub(super) fn socket_name<'a>(connections: impl Iterator<Item = &'a Connection>) -> String {
+    let mut sockets = connections.map(|connection| Resource {
+        kind: "socket",
+        local: connection.local.clone(),
+        peer: connection.peer.clone(),
+        ..Resource::default()
+    });
+    let mut common = sockets.next().unwrap_or(Resource {
         kind: "socket",
         ..Resource::default()
-    };
-    if let Some(first) = connections.next() {
-        socket.local.clone_from(&first.local);
-        socket.peer.clone_from(&first.peer);
-    }
-    for other in connections {
-        socket.local = socket
-            .local
-            .filter(|local| other.local.as_ref() == Some(local));
-        socket.peer = socket.peer.filter(|peer| other.peer.as_ref() == Some(peer));
-    }
-    resource_name(&socket)
+    });
+    sockets.for_each(|socket| common.keep_common(&socket));
+    resource_name(&common)
 }
 
 pub(super) fn resource_name(resource: &Resource) -> String {

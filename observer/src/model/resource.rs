@@ -22,6 +22,19 @@ pub struct Resource {
 }
 
 impl Resource {
+    /// Keeps of descriptor, addresses and path what another one of the kind has, too.
+    pub fn keep_common(&mut self, other: &Self) {
+        fn common<T: PartialEq>(ours: &mut Option<T>, theirs: Option<&T>) {
+            if ours.as_ref() != theirs {
+                *ours = None;
+            }
+        }
+        common(&mut self.fd, other.fd.as_ref());
+        common(&mut self.local, other.local.as_ref());
+        common(&mut self.peer, other.peer.as_ref());
+        common(&mut self.path, other.path.as_ref());
+    }
+
     /// The other end, when that is a service: not when it is this end's client, of which each has an
     /// address of its own.
     pub fn peer_service(&self) -> Option<&str> {

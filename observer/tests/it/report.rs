@@ -2,7 +2,7 @@
 
 use crate::report_samples::go::{go, pile_up};
 use crate::report_samples::{empty, samples};
-use observer::export::dto::{Report, json_schema};
+use observer::export::dto::{Frame, Report, json_schema};
 use observer::export::report::{FORMATS, TextOptions, format, json, text};
 use observer::export::{doctor, ps};
 use observer::model::view::View;
@@ -96,6 +96,35 @@ fn a_name_can_not_make_a_second_verdict() {
             .filter(|line| line.starts_with("VERDICT"))
             .count(),
         1
+    );
+}
+
+/// A function that was inlined has the address of the one that it is in.
+#[test]
+fn one_frame_of_a_stack_is_marked_as_the_site() {
+    let mut report = Report::from(&pile_up());
+    let entry = report
+        .blocking
+        .iter_mut()
+        .find(|entry| entry.site.address.is_some());
+    let entry = entry.unwrap();
+    let is_site = |frame: &Frame| Some(&frame.address) == entry.site.address.as_ref();
+    let place = entry.stack.iter().position(is_site).unwrap();
+    let mut around = entry.stack[place].clone();
+    around.function = Some("main.inlinedInto".to_owned());
+    entry.stack.insert(place + 1, around);
+    let entry = entry.clone();
+    report.blocking = vec![entry];
+    let text = text::render(&report, TextOptions::default());
+    let marked: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("       > "))
+        .collect();
+    assert_eq!(marked.len(), 1, "{marked:#?}");
+    let line = text.lines().find(|line| line.contains("inlinedInto"));
+    assert!(
+        line.is_some_and(|line| line.starts_with("         ")),
+        "{line:?}"
     );
 }
 

@@ -269,21 +269,8 @@ fn resource(
 fn in_common(mut all: impl Iterator<Item = Resource>) -> Option<Resource> {
     let first = all.next()?;
     let common = all.try_fold(first, |mut common, other| {
-        (common.kind == other.kind).then(|| {
-            common.local = common
-                .local
-                .take()
-                .filter(|local| other.local.as_ref() == Some(local));
-            common.peer = common
-                .peer
-                .take()
-                .filter(|peer| other.peer.as_ref() == Some(peer));
-            common.path = common
-                .path
-                .take()
-                .filter(|path| other.path.as_ref() == Some(path));
-            common
-        })
+        common.keep_common(&other);
+        (common.kind == other.kind).then_some(common)
     })?;
     (common.local.is_some() || common.peer.is_some() || common.path.is_some())
         .then_some(Resource { fd: None, ..common })

@@ -253,10 +253,7 @@ pub(super) fn doing(
                 }
                 // Connections to one service: what they have in common.
                 if let (Some(ours), Some(theirs)) = (&mut known.resource, &resource) {
-                    ours.fd = ours.fd.filter(|_| ours.fd == theirs.fd);
-                    if ours.local != theirs.local {
-                        ours.local = None;
-                    }
+                    ours.keep_common(theirs);
                 }
             }
             None => out.push(Doing {

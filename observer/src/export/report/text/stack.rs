@@ -155,7 +155,10 @@ fn frame(frame: &Frame, entry: &Blocking) -> String {
         let reason = frame.unknown_reason.as_deref().unwrap_or("no reason");
         return fit(&format!("  ... frames missing: {reason}"), 88);
     }
-    let is_site = entry.site.address.as_ref() == Some(&frame.address);
+    let site = &entry.site;
+    // Functions that were inlined have the address of the one that they are in.
+    let is_site = site.address.as_ref() == Some(&frame.address)
+        && (&site.function, &site.file, site.line) == (&frame.function, &frame.file, frame.line);
     let mark = if is_site { "> " } else { "  " };
     let function = phrase::function(frame, 86);
     match phrase::source(frame.file.as_deref(), frame.line, 60) {

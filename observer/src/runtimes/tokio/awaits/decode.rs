@@ -337,31 +337,30 @@ impl<'d, 'a> Decoder<'d, 'a> {
     /// Those of the variables of a state, which lies `base` into its function, in which there may be
     /// something that others wait for.
     fn variables(&mut self, locals: &[Node<'a>], base: u64) -> Range<u32> {
-        let start = self.layouts.variables.len() as u32;
-        let mut last = None;
+        let first = self.layouts.variables.len();
         for local in locals.iter().filter(|local| local.name != b"__awaitee") {
             let (Some(of), Some(offset)) = (local.of, local.offset) else {
                 continue;
             };
-            if !self.keepers.keeps(self.dies, of) {
+            // An argument is listed as such and as a variable.
+            let at = offset.wrapping_add(base);
+            let known = self.layouts.variables.get(first..).unwrap_or_default();
+            if known.iter().any(|known| known.offset == at) || !self.keepers.keeps(self.dies, of) {
                 continue;
             }
             if self.layouts.variables.len() >= MAX_VARIABLES {
                 self.is_full = true;
                 break;
             }
-            // An argument is listed as such and as a variable.
-            if last.replace((of, offset)) == Some((of, offset)) {
-                continue;
-            }
             let variable = Member {
-                offset: offset.wrapping_add(base),
+                offset: at,
                 of: self.type_of(of, References::Ignored),
                 is_open: false,
             };
             self.layouts.variables.push(variable);
         }
-        start..self.layouts.variables.len() as u32
+        self.is_full |= self.keepers.is_cut;
+        first as u32..self.layouts.variables.len() as u32
     }
 
     /// Where the future is in tasks of `Core<T, S>` (`repr(C)` since tokio 1.23); `scheduler` and

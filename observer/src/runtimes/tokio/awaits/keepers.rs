@@ -16,6 +16,8 @@ const MAX_TYPES: usize = 500_000;
 #[derive(Debug, Default)]
 pub(super) struct Keepers {
     known: HashMap<Die, bool>,
+    /// Types were not looked at: there are too many, or too deep in each other.
+    pub(super) is_cut: bool,
 }
 
 impl Keepers {
@@ -30,9 +32,11 @@ impl Keepers {
             return *known;
         }
         if depth == 0 || self.known.len() >= MAX_TYPES {
+            self.is_cut = true;
             return false;
         }
-        // A type that owns itself, in a box, gains nothing by that.
+        // A type that owns itself, in a box, gains nothing by that. What is decided of others on the way back
+        // to it stays, too: there an owner may be missed.
         self.known.insert(of, false);
         let found = self.is_or_owns(dies, of, depth - 1);
         self.known.insert(of, found);

@@ -48,6 +48,7 @@ impl Walk<'_> {
             self.kept_in(keeper, 0).ok();
         }
         self.scratch.keepers = keepers;
+        self.out.kept_more |= self.scratch.windows.is_spent();
     }
 
     fn kept_in(&mut self, keeper: &Keeper, depth: u32) -> Result<(), Reason> {

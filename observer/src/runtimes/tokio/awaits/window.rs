@@ -67,6 +67,11 @@ impl Windows {
         self.reads = self.reads.min(MAX_READS.saturating_sub(more));
     }
 
+    /// Whether more was to be read than may be.
+    pub(super) fn is_spent(&self) -> bool {
+        self.reads > MAX_READS
+    }
+
     fn find(&self, address: u64, size: usize) -> Option<&[u8]> {
         self.loaded.iter().find_map(|(start, place)| {
             let offset = usize::try_from(address.checked_sub(*start)?).ok()?;

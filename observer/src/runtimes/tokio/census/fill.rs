@@ -43,7 +43,9 @@ impl TokioCensus {
                     parked.keeps(listed, watched, memory, census);
                     false
                 });
-                census.searched &= is_known && census.mentions.len() < MAX_MENTIONS;
+                let is_cut = census.mentions.len() > MAX_MENTIONS;
+                self.kept_cut |= is_cut;
+                census.searched &= is_known && !is_cut;
                 census.mentions.truncate(MAX_MENTIONS);
                 census.tasks.push(task);
             }

@@ -117,6 +117,8 @@ pub(super) struct TokioCensus {
     left_out: usize,
     /// There were more threads than are looked at.
     many_threads: bool,
+    /// Tasks kept more things that others may wait for than are looked at.
+    kept_cut: bool,
     /// A `LocalSet` was found.
     local_sets: bool,
     /// Descriptors of connections whose owners are told.
@@ -174,6 +176,7 @@ impl TokioCensus {
             too_long: false,
             left_out: 0,
             many_threads: false,
+            kept_cut: false,
             local_sets: false,
             watched: HashSet::new(),
             samples: 0,
@@ -384,6 +387,12 @@ impl TaskCensus for TokioCensus {
             remarks.push(format!(
                 "runtimes whose threads are all behind the first {MAX_THREADS} are not listed"
             ));
+        }
+        if self.kept_cut {
+            remarks.push(
+                "what some tasks keep that others may wait for is not known: it is too much"
+                    .to_owned(),
+            );
         }
         if !self.local_sets && self.has_local_tasks() {
             remarks.push(

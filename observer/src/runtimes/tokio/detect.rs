@@ -3,10 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use memchr::memmem::Finder;
+use memchr::memmem;
+
+use crate::sys::elf::ElfImage;
 
 /// At most this many occurrences of a needle are looked at: a hostile file may be full of them.
 const MAX_HITS: usize = 4096;
+/// Bytes that are searched at once.
+const BLOCK: usize = 4 << 20;
 
 /// A tokio release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,15 +42,21 @@ pub struct Presence {
     pub rustc: Option<String>,
 }
 
+/// The same for a file, whose pages do not stay while all of it is searched.
+pub fn presence_in(image: &ElfImage) -> Option<Presence> {
+    look(image.bytes(), &|| image.release_pages())
+}
+
 /// Looks for tokio's runtime; `None` when nothing points to it. A program that uses only tokio's
 /// channels has no `src/runtime` location and is not one.
 pub fn presence(bytes: &[u8]) -> Option<Presence> {
+    look(bytes, &|| {})
+}
+
+fn look(bytes: &[u8], release: &dyn Fn()) -> Option<Presence> {
     let mut found = Presence::default();
     // Panic locations: `<registry>/tokio-1.54.1/src/runtime/...` (cargo's naming of unpacked crates).
-    for at in Finder::new(b"/src/runtime/")
-        .find_iter(bytes)
-        .take(MAX_HITS)
-    {
+    for at in places(bytes, b"/src/runtime/", release).take(MAX_HITS) {
         match directory_before(bytes, at) {
             Some(b"tokio") => found.unversioned_path = true,
             Some(name) => {
@@ -58,16 +68,35 @@ pub fn presence(bytes: &[u8]) -> Option<Presence> {
         }
     }
     // Both manglings spell a path's components as length and name.
-    found.symbols = Finder::new(b"5tokio7runtime").find(bytes).is_some();
+    found.symbols = places(bytes, b"5tokio7runtime", release).next().is_some();
     if found == Presence::default() {
         return None;
     }
-    found.rustc = Finder::new(b"rustc version ").find(bytes).and_then(|at| {
+    let rustc = places(bytes, b"rustc version ", release).next();
+    found.rustc = rustc.and_then(|at| {
         let rest = &bytes[at + 14..];
         let end = rest.iter().take(32).position(|&b| b == b' ' || b == 0)?;
         Some(String::from_utf8_lossy(&rest[..end]).into_owned())
     });
     Some(found)
+}
+
+/// Where `needle` is, in order; `release` is called after each [`BLOCK`].
+fn places<'b>(
+    bytes: &'b [u8],
+    needle: &'b [u8],
+    release: &'b dyn Fn(),
+) -> impl Iterator<Item = usize> + 'b {
+    let starts = (0..bytes.len()).step_by(BLOCK);
+    starts.flat_map(move |start| {
+        if start != 0 {
+            release();
+        }
+        // Together with one that begins in the block's last bytes.
+        let end = start + BLOCK + needle.len() - 1;
+        let block = &bytes[start..end.min(bytes.len())];
+        memmem::find_iter(block, needle).map(move |at| start + at)
+    })
 }
 
 /// The last path component that ends at `end`; at most 40 bytes.
@@ -91,6 +120,20 @@ fn parse_version(name: &[u8]) -> Option<TokioVersion> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_lies_across_two_blocks_is_found_once() {
+        let text = b"/r/tokio-1.54.1/src/runtime/";
+        for shift in 0..text.len() + 2 {
+            let mut bytes = vec![0_u8; 2 * BLOCK];
+            let at = BLOCK + 1 - shift;
+            bytes[at..at + text.len()].copy_from_slice(text);
+            let needle = b"/src/runtime/";
+            let found: Vec<usize> = places(&bytes, needle, &|| {}).collect();
+            assert_eq!(found, [at + text.len() - needle.len()], "{shift}");
+            assert_eq!(presence(&bytes).unwrap().versions.len(), 1, "{shift}");
+        }
+    }
 
     #[test]
     fn a_runtime_location_gives_the_version_and_a_channel_location_does_not() {

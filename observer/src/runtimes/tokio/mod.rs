@@ -35,6 +35,7 @@ pub(crate) mod live_tests;
 
 pub use awaits::{AwaitPoint, FutureTypes, PointKind, Suspended};
 pub use census::tasks_of;
+use detect::presence_in;
 pub use detect::{Presence, TokioVersion, presence};
 pub use example::{example_library, example_program};
 pub use live::{TaskNow, read_task};
@@ -95,7 +96,7 @@ impl TokioImage {
         elf: &ElfImage,
         debug: impl FnOnce() -> Option<Arc<ElfImage>>,
     ) -> Option<Self> {
-        let presence = presence(elf.bytes())?;
+        let presence = presence_in(elf)?;
         let elf = elf.parse().ok()?;
         let debug = debug();
         let info = debug.as_ref().and_then(|image| image.parse().ok());

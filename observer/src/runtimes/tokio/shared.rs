@@ -8,7 +8,7 @@ use crate::model::Pid;
 use crate::sys::elf::ElfImage;
 use crate::sys::modules::{Backing, CodeMapping, FileStamp, ModuleFile, ModuleId};
 
-use super::detect::presence;
+use super::detect::presence_in;
 
 /// Files looked at in one process.
 const MAX_FILES: usize = 1024;
@@ -73,7 +73,7 @@ pub fn shared_objects(pid: Pid, mappings: &[CodeMapping]) -> Vec<SharedTokio> {
         let is_library = image
             .parse()
             .is_ok_and(|elf| super::pointers::is_shared_object(&elf));
-        if is_library && presence(image.bytes()).is_some() {
+        if is_library && presence_in(&image).is_some() {
             found.push(SharedTokio {
                 path: path.clone(),
                 elf: Arc::new(image),

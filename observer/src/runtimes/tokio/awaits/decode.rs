@@ -1,21 +1,23 @@
 //! From entries of debug information to [`Layouts`]: every type that futures of tasks can be in.
 
 use std::collections::{HashMap, VecDeque};
-use std::ops::Range;
 
+use super::PointKind;
 use super::dies::{Die, Dies, Node};
 use super::keepers::Keepers;
-use super::layout::{Choice, Layouts, Member, Root, Shape, State, Type, TypeId, Variant};
-use super::leaves::{self, Rule};
+use super::layout::{
+    Boxed, Choice, Find, Layouts, Member, Plan, Rest, Root, Shape, State, Type, TypeId, Variant,
+};
+use super::leaves;
 use super::paths::{self, Names};
-use super::{AwaitPoint, PointKind};
+use super::tables;
+use crate::model::census::WaitKind;
 
 /// Types that are decoded at most: a service has some thousand.
 const MAX_TYPES: usize = 200_000;
 /// Members and variants of all types.
 const MAX_MEMBERS: usize = 2_000_000;
 const MAX_VARIANTS: usize = 500_000;
-const MAX_VARIABLES: usize = 500_000;
 
 /// Crates whose futures wait for the known future that they own.
 const OPEN: [&str; 6] = [
@@ -38,10 +40,10 @@ pub(super) enum References {
 
 #[derive(Debug)]
 pub(super) struct Decoder<'d, 'a> {
-    dies: &'d mut Dies<'a>,
+    pub(super) dies: &'d mut Dies<'a>,
     names: Names,
     pub(super) layouts: Layouts,
-    keepers: Keepers,
+    pub(super) keepers: Keepers,
     known: HashMap<(Die, References), TypeId>,
     queue: VecDeque<(Die, References, TypeId)>,
     /// Types were left out.
@@ -118,9 +120,9 @@ impl<'d, 'a> Decoder<'d, 'a> {
         let mut decoded = opaque(0);
         decoded.size = node.size.unwrap_or(0);
         let children = self.dies.children(node.die);
-        if let Some(shape) = trait_object(node, &children, references) {
+        if let Some(boxed) = self.trait_object(node, &children, references) {
             decoded.point = self.name_as_it_is(node);
-            decoded.shape = shape;
+            decoded.shape = Shape::Dyn(boxed);
             return Some(decoded);
         }
         let parts = self.dies.path(node.die);
@@ -180,7 +182,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
             .collect();
         let is_open = is_tuple || is_captured || OPEN.iter().any(|open| path.starts_with(open));
         decoded.plan = leaves::future(&path).and_then(|rule| self.dies.plan(rule, &children));
-        decoded.rest = self.dies.rest(&path, &children);
+        decoded.rest = self.rest(&path, &children);
         decoded.kept = self.dies.kept(&path, node.die, &children);
         let is_future =
             decoded.plan.is_some() || decoded.rest.is_some() || references == References::Followed;
@@ -282,87 +284,6 @@ impl<'d, 'a> Decoder<'d, 'a> {
         })
     }
 
-    /// What one state of an async function or block means. `of` holds its variables.
-    fn suspension(
-        &mut self,
-        variant: &Node<'a>,
-        of: Die,
-        function: &str,
-        rule: Option<Rule>,
-    ) -> Option<Variant> {
-        let name = self.dies.node(of)?.name;
-        let (state, kind) = match name {
-            b"Unresumed" => (State::Unresumed, PointKind::NotStarted),
-            _ if name.starts_with(b"Suspend") => (State::Live, PointKind::Await),
-            _ => (State::Over, PointKind::Leaf),
-        };
-        if state == State::Over {
-            return Some(Variant::new(state, None));
-        }
-        let point = self.layouts.intern(AwaitPoint {
-            function: function.to_owned(),
-            file: self.dies.file(variant),
-            line: variant.line.and_then(|line| u32::try_from(line).ok()),
-            kind,
-        });
-        let base = variant.offset.unwrap_or(0);
-        let locals = self.dies.children(of);
-        let variables = self.variables(&locals, base);
-        if state != State::Live {
-            return Some(Variant {
-                point,
-                variables,
-                ..Variant::new(state, None)
-            });
-        }
-        let awaited = locals.iter().find(|local| local.name == b"__awaitee");
-        let member = awaited.and_then(|awaited| {
-            Some(Member {
-                offset: awaited.offset?.checked_add(base)?,
-                of: self.type_of(awaited.of?, References::Followed),
-                is_open: true,
-            })
-        });
-        let plan = rule
-            .and_then(|rule| self.dies.plan(rule, &locals))
-            .map(|plan| plan.moved(base));
-        Some(Variant {
-            point,
-            plan,
-            variables,
-            ..Variant::new(state, member)
-        })
-    }
-
-    /// Those of the variables of a state, which lies `base` into its function, in which there may be
-    /// something that others wait for.
-    fn variables(&mut self, locals: &[Node<'a>], base: u64) -> Range<u32> {
-        let first = self.layouts.variables.len();
-        for local in locals.iter().filter(|local| local.name != b"__awaitee") {
-            let (Some(of), Some(offset)) = (local.of, local.offset) else {
-                continue;
-            };
-            // An argument is listed as such and as a variable.
-            let at = offset.wrapping_add(base);
-            let known = self.layouts.variables.get(first..).unwrap_or_default();
-            if known.iter().any(|known| known.offset == at) || !self.keepers.keeps(self.dies, of) {
-                continue;
-            }
-            if self.layouts.variables.len() >= MAX_VARIABLES {
-                self.is_full = true;
-                break;
-            }
-            let variable = Member {
-                offset: at,
-                of: self.type_of(of, References::Ignored),
-                is_open: false,
-            };
-            self.layouts.variables.push(variable);
-        }
-        self.is_full |= self.keepers.is_cut;
-        first as u32..self.layouts.variables.len() as u32
-    }
-
     /// Where the future is in tasks of `Core<T, S>` (`repr(C)` since tokio 1.23); `scheduler` and
     /// `id` are where the vtable says that two of its members lie.
     pub(super) fn root(&mut self, core: Die, scheduler: u64, id: u64) -> Option<Root> {
@@ -413,6 +334,66 @@ impl<'d, 'a> Decoder<'d, 'a> {
         self.dies.node(table)?.containing
     }
 
+    /// A box of a trait in which there may be something, or a followed `&mut dyn Future`.
+    fn trait_object(
+        &self,
+        node: &Node<'_>,
+        children: &[Node<'_>],
+        references: References,
+    ) -> Option<Boxed> {
+        let offset = |names: &[&[u8]]| children.iter().find(|m| names.contains(&m.name))?.offset;
+        let (of_trait, is_owned) = match tables::trait_of_box(node.name) {
+            Some(of_trait) => (of_trait, true),
+            None => (tables::trait_of_reference(node.name)?, false),
+        };
+        let is_polled = tables::is_polled(of_trait);
+        let is_followed = references == References::Followed && is_polled;
+        let may_keep = is_owned && (is_polled || self.keepers.does_box_keep(of_trait));
+        (is_followed || may_keep).then_some(Boxed {
+            data: offset(&[b"pointer", b"data_ptr"])?,
+            table: offset(&[b"vtable"])?,
+            is_polled,
+        })
+    }
+
+    /// What a future that is written by hand waits for while nothing in it is polled.
+    fn rest(&mut self, path: &str, members: &[Node<'a>]) -> Option<Rest> {
+        let found = self.dies.resting(path, members)?;
+        let find = match found.descriptor {
+            Some(path) => Find::Descriptor(path),
+            // In a box, or in one variant of several.
+            None => Find::Owned(
+                found.offset,
+                self.type_of(found.socket, References::Ignored),
+            ),
+        };
+        let plan = Plan {
+            kind: WaitKind::Descriptor,
+            // To read, as a rule; what is left of an answer is written.
+            direction: None,
+            find,
+        };
+        Some(Rest {
+            plan,
+            tests: found.tests,
+        })
+    }
+
+    /// Whether a value of the type may own something that others wait for.
+    pub(super) fn may_keep(&mut self, of: Die) -> bool {
+        self.keepers.keeps(self.dies, of)
+    }
+
+    /// Boxes of the trait may.
+    pub(super) fn boxes_keep(&mut self, of_trait: &[u8]) {
+        self.keepers.boxes_keep(of_trait);
+    }
+
+    /// See [`Keepers::look_again`].
+    pub(super) fn look_again(&mut self) {
+        self.keepers.look_again();
+    }
+
     /// The name of a type that may be the innermost future.
     fn named(&mut self, parts: &[&[u8]], node: &Node<'_>, references: References) -> u32 {
         if references == References::Ignored {
@@ -426,19 +407,6 @@ impl<'d, 'a> Decoder<'d, 'a> {
         let name = paths::text(node.name);
         self.layouts.intern_name(name, PointKind::Leaf)
     }
-}
-
-/// `Box<dyn Future>`, or a followed `&mut dyn Future`.
-fn trait_object(node: &Node<'_>, children: &[Node<'_>], references: References) -> Option<Shape> {
-    let offset = |names: &[&[u8]]| children.iter().find(|m| names.contains(&m.name))?.offset;
-    let followed = references == References::Followed && node.name.starts_with(b"&mut ");
-    if !followed && !node.name.starts_with(b"alloc::boxed::Box<") {
-        return None;
-    }
-    let data = offset(&[b"pointer", b"data_ptr"])?;
-    let table = offset(&[b"vtable"])?;
-    memchr::memmem::find(node.name, b"Future")?;
-    Some(Shape::Dyn(data, table))
 }
 
 fn opaque(point: u32) -> Type {

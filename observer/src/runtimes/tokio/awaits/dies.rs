@@ -1,5 +1,5 @@
 //! Debug information as entries that refer to each other, and one bounded pass over all of them that
-//! finds what the rest begins with: the polls of tasks, their memory, the vtables of boxed futures.
+//! finds what the rest begins with: the polls of tasks, their memory, the vtables of boxes.
 
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
@@ -10,6 +10,8 @@ use gimli::{
 };
 
 pub(super) use super::node::Node;
+use super::tables::{Table, trait_of_table};
+use super::units::{self, Units};
 use crate::sys::elf::ElfImage;
 
 pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
@@ -39,11 +41,11 @@ const MAX_SAMPLES: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Die(pub(super) usize);
 
-/// All units of one file.
+/// The entries of one file.
 #[derive(Debug)]
 pub(super) struct Dies<'a> {
     dwarf: &'a Dwarf<Slice<'a>>,
-    units: Vec<Unit<Slice<'a>>>,
+    units: Units<'a>,
     /// Namespaces by unit, read when a path in it is first asked for.
     scopes: HashMap<usize, Scopes<'a>>,
     /// The file, whose pages count as memory of the observer while they are read.
@@ -73,8 +75,8 @@ pub(super) struct Index<'a> {
     pub(super) functions: HashMap<u64, Vec<Die>>,
     /// `tokio::runtime::task::core::Core<T, S>` by the text of its arguments.
     pub(super) cores: HashMap<&'a [u8], Vec<Die>>,
-    /// Vtables of `dyn ..Future..`: address, entry of the vtable's type.
-    pub(super) tables: Vec<(u64, Die)>,
+    /// Vtables of traits that are of interest.
+    pub(super) tables: Vec<Table<'a>>,
     /// `impl` blocks have numbers only; the symbol of a function in one tells more. By [`fold`] over
     /// the block's path: such a function of each unit, and how many names deeper it lies.
     pub(super) blocks: HashMap<u64, Vec<(Die, usize)>>,
@@ -84,17 +86,9 @@ pub(super) struct Index<'a> {
 
 impl<'a> Dies<'a> {
     pub(super) fn new(dwarf: &'a Dwarf<Slice<'a>>, image: Option<&'a ElfImage>) -> Self {
-        let mut units = Vec::new();
-        let mut headers = dwarf.units();
-        while let Ok(Some(header)) = headers.next() {
-            if let Ok(unit) = dwarf.unit(header) {
-                units.push(unit);
-            }
-        }
-        units.sort_by_key(unit_start);
         Self {
             dwarf,
-            units,
+            units: Units::new(dwarf),
             scopes: HashMap::new(),
             image,
             budget: Cell::new(MAX_ENTRIES),
@@ -103,9 +97,9 @@ impl<'a> Dies<'a> {
 
     pub(super) fn index(&self, wanted: &BTreeSet<u64>) -> Index<'a> {
         let mut index = Index::default();
-        for unit in &self.units {
+        for unit in self.units.each() {
             // A damaged unit ends early; the others count all the same.
-            self.index_unit(unit, wanted, &mut index).ok();
+            self.index_unit(&unit, wanted, &mut index).ok();
             if self.budget.get() == 0 {
                 break;
             }
@@ -146,8 +140,9 @@ impl<'a> Dies<'a> {
                             && index.blocks.len() < MAX_KEPT
                         {
                             let known = index.blocks.entry(*path).or_default();
-                            let is_new =
-                                known.last().is_none_or(|(die, _)| die.0 < unit_start(unit));
+                            let is_new = known
+                                .last()
+                                .is_none_or(|(die, _)| die.0 < units::start(&unit.header));
                             if is_new && known.len() < MAX_SAMPLES {
                                 known.push((at, steps + 1));
                             }
@@ -207,15 +202,17 @@ impl<'a> Dies<'a> {
                     }
                 }
                 _ => {
-                    let is_future =
-                        |name: &[u8]| name.strip_suffix(b">::{vtable}").is_some_and(is_of_future);
                     if let (Some(name), Some(of)) = (name, of)
-                        && self.text(unit, name).is_some_and(is_future)
+                        && let Some(of_trait) = self.text(unit, name).and_then(trait_of_table)
                         && let Some(address) = self.fixed_address(unit, first)
                         && let Some(of) = reference(unit, of)
                         && index.tables.len() < MAX_KEPT
                     {
-                        index.tables.push((address, of));
+                        index.tables.push(Table {
+                            address,
+                            of,
+                            of_trait,
+                        });
                     }
                 }
             }
@@ -245,19 +242,13 @@ impl<'a> Dies<'a> {
         operations.next().ok()?.is_none().then_some(address)
     }
 
-    fn unit_of(&self, die: Die) -> Option<(usize, &Unit<Slice<'a>>)> {
-        let after = self.units.partition_point(|unit| unit_start(unit) <= die.0);
-        let place = after.checked_sub(1)?;
-        Some((place, self.units.get(place)?))
-    }
-
     pub(super) fn node(&self, die: Die) -> Option<Node<'a>> {
-        let (_, unit) = self.unit_of(die)?;
+        let (_, unit) = self.units.of(die)?;
         let offset = DebugInfoOffset(die.0).to_unit_offset(&unit.header)?;
         let mut entries = unit.entries_raw(Some(offset)).ok()?;
         let abbreviation = entries.read_abbreviation().ok()??;
         self.spend()?;
-        self.read_node(unit, &mut entries, abbreviation, die).ok()
+        self.read_node(&unit, &mut entries, abbreviation, die).ok()
     }
 
     fn read_node(
@@ -317,7 +308,7 @@ impl<'a> Dies<'a> {
     }
 
     fn children_into(&self, die: Die, found: &mut Vec<Node<'a>>) -> Option<()> {
-        let (_, unit) = self.unit_of(die)?;
+        let (_, unit) = self.units.of(die)?;
         let offset = DebugInfoOffset(die.0).to_unit_offset(&unit.header)?;
         let mut entries = unit.entries_raw(Some(offset)).ok()?;
         let parent = entries.read_abbreviation().ok()??;
@@ -336,8 +327,8 @@ impl<'a> Dies<'a> {
                 entries.skip_attributes(abbreviation.attributes()).ok()?;
                 continue;
             }
-            let at = absolute(unit, offset)?;
-            let node = self.read_node(unit, &mut entries, abbreviation, at).ok()?;
+            let at = absolute(&unit, offset)?;
+            let node = self.read_node(&unit, &mut entries, abbreviation, at).ok()?;
             found.push(node);
             if found.len() >= MAX_CHILDREN {
                 return None;
@@ -348,11 +339,11 @@ impl<'a> Dies<'a> {
 
     /// A source file's name, as the compiler was given it.
     pub(super) fn file(&self, node: &Node<'_>) -> Option<String> {
-        let (_, unit) = self.unit_of(node.die)?;
+        let (_, unit) = self.units.of(node.die)?;
         let header = unit.line_program.as_ref()?.header();
         let file = header.file(node.file?)?;
         let text = |value| {
-            let bytes = self.text(unit, value)?;
+            let bytes = self.text(&unit, value)?;
             Some(String::from_utf8_lossy(bytes).into_owned())
         };
         let name = std::path::PathBuf::from(text(file.path_name())?);
@@ -368,7 +359,7 @@ impl<'a> Dies<'a> {
     /// The names of the namespaces around an entry, outermost first.
     pub(super) fn path(&mut self, die: Die) -> Vec<&'a [u8]> {
         let mut parts = Vec::new();
-        let Some((place, _)) = self.unit_of(die) else {
+        let Some((place, _)) = self.units.of(die) else {
             return parts;
         };
         if !self.scopes.contains_key(&place) {
@@ -394,7 +385,7 @@ impl<'a> Dies<'a> {
     fn read_scopes(&self, place: usize) -> Scopes<'a> {
         let mut scopes = Scopes::default();
         if let Some(unit) = self.units.get(place) {
-            self.read_scopes_into(unit, &mut scopes.all).ok();
+            self.read_scopes_into(&unit, &mut scopes.all).ok();
         }
         scopes
     }
@@ -465,12 +456,6 @@ fn push(list: &mut Vec<Die>, die: Die) {
     }
 }
 
-fn unit_start(unit: &Unit<Slice<'_>>) -> usize {
-    unit.header
-        .debug_info_offset()
-        .map_or(usize::MAX, |offset| offset.0)
-}
-
 fn absolute(unit: &Unit<Slice<'_>>, offset: gimli::UnitOffset) -> Option<Die> {
     Some(Die(offset.to_debug_info_offset(&unit.header)?.0))
 }
@@ -481,12 +466,4 @@ fn reference(unit: &Unit<Slice<'_>>, value: AttributeValue<Slice<'_>>) -> Option
         AttributeValue::DebugInfoRef(offset) => Some(Die(offset.0)),
         _ => None,
     }
-}
-
-/// `<T as core::future::future::Future`, or another trait that calls itself a future.
-fn is_of_future(name: &[u8]) -> bool {
-    memchr::memmem::rfind(name, b" as ").is_some_and(|at| {
-        let of = name.get(at..).unwrap_or_default();
-        memchr::memmem::find(of, b"Future").is_some()
-    })
 }

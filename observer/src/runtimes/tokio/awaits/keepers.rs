@@ -1,11 +1,12 @@
 //! Which variables of an async function may have something in them that others wait for: the types of
 //! those that have not are never decoded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::dies::{Die, Dies};
 use super::leaves;
 use super::paths;
+use super::tables;
 
 /// Types inside of each other.
 const MAX_DEPTH: u32 = 48;
@@ -16,6 +17,8 @@ const MAX_TYPES: usize = 500_000;
 #[derive(Debug, Default)]
 pub(super) struct Keepers {
     known: HashMap<Die, bool>,
+    /// Traits that are implemented by types that keep something: what is in a box of one may be such a type.
+    boxes: HashSet<Vec<u8>>,
     /// Types were not looked at: there are too many, or too deep in each other.
     pub(super) is_cut: bool,
 }
@@ -25,6 +28,21 @@ impl Keepers {
     /// do not count: they are looked at where they are polled.
     pub(super) fn keeps(&mut self, dies: &mut Dies<'_>, of: Die) -> bool {
         self.look(dies, of, MAX_DEPTH)
+    }
+
+    /// Boxes of the trait may keep something.
+    pub(super) fn boxes_keep(&mut self, of_trait: &[u8]) {
+        self.boxes.insert(of_trait.to_vec());
+    }
+
+    /// Whether what is in a box of the trait may keep something.
+    pub(super) fn does_box_keep(&self, of_trait: &[u8]) -> bool {
+        self.boxes.contains(of_trait)
+    }
+
+    /// What was found out so far may not hold any more, now that more boxes keep something.
+    pub(super) fn look_again(&mut self) {
+        self.known.clear();
     }
 
     fn look(&mut self, dies: &mut Dies<'_>, of: Die, depth: u32) -> bool {
@@ -52,6 +70,9 @@ impl Keepers {
                 node.of.is_some_and(|of| self.look(dies, of, depth))
             }
             gimli::DW_TAG_structure_type => {
+                if let Some(of_trait) = tables::trait_of_box(node.name) {
+                    return self.does_box_keep(of_trait);
+                }
                 if leaves::may_be_kept(node.name) {
                     let path = paths::plain_type(&dies.path(of), node.name);
                     if leaves::kept(&path).is_some() {

@@ -27,7 +27,10 @@ pub(super) struct Keeper {
     point: u32,
 }
 
-impl Walk<'_> {
+/// What is done with something that was found.
+type Found<'f, 'w> = &'f mut dyn FnMut(&mut Walk<'w>, &Kept, &Keeper);
+
+impl<'w> Walk<'w> {
     /// Notes a place that is looked at by [`Walk::kept`].
     pub(super) fn may_keep(&mut self, of: TypeId, at: u64, point: u32) {
         let keepers = &mut self.scratch.keepers;
@@ -45,13 +48,30 @@ impl Walk<'_> {
         self.scratch.windows.allow(MAX_READS);
         let keepers = std::mem::take(&mut self.scratch.keepers);
         for keeper in &keepers {
-            self.kept_in(keeper, 0).ok();
+            self.kept_in(keeper, 0, &mut Self::keep).ok();
         }
         self.scratch.keepers = keepers;
         self.out.kept_more |= self.scratch.windows.is_spent();
     }
 
-    fn kept_in(&mut self, keeper: &Keeper, depth: u32) -> Result<(), Reason> {
+    /// The descriptor of the connection that is owned there, if it is one.
+    pub(super) fn connection(&mut self, of: TypeId, at: u64) -> Option<i32> {
+        let (mut first, mut is_one) = (None, true);
+        let mut note = |walk: &mut Self, kept: &Kept, keeper: &Keeper| {
+            if kept.what != Keeps::Connection {
+                return;
+            }
+            let found = walk.descriptor(&kept.path, keeper.at);
+            is_one &= first.is_none() || first == found;
+            first = first.or(found);
+        };
+        let keeper = Keeper { of, at, point: 0 };
+        self.kept_in(&keeper, 0, &mut note).ok()?;
+        first.filter(|_| is_one)
+    }
+
+    /// Shows each thing that is kept in a place to `found`.
+    fn kept_in(&mut self, keeper: &Keeper, depth: u32, found: Found<'_, 'w>) -> Result<(), Reason> {
         let layouts = self.layouts;
         let Some(decoded) = layouts.get(keeper.of).filter(|decoded| decoded.keeps) else {
             return Ok(());
@@ -62,7 +82,7 @@ impl Walk<'_> {
             return Ok(());
         }
         if let Some(kept) = &decoded.kept {
-            self.keep(kept, keeper);
+            found(self, kept, keeper);
             return Ok(());
         }
         let inside = |of: TypeId, at: u64| Keeper { of, at, ..*keeper };
@@ -73,33 +93,38 @@ impl Walk<'_> {
                 for member in layouts.members(range) {
                     let at = keeper.at.wrapping_add(member.offset);
                     // One that can not be read says nothing of the others.
-                    self.kept_in(&inside(member.of, at), depth + 1).ok();
+                    self.kept_in(&inside(member.of, at), depth + 1, found).ok();
                 }
                 Ok(())
             }
             Shape::Enum(choice) => match self.state(choice, keeper.at)?.member {
                 Some(member) => {
                     let at = keeper.at.wrapping_add(member.offset);
-                    self.kept_in(&inside(member.of, at), depth + 1)
+                    self.kept_in(&inside(member.of, at), depth + 1, found)
                 }
                 None => Ok(()),
             },
             Shape::Pointer(to) => {
                 let target = self.number(keeper.at, 8)?;
-                self.kept_behind(inside(*to, target), depth)
+                self.kept_behind(inside(*to, target), depth, found)
             }
-            Shape::Dyn(data, table) => {
-                let target = self.number(keeper.at.wrapping_add(*data), 8)?;
-                let table = self.number(keeper.at.wrapping_add(*table), 8)?;
+            Shape::Dyn(boxed) => {
+                let target = self.number(keeper.at.wrapping_add(boxed.data), 8)?;
+                let table = self.number(keeper.at.wrapping_add(boxed.table), 8)?;
                 match self.concrete(table) {
-                    Some(of) => self.kept_behind(inside(of, target), depth),
+                    Some(of) => self.kept_behind(inside(of, target), depth, found),
                     None => Ok(()),
                 }
             }
         }
     }
 
-    fn kept_behind(&mut self, keeper: Keeper, depth: u32) -> Result<(), Reason> {
+    fn kept_behind(
+        &mut self,
+        keeper: Keeper,
+        depth: u32,
+        found: Found<'_, 'w>,
+    ) -> Result<(), Reason> {
         let Some(decoded) = self.layouts.get(keeper.of).filter(|of| of.keeps) else {
             return Ok(());
         };
@@ -107,7 +132,7 @@ impl Walk<'_> {
             return Ok(());
         }
         self.load(keeper.at, decoded.size)?;
-        self.kept_in(&keeper, depth + 1)
+        self.kept_in(&keeper, depth + 1, found)
     }
 
     fn keep(&mut self, kept: &Kept, keeper: &Keeper) {

@@ -56,8 +56,19 @@ pub(super) enum Shape {
     Coroutine(Choice),
     /// `Box<T>`, or the `&mut T` of something that is awaited.
     Pointer(TypeId),
-    /// `Box<dyn Future>`: where the pointers to the data and to the vtable are.
-    Dyn(u64, u64),
+    /// A box of a trait.
+    Dyn(Boxed),
+}
+
+/// `Box<dyn Trait>`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Boxed {
+    /// Where the pointer to the value is.
+    pub(super) data: u64,
+    /// Where the pointer to the vtable is.
+    pub(super) table: u64,
+    /// It is a future, or something else that is polled.
+    pub(super) is_polled: bool,
 }
 
 /// One of several variants, told by a number.
@@ -174,6 +185,8 @@ pub(super) enum Find {
     Address(Path),
     /// Its file descriptor.
     Descriptor(Path),
+    /// The descriptor of the connection that a member of this type owns, at an offset.
+    Owned(u64, TypeId),
     /// Seconds (i64) and nanoseconds (u32) of a `CLOCK_MONOTONIC` time, at offsets.
     Deadline(u64, u64),
 }
@@ -196,6 +209,7 @@ impl Find {
                     *first = first.wrapping_add(by);
                 }
             }
+            Self::Owned(offset, _) => *offset = offset.wrapping_add(by),
             Self::Deadline(seconds, nanoseconds) => {
                 *seconds = seconds.wrapping_add(by);
                 *nanoseconds = nanoseconds.wrapping_add(by);
@@ -379,9 +393,12 @@ impl Layouts {
             }
         }
         let is_future = |of: &Type| {
-            matches!(of.shape, Shape::Coroutine(_) | Shape::Dyn(..))
-                || of.plan.is_some()
-                || of.rest.is_some()
+            let is_polled = match &of.shape {
+                Shape::Coroutine(_) => true,
+                Shape::Dyn(boxed) => boxed.is_polled,
+                _ => false,
+            };
+            is_polled || of.plan.is_some() || of.rest.is_some()
         };
         let holds = spread(&owners, self.types.iter().map(is_future).collect());
         let is_kept: Vec<bool> = self.types.iter().map(|of| of.kept.is_some()).collect();

@@ -6,6 +6,7 @@
 //! taken from debug information once; after that a task costs a read or two. Facts: docs/tokio.md.
 
 mod branches;
+mod coroutines;
 mod decode;
 mod dies;
 mod keepers;
@@ -15,6 +16,8 @@ mod leaves;
 mod node;
 mod paths;
 mod plans;
+mod tables;
+mod units;
 mod walk;
 mod window;
 
@@ -37,7 +40,7 @@ use crate::sys::elf::{Elf, ElfImage, section};
 use super::vtables::Vtable;
 pub use layout::Keeps;
 
-use decode::{Decoder, References};
+use decode::Decoder;
 use dies::{Die, Dies, Index};
 use layout::{Layouts, Root, TypeId};
 use paths::Names;
@@ -133,7 +136,7 @@ pub struct FutureTypes {
     layouts: Layouts,
     /// By the place in the list of vtables.
     roots: Vec<Result<Root, Reason>>,
-    /// Concrete futures by the addresses of their vtables.
+    /// What lies in boxes of traits, by the addresses of their vtables.
     tables: Vec<(u64, TypeId)>,
     several: Vec<u32>,
     scratch: Scratch,
@@ -226,7 +229,7 @@ impl FutureTypes {
         if roots.iter().all(Result::is_err) {
             return Err(UNKNOWN);
         }
-        let tables = tables(&mut decoder, &index);
+        let tables = tables::concrete(&mut decoder, &index.tables);
         decoder.run();
         let (mut layouts, is_full) = (decoder.layouts, decoder.is_full);
         let several = (2..=SEVERAL)
@@ -386,23 +389,4 @@ fn same_type(dies: &Dies<'_>, cores: &[Die], futures: &[Option<Die>]) -> Option<
         (1, core) => core,
         _ => None,
     }
-}
-
-/// The concrete types behind vtables of boxed futures.
-fn tables(decoder: &mut Decoder<'_, '_>, index: &Index<'_>) -> Vec<(u64, TypeId)> {
-    let mut tables: Vec<(u64, TypeId)> = Vec::new();
-    for (address, table) in &index.tables {
-        if let Some(of) = decoder.concrete_type(*table) {
-            tables.push((*address, decoder.type_of(of, References::Followed)));
-        }
-    }
-    tables.sort_unstable();
-    // Merged vtables of several types do not tell the type.
-    let mut single: Vec<(u64, TypeId)> = Vec::new();
-    for chunk in tables.chunk_by(|a, b| a.0 == b.0) {
-        if let [only] = chunk {
-            single.push(*only);
-        }
-    }
-    single
 }

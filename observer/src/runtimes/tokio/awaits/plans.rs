@@ -4,14 +4,26 @@ use std::cell::Cell;
 
 use super::decode::narrow;
 use super::dies::{Die, Dies, Node};
-use super::layout::{Find, Keeps, Kept, Path, Plan, Rest, Test};
+use super::layout::{Find, Keeps, Kept, Path, Plan, Test};
 use super::leaves::{self, How, Rule};
-use crate::model::census::WaitKind;
 
 /// Structures that are looked through for one descriptor.
 const MAX_OWNERS: u32 = 512;
 /// A descriptor is owned within this many structures: `TcpStream` has it eight deep.
 const MAX_OWNED_DEPTH: usize = 16;
+
+/// A connection that a future written by hand drives.
+#[derive(Debug)]
+pub(super) struct Resting {
+    /// Where what owns the socket lies in the future.
+    pub(super) offset: u64,
+    /// Its type.
+    pub(super) socket: Die,
+    /// Where the descriptor lies, when that is the same place always.
+    pub(super) descriptor: Option<Path>,
+    /// What says that nothing else is polled.
+    pub(super) tests: Vec<Test>,
+}
 
 impl<'a> Dies<'a> {
     /// How a rule is followed from these members. A place that is not there leaves the kind.
@@ -85,27 +97,31 @@ impl<'a> Dies<'a> {
         Some(Kept { what, path })
     }
 
-    /// What a future that is written by hand waits for while nothing in it is polled.
-    pub(super) fn rest(&self, path: &str, members: &[Node<'a>]) -> Option<Rest> {
+    /// Where a future that is written by hand has its socket, and what tells that it waits for that one.
+    pub(super) fn resting(&self, path: &str, members: &[Node<'a>]) -> Option<Resting> {
         let driver = leaves::driver(path)?;
-        let (mut steps, at) = self.way(driver.socket, members)?;
+        let (steps, socket) = self.way(driver.socket, members)?;
+        let ([offset], Some(socket)) = (steps.as_slice(), socket) else {
+            return None;
+        };
         let left = Cell::new(MAX_OWNERS);
-        let inside = self.owned_descriptor(at?, MAX_OWNED_DEPTH, &left)?;
-        let last = steps.last_mut()?;
-        *last = last.checked_add(inside)?;
+        let inside = self.owned_descriptor(socket, MAX_OWNED_DEPTH, &left);
+        let descriptor = match inside {
+            Some(inside) => Some(Path::new(&[offset.checked_add(inside)?])?),
+            None => None,
+        };
         let mut tests = Vec::new();
         for names in driver.none {
             if self.way(names, members).is_some() {
                 tests.push(self.test(names, members)?);
             }
         }
-        let plan = Plan {
-            kind: WaitKind::Descriptor,
-            // To read, as a rule; what is left of an answer is written.
-            direction: None,
-            find: Find::Descriptor(Path::new(&steps)?),
-        };
-        (!tests.is_empty()).then_some(Rest { plan, tests })
+        (!tests.is_empty()).then_some(Resting {
+            offset: *offset,
+            socket,
+            descriptor,
+            tests,
+        })
     }
 
     /// Where it is told whether an `Option` has a value, which may lie in a box, and that in a pin.

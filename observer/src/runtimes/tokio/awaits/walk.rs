@@ -260,9 +260,9 @@ impl<'w> Walk<'w> {
                     self.heads((*to, is_open), target, depth + 1)?;
                 }
             }
-            Shape::Dyn(data, table) => {
-                let target = self.number(at.wrapping_add(*data), 8)?;
-                let table = self.number(at.wrapping_add(*table), 8)?;
+            Shape::Dyn(boxed) => {
+                let target = self.number(at.wrapping_add(boxed.data), 8)?;
+                let table = self.number(at.wrapping_add(boxed.table), 8)?;
                 let Some(inside) = self.concrete(table) else {
                     self.is_unknown |= table != 0;
                     self.known(of, at, is_open);
@@ -369,6 +369,7 @@ impl<'w> Walk<'w> {
             Find::Nothing => {}
             Find::Address(path) => waits.address = self.address(&path, at),
             Find::Descriptor(path) => waits.fd = self.descriptor(&path, at),
+            Find::Owned(offset, of) => waits.fd = self.connection(of, at.wrapping_add(offset)),
             Find::Deadline(seconds, nanoseconds) => {
                 waits.until = self.time(at.wrapping_add(seconds), at.wrapping_add(nanoseconds));
             }
@@ -396,7 +397,7 @@ impl<'w> Walk<'w> {
         match plan.find {
             Find::Address(path) => hint.address = self.address(&path, at),
             Find::Descriptor(path) => hint.descriptor = self.descriptor(&path, at),
-            Find::Nothing | Find::Deadline(..) => {}
+            Find::Nothing | Find::Owned(..) | Find::Deadline(..) => {}
         }
         hint
     }

@@ -8,6 +8,7 @@
 
 mod beside;
 pub mod json;
+mod own;
 mod peer;
 pub mod phrase;
 pub mod pile;

@@ -77,6 +77,10 @@ fn connections_of_hyper_lead_to_their_handlers() {
     assert_eq!(waiting(answers), ids(&pair.client, &["asks"]));
     let found = owners(answers, "users", &["owns"]);
     assert_eq!(found, ids(&pair.client, &["busy"]), "{answers:#}");
+    // It was spawned in a box, which is not what it is called.
+    let function = &answers["users"][0]["function"];
+    let name = function["function"].as_str().unwrap_or_default();
+    assert!(name.contains("http_fixture::drive"), "{answers:#}");
     let doing = &answers["users"][0]["doing"][0];
     assert_eq!(doing["what"], "socket", "{answers:#}");
     assert_eq!(doing["peer_target"], 0, "{answers:#}");

@@ -1,7 +1,7 @@
 //! Tasks as the runtime lists them.
 
 use crate::export::dto::{CensusGroup, Report};
-use crate::export::report::{TextOptions, phrase};
+use crate::export::report::{TextOptions, own, phrase};
 use crate::export::text::clean::fit;
 use crate::export::text::units::{NBSP, count, counted, duration, percent};
 use crate::export::text::wrap::paragraph;
@@ -122,6 +122,13 @@ fn line(group: &CensusGroup, one: &str) -> String {
             _ => "on",
         };
         text += &format!(" {on} {}", phrase::resource(resource, 60));
+    }
+    if let Some(caller) = own::caller(&group.stack) {
+        let function = caller.function.as_deref().unwrap_or("?");
+        text += &format!(", called from {}", fit(function, 60));
+        if let Some(source) = phrase::source(caller.file.as_deref(), caller.line, 50) {
+            text += &format!(" ({source})");
+        }
     }
     if let Some(oldest) = group.oldest_ns {
         text += &format!(", oldest at least {}", duration(oldest));

@@ -112,7 +112,16 @@ impl<'w> Walk<'w> {
                 let target = self.number(keeper.at.wrapping_add(boxed.data), 8)?;
                 let table = self.number(keeper.at.wrapping_add(boxed.table), 8)?;
                 match self.concrete(table) {
-                    Some(of) => self.kept_behind(inside(of, target), depth, found),
+                    Some(of) => {
+                        let mut inside = inside(of, target);
+                        // A boxed future says more than its box.
+                        if let Some(within) =
+                            layouts.get(of).filter(|_| inside.point == decoded.point)
+                        {
+                            inside.point = within.point;
+                        }
+                        self.kept_behind(inside, depth, found)
+                    }
                     None => Ok(()),
                 }
             }

@@ -36,6 +36,8 @@ pub(super) enum References {
     Ignored,
     /// It is awaited, or it is the closure of a `poll_fn`: what it borrows exclusively is polled too.
     Followed,
+    /// It is a variant of something that is awaited: so are its fields.
+    Within,
 }
 
 #[derive(Debug)]
@@ -142,10 +144,16 @@ impl<'d, 'a> Decoder<'d, 'a> {
                 decoded.shape = Shape::Coroutine(choice);
                 decoded.is_tokio = module.starts_with("tokio::");
             } else {
+                let path = paths::plain_type(&parts, node.name);
+                let is_open = OPEN.iter().any(|open| path.starts_with(open));
+                let within = match references {
+                    References::Followed if is_open => References::Within,
+                    _ => References::Ignored,
+                };
                 let choice = self.choice(part, tag.as_ref(), |decoder, variant, of| {
                     let member = Member {
                         offset: variant.offset.unwrap_or(0),
-                        of: decoder.type_of(of, References::Ignored),
+                        of: decoder.type_of(of, within),
                         is_open: true,
                     };
                     Some(Variant::new(State::Live, Some(member)))
@@ -163,15 +171,16 @@ impl<'d, 'a> Decoder<'d, 'a> {
         let is_pin = path == "core::pin::Pin";
         // `select!` and `join!` poll what is in a tuple.
         let is_tuple = references == References::Followed && node.name.starts_with(b"(");
-        let inside = if is_poll_fn || is_captured || is_pin || is_tuple {
-            References::Followed
-        } else {
-            References::Ignored
-        };
         let together = ["select", "join", "try_join"].iter().any(|name| {
             path.strip_prefix("futures_util::future::")
                 .is_some_and(|p| p.starts_with(name))
         });
+        let is_within = references == References::Within;
+        let inside = if is_poll_fn || is_captured || is_pin || is_tuple || together || is_within {
+            References::Followed
+        } else {
+            References::Ignored
+        };
         decoded.is_several = is_tuple || together;
         decoded.is_tuple = is_tuple;
         // A wrapper around any future has its type as a parameter.

@@ -252,6 +252,11 @@ const WANTED: &[Wanted] = &[
     ("connection", "awaits::Connection", &[]),
     ("select_unknown", "awaits::Connection", CONDITION),
     (
+        "select_borrowed",
+        NOTIFIED,
+        &[(WaitKind::Condition, None), (WaitKind::Timer, None)],
+    ),
+    (
         "interval",
         "tokio::time::sleep::Sleep",
         &[(WaitKind::Timer, None)],

@@ -6,7 +6,8 @@ use super::PointKind;
 use super::dies::{Die, Dies, Node};
 use super::keepers::Keepers;
 use super::layout::{
-    Boxed, Choice, Find, Layouts, Member, Plan, Rest, Root, Shape, State, Type, TypeId, Variant,
+    Boxed, Choice, Find, Keeps, Layouts, Member, Plan, Rest, Root, Shape, State, Type, TypeId,
+    Variant,
 };
 use super::leaves;
 use super::paths::{self, Names};
@@ -19,14 +20,18 @@ const MAX_TYPES: usize = 200_000;
 const MAX_MEMBERS: usize = 2_000_000;
 const MAX_VARIANTS: usize = 500_000;
 
-/// Crates whose futures wait for the known future that they own.
-const OPEN: [&str; 6] = [
+/// Crates, and single types, whose futures wait for the known future that they own.
+const OPEN: [&str; 9] = [
     "core::",
     "alloc::",
     "std::",
     "tokio::",
     "futures_util::",
     "tracing::",
+    // hyper 1 (`proto/h2/client.rs`, `client/dispatch.rs`): a request of HTTP/2 that was sent.
+    "hyper::proto::h2::client::Send",
+    "hyper::client::dispatch::SendWhen",
+    "hyper::proto::h2::client::ResponseFutMap",
 ];
 
 /// How members are looked at.
@@ -210,7 +215,8 @@ impl<'d, 'a> Decoder<'d, 'a> {
                 is_open: true,
             });
         }
-        if decoded.plan.is_none() && decoded.kept.is_none() {
+        let is_looked_into = decoded.kept.is_none_or(|kept| kept.what == Keeps::Streams);
+        if decoded.plan.is_none() && is_looked_into {
             let members: Vec<Member> = children
                 .iter()
                 .filter(|child| child.tag == gimli::DW_TAG_member)

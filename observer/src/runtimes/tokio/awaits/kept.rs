@@ -3,7 +3,7 @@
 
 use crate::model::Reason;
 
-use super::layout::{Keeps, Kept, Shape, TypeId};
+use super::layout::{Find, Keeps, Kept, Shape, TypeId};
 use super::walk::Walk;
 use super::{KeptThing, Suspended};
 
@@ -70,6 +70,15 @@ impl<'w> Walk<'w> {
         first.filter(|_| is_one)
     }
 
+    /// The descriptor that a plan leads to.
+    pub(super) fn owned_fd(&mut self, find: Find, at: u64) -> Option<i32> {
+        match find {
+            Find::Descriptor(path) => self.descriptor(&path, at),
+            Find::Owned(offset, of) => self.connection(of, at.wrapping_add(offset)),
+            Find::Nothing | Find::Address(_) | Find::Deadline(..) => None,
+        }
+    }
+
     /// Shows each thing that is kept in a place to `found`.
     fn kept_in(&mut self, keeper: &Keeper, depth: u32, found: Found<'_, 'w>) -> Result<(), Reason> {
         let layouts = self.layouts;
@@ -83,7 +92,9 @@ impl<'w> Walk<'w> {
         }
         if let Some(kept) = &decoded.kept {
             found(self, kept, keeper);
-            return Ok(());
+            if kept.what != Keeps::Streams {
+                return Ok(());
+            }
         }
         let inside = |of: TypeId, at: u64| Keeper { of, at, ..*keeper };
         match &decoded.shape {
@@ -144,16 +155,26 @@ impl<'w> Walk<'w> {
         self.kept_in(&keeper, depth + 1, found)
     }
 
+    /// The descriptor of the connection that a future written by hand drives.
+    fn driven(&mut self, keeper: &Keeper) -> Option<i32> {
+        let rest = self.layouts.get(keeper.of)?.rest.as_ref()?;
+        self.owned_fd(rest.plan.find, keeper.at)
+    }
+
     fn keep(&mut self, kept: &Kept, keeper: &Keeper) {
         let number = match kept.what {
             Keeps::Guard(_) => self.end(&kept.path, keeper.at),
-            Keeps::End(_) => self.address(&kept.path, keeper.at),
+            Keeps::End(_) | Keeps::Stream | Keeps::Streams => self.address(&kept.path, keeper.at),
             Keeps::Connection => {
                 let fd = self.descriptor(&kept.path, keeper.at);
                 fd.and_then(|fd| u64::try_from(fd).ok())
             }
         };
         let Some(number) = number else { return };
+        let fd = match kept.what {
+            Keeps::Streams => self.driven(keeper),
+            _ => None,
+        };
         let Suspended {
             kept: known,
             kept_more,
@@ -168,6 +189,7 @@ impl<'w> Walk<'w> {
             known.push(KeptThing {
                 what: kept.what,
                 number,
+                fd,
                 point: keeper.point,
             });
         }

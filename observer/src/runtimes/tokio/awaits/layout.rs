@@ -140,13 +140,18 @@ pub enum Keeps {
     End(Direction),
     /// A connection.
     Connection,
+    /// One of the streams that a connection carries.
+    Stream,
+    /// A connection that carries streams.
+    Streams,
 }
 
 /// Something that a task keeps and others may wait for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kept {
     pub(super) what: Keeps,
-    /// Where it ends lies the lock that the guard is of, the channel's address, or the descriptor.
+    /// Where it ends lies the lock that the guard is of, the address of the channel or of what all streams of a
+    /// connection share, or the descriptor.
     pub(super) path: Path,
 }
 

@@ -60,6 +60,10 @@ pub(super) fn future(path: &str) -> Option<Rule> {
             // `inner` in tokio 1.23, `entry` in 1.32 to 1.49, its own in 1.54.
             Deadline("deadline", &["inner", "entry"]),
         ),
+        // It waits for frames of its stream, which the connection's task reads.
+        "h2::client::ResponseFuture" => {
+            rule(WaitKind::Descriptor, RECEIVE, Address(&["inner", "inner"]))
+        }
         "tokio::runtime::io::scheduled_io::Readiness" => {
             rule(WaitKind::Descriptor, None, How::Nothing)
         }
@@ -92,6 +96,13 @@ pub(super) fn kept(path: &str) -> Option<(Keeps, &'static [&'static str])> {
     match path {
         "futures_channel::oneshot::Sender" => return Some((SENDER, &["inner"])),
         "futures_channel::oneshot::Receiver" => return Some((RECEIVER, &["inner"])),
+        // What a connection shares with its streams lies behind an `Arc` of all of them (h2 0.4 `proto/`).
+        "h2::proto::streams::streams::OpaqueStreamRef" => {
+            return Some((Keeps::Stream, &["inner"]));
+        }
+        "h2::proto::connection::Connection" => {
+            return Some((Keeps::Streams, &["inner", "streams", "inner"]));
+        }
         _ => {}
     }
     let (_, name) = path.rsplit_once("::")?;
@@ -148,11 +159,20 @@ pub(super) struct Driver {
 /// hyper 0.14 and 1 (`proto/h1/dispatch.rs`). A server's has a handler `in_flight` or a body that it sends, else
 /// it waits for the next request, or to write the rest of an answer; a client's sends a body, or waits for an
 /// answer, for the other side to close, and for the next request of its own program.
+///
+/// h2 0.4 (`proto/connection.rs`): its streams are polled by others.
 pub(super) fn driver(path: &str) -> Option<Driver> {
-    (path == "hyper::proto::h1::dispatch::Dispatcher").then_some(Driver {
-        socket: &["conn", "io"],
-        none: &[&["dispatch", "in_flight"], &["body_rx"]],
-    })
+    match path {
+        "hyper::proto::h1::dispatch::Dispatcher" => Some(Driver {
+            socket: &["conn", "io"],
+            none: &[&["dispatch", "in_flight"], &["body_rx"]],
+        }),
+        "h2::proto::connection::Connection" => Some(Driver {
+            socket: &["codec"],
+            none: &[],
+        }),
+        _ => None,
+    }
 }
 
 /// Whether a type of that name (without its path) may be one that [`kept`] knows.
@@ -164,6 +184,8 @@ pub(super) fn may_be_kept(name: &[u8]) -> bool {
         b"Sender",
         b"Receiver",
         b"Stream",
+        b"StreamRef",
+        b"Connection",
         b"Half",
     ]
     .iter()

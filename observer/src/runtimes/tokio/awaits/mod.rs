@@ -92,8 +92,10 @@ pub struct KeptThing {
     /// What it is.
     pub what: Keeps,
     /// The lock's or channel's address, as those who wait for it have it in [`WaitsOn::address`]; of a
-    /// connection the descriptor.
+    /// connection the descriptor; of streams the address of what they all share.
     pub number: u64,
+    /// Of a connection that carries streams its descriptor.
+    pub fd: Option<i32>,
     /// The [`AwaitPoint`] of the function that keeps it.
     pub point: u32,
 }

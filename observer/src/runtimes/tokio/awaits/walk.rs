@@ -368,8 +368,7 @@ impl<'w> Walk<'w> {
         match plan.find {
             Find::Nothing => {}
             Find::Address(path) => waits.address = self.address(&path, at),
-            Find::Descriptor(path) => waits.fd = self.descriptor(&path, at),
-            Find::Owned(offset, of) => waits.fd = self.connection(of, at.wrapping_add(offset)),
+            find @ (Find::Descriptor(_) | Find::Owned(..)) => waits.fd = self.owned_fd(find, at),
             Find::Deadline(seconds, nanoseconds) => {
                 waits.until = self.time(at.wrapping_add(seconds), at.wrapping_add(nanoseconds));
             }

@@ -23,6 +23,9 @@ impl TokioCensus {
         listed.sort_unstable_by_key(|task| task.id);
         census.tasks.reserve(listed.len());
         census.searched = true;
+        if let Some(parked) = &mut self.parked {
+            parked.streams.clear();
+        }
         for chunk in listed.chunks(CHUNK) {
             let first = First {
                 task: census.tasks.len(),
@@ -50,6 +53,10 @@ impl TokioCensus {
                 census.tasks.push(task);
             }
             look_again(chunk, first, memory, census)?;
+        }
+        if let Some(parked) = &self.parked {
+            let watched = &self.watched;
+            parked.streams.resolve(|fd| watched.contains(&fd), census);
         }
         keep_mentioned_ends(census);
         self.mention_joined(&listed, census);

@@ -8,6 +8,7 @@ mod fill;
 mod local_sets;
 mod owned;
 mod parked;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod walk;

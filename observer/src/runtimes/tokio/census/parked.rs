@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::super::TokioImage;
 use super::super::awaits::{FutureTypes, Keeps, PointKind, Suspended};
+use super::streams::Streams;
 use super::walk::Listed;
 use crate::model::census::{
     Census, CensusTask, Direction, Holder, Mention, Reference, Uses, WaitKind, fingerprint,
@@ -75,6 +76,8 @@ pub struct Parked {
     module: Arc<str>,
     bias: u64,
     suspended: Suspended,
+    /// The connections that carry streams in this sample.
+    pub streams: Streams,
     /// Why stacks end early.
     cuts: Vec<Reason>,
     /// Task types that were seen and whose futures are not known, and why.
@@ -89,6 +92,7 @@ impl Parked {
             module: Arc::clone(module),
             bias,
             suspended: Suspended::default(),
+            streams: Streams::default(),
             cuts: Vec::new(),
             unknown: BTreeMap::new(),
         }
@@ -154,7 +158,7 @@ impl Parked {
         }
     }
 
-    fn note_kept(&self, task: u64, watched: &HashSet<i32>, census: &mut Census) {
+    fn note_kept(&mut self, task: u64, watched: &HashSet<i32>, census: &mut Census) {
         for kept in &self.suspended.kept {
             let mut mention = Mention {
                 task,
@@ -167,6 +171,14 @@ impl Parked {
                 Keeps::Guard(_) => (mention.uses.locks, mention.how) = (true, Reference::Guard),
                 Keeps::End(Direction::Send) => mention.uses.sends = true,
                 Keeps::End(Direction::Receive) => mention.uses.receives = true,
+                // Until it is known of which connection.
+                Keeps::Stream => {}
+                Keeps::Streams => {
+                    if let Some(fd) = kept.fd {
+                        self.streams.note(kept.number, fd);
+                    }
+                    continue;
+                }
                 Keeps::Connection => {
                     let fd = i32::try_from(kept.number).ok();
                     let holder = fd.filter(|fd| watched.contains(fd)).map(|fd| Holder {

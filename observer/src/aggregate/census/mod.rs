@@ -11,6 +11,7 @@ pub mod meetings;
 mod people;
 pub mod rollup;
 pub mod scheduling;
+mod things;
 mod users;
 
 use std::ops::Range;
@@ -19,6 +20,7 @@ use self::answers::Answers;
 use self::connections::Connections;
 use self::meetings::{Meetings, Tracked};
 use self::scheduling::Scheduling;
+use self::things::Things;
 use crate::model::census::{
     Census, CensusTask, CensusTracker, Direction, StackId, Stacks, TaskState, WaitKind, WaitsOn,
 };
@@ -26,9 +28,7 @@ use crate::model::connection::Socket;
 use crate::model::hashing::QuickMap;
 use crate::model::{Cause, Mono};
 
-/// Descriptors that a group remembers of one sample.
-const GROUP_FDS: usize = 16;
-/// Those that are looked up of all groups.
+/// Descriptors that are looked up of all groups.
 const MAX_GROUPS_FDS: usize = 128;
 /// Groups that are kept; tasks of further ones are counted as others.
 const MAX_GROUPS: usize = 4096;
@@ -118,12 +118,8 @@ pub struct Group {
     pub oldest_ns: Option<u64>,
     /// A few ids, of the last sample in which there were any.
     pub sample_ids: Vec<u64>,
-    /// Descriptors, channels... of its own that tasks waited on at the last sample.
-    pub things: u64,
-    /// Descriptors among these; bounded.
-    pub fds: Vec<i32>,
-    /// An address among these.
-    pub one_address: Option<u64>,
+    /// What its tasks waited on at the last sample.
+    pub things: Things,
     /// The last sample in which there were any.
     seen: u64,
 }
@@ -213,8 +209,7 @@ impl CensusLedger {
         self.scratch.stacks.clear();
         self.scratch.stacks.resize(census.stacks.len(), None);
         for group in &mut self.groups {
-            group.things = 0;
-            group.fds.clear();
+            group.things.clear();
             group.oldest_ns = None;
         }
         for task in &census.tasks {
@@ -312,9 +307,7 @@ impl CensusLedger {
             share: Spread::default(),
             oldest_ns: None,
             sample_ids: Vec::new(),
-            things: 0,
-            fds: Vec::new(),
-            one_address: None,
+            things: Things::default(),
             seen: 0,
         });
         self.scratch.counts.push(0);
@@ -339,16 +332,7 @@ impl CensusLedger {
         // Seen for the first time: that is no lower bound worth telling.
         let age = task.age.map(|age| age.at_least_ns).filter(|ns| *ns > 0);
         group.oldest_ns = group.oldest_ns.max(age);
-        let kind = group.key.kind;
-        let same = || waits.iter().filter(|wait| Some(wait.kind) == kind);
-        group.things += same().count() as u64;
-        let room = GROUP_FDS.saturating_sub(group.fds.len());
-        group
-            .fds
-            .extend(waits.iter().filter_map(|wait| wait.fd).take(room));
-        if let Some(wait) = same().next() {
-            group.one_address = wait.address;
-        }
+        group.things.add(group.key.kind, waits);
     }
 
     fn add_states(&mut self, census: &Census) {
@@ -407,7 +391,7 @@ impl CensusLedger {
             .groups
             .iter()
             .filter(|g| g.seen == self.samples)
-            .flat_map(|g| g.fds.iter().copied())
+            .flat_map(|g| g.things.fds.iter().copied())
             .take(MAX_GROUPS_FDS);
         let followed = self.meetings.tracked().flat_map(Tracked::fds);
         followed

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::meetings::{DIRECTIONS, Key, Tally};
+use super::things::Things;
 use super::users::{same_place, users};
 use super::{CensusLedger, Group, GroupKey};
 use crate::model::census::{Direction, TaskState, WaitKind};
@@ -108,7 +109,7 @@ fn nature(key: &GroupKey) -> Nature {
 
 fn groups(ledger: &CensusLedger, target: usize, names: &dyn CensusNames) -> Vec<CensusGroup> {
     let mut places = Places::default();
-    let mut merged: HashMap<_, (CensusGroup, u64, Option<u64>)> = HashMap::new();
+    let mut merged: HashMap<_, (CensusGroup, Things)> = HashMap::new();
     for group in ledger.groups() {
         let key = &group.key;
         let place = places.of(ledger, key, names);
@@ -128,24 +129,22 @@ fn groups(ledger: &CensusLedger, target: usize, names: &dyn CensusNames) -> Vec<
             ..shown(ledger, target, names, group, site, created_by)
         };
         match merged.get_mut(&same) {
-            Some((into, things, ..)) => {
+            Some((into, things)) => {
                 merge(into, shown);
-                *things += group.things;
+                things.merge(&group.things);
             }
             None => {
-                merged.insert(same, (shown, group.things, group.one_address));
+                merged.insert(same, (shown, group.things.clone()));
             }
         }
     }
     let mut out: Vec<CensusGroup> = merged
         .into_iter()
-        .map(
-            |(((..), (_, kind, _, address)), (mut group, things, one))| {
-                let things = (things, group.fds.as_slice(), one);
-                group.resource = resource(ledger, names, kind, address, things);
-                group
-            },
-        )
+        .map(|(((..), (_, kind, _, address)), (mut group, things))| {
+            group.resource = resource(ledger, names, kind, address, &things);
+            group.fds = things.fds;
+            group
+        })
         .collect();
     out.sort_by(|a, b| {
         let order = |g: &CensusGroup| {
@@ -198,7 +197,7 @@ fn shown(
         created_by,
         resource: None,
         place: None,
-        fds: group.fds.clone(),
+        fds: Vec::new(),
         connections: Vec::new(),
         sample_ids: group.sample_ids.clone(),
     }
@@ -216,9 +215,6 @@ fn merge(into: &mut CensusGroup, other: CensusGroup) {
     into.oldest_ns = into.oldest_ns.max(other.oldest_ns);
     into.sample_ids.extend(other.sample_ids);
     into.sample_ids.truncate(SAMPLE_IDS);
-    into.fds.extend(other.fds);
-    into.fds.sort_unstable();
-    into.fds.dedup();
     if larger {
         into.stack = other.stack;
     }
@@ -229,7 +225,7 @@ fn resource(
     names: &dyn CensusNames,
     kind: Option<WaitKind>,
     address: Option<u64>,
-    (things, fds, one): (u64, &[i32], Option<u64>),
+    things: &Things,
 ) -> Option<Resource> {
     // A sleep is said by its reason.
     let kind = kind.filter(|kind| *kind != WaitKind::Timer)?;
@@ -237,7 +233,8 @@ fn resource(
         kind: kind.as_str(),
         ..Resource::default()
     };
-    Some(match (kind, address, things) {
+    let fds = things.fds.as_slice();
+    Some(match (kind, address, things.count) {
         (_, Some(address), _) => meeting_resource(ledger, (kind, address)),
         (WaitKind::Descriptor, None, 1) => match fds {
             [fd, ..] => names.descriptor(*fd),
@@ -253,7 +250,7 @@ fn resource(
                 ..in_common(fds.iter().map(|fd| names.descriptor(*fd))).unwrap_or(plain)
             }
         }
-        (_, None, 1) => match one {
+        (_, None, 1) => match things.address {
             Some(address) => meeting_resource(ledger, (kind, address)),
             None => plain,
         },

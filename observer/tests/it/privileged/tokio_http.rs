@@ -99,3 +99,47 @@ fn connections_of_hyper_lead_to_their_handlers() {
         .sum();
     assert_eq!(serves, CONNECTIONS, "{edges:#?}");
 }
+
+#[test]
+fn streams_of_http2_lead_to_their_handlers() {
+    require!(Need::Privilege, Need::Fixture(FIXTURE));
+    let pair = Pair::observe_with(FIXTURE, &["--http2"]);
+    let report = &pair.report;
+    // A request waits for its answer, which a task of the library is to give that waits for its stream.
+    let points = list(report, "meeting_points");
+    let answers = points
+        .iter()
+        .find(|point| point["target"] == 1 && point["kind"] == "oneshot");
+    let answers = answers.unwrap_or_else(|| panic!("nobody waits for an answer: {points:#?}"));
+    assert_eq!(waiting(answers), ids(&pair.client, &["asks"]));
+    let library = ids(&pair.client, &["library"]);
+    let senders = owners(answers, "users", &["owns"]);
+    assert_eq!(senders.len(), waiting(answers).len(), "{answers:#}");
+    assert!(senders.is_subset(&library), "{answers:#}");
+    let doing = &answers["users"][0]["doing"][0];
+    assert_eq!(doing["what"], "socket read", "{answers:#}");
+    assert_eq!(doing["peer_target"], 0, "{answers:#}");
+    // They wait on the sockets of their connections, of which there are fewer.
+    let census = list(report, "census").iter();
+    let mut groups = census
+        .filter(|census| census["target"] == 1)
+        .flat_map(|census| list(census, "groups"));
+    let streams = groups.find(|group| sample_ids(group).is_subset(&senders));
+    let resource = &streams.expect("they are listed")["resource"];
+    assert_eq!(resource["peer"], pair.address.as_str());
+    assert_eq!(resource["state"], "2 different ones");
+    // On the other side handlers are there for that, and the connections' own tasks wait for this side.
+    let connections = list(report, "connections")
+        .iter()
+        .filter(|connection| connection["target"] == 1);
+    let (mut serve, mut wait) = (BTreeSet::new(), BTreeSet::new());
+    for connection in connections {
+        serve.extend(owners(connection, "users", &["owns"]));
+        wait.extend(owners(connection, "waiting", &["owns", "seen_waiting"]));
+        for user in list(connection, "users") {
+            assert_eq!(user["doing"][0]["what"], "mutex", "{connection:#}");
+        }
+    }
+    assert_eq!(serve, ids(&pair.server, &["handler"]));
+    assert_eq!(wait, ids(&pair.server, &["connection"]));
+}

@@ -29,14 +29,21 @@ pub struct Pair {
 impl Pair {
     /// Runs a fixture that says `serving`, and again with `--connect ADDRESS`; observes both.
     pub fn observe(name: &str) -> Self {
+        Self::observe_with(name, &[])
+    }
+
+    /// The same with arguments for both.
+    pub fn observe_with(name: &str, arguments: &[&str]) -> Self {
         let exe = fixture(name);
-        let mut command = Command::new(&exe);
-        let server = Running::start(command.args(Program::life().split(' ')));
+        let start = || {
+            let mut command = Command::new(&exe);
+            command.args(Program::life().split(' ')).args(arguments);
+            command
+        };
+        let server = Running::start(&mut start());
         let serving = server.event("serving", START);
         let address = serving["address"].as_str().expect("an address").to_owned();
-        let mut command = Command::new(&exe);
-        command.args(Program::life().split(' '));
-        let client = Program::run(command.args(["--connect", &address]));
+        let client = Program::run(start().args(["--connect", &address]));
         server.event("ready", START);
         let other = client.process.pid().to_string();
         let report = observer::report(server.pid(), WATCHED, &["-p", &other]);

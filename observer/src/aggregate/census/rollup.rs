@@ -236,6 +236,10 @@ fn resource(
     let fds = things.fds.as_slice();
     Some(match (kind, address, things.count) {
         (_, Some(address), _) => meeting_resource(ledger, (kind, address)),
+        (WaitKind::Descriptor, None, 1..) if things.unknown > 0 => Resource {
+            state: Some(format!("of {} waits not known which", things.unknown)),
+            ..in_common(fds.iter().map(|fd| names.descriptor(*fd))).unwrap_or(plain)
+        },
         (WaitKind::Descriptor, None, 1) => match fds {
             [fd, ..] => names.descriptor(*fd),
             [] => plain,

@@ -18,7 +18,8 @@ pub fn caller(stack: &[Frame]) -> Option<&Frame> {
 /// `git/checkouts`, Go's `pkg/mod`, with `-trimpath` `module@version`, `vendor` of both).
 fn is_library(file: &str) -> bool {
     const WITHIN: [&str; 4] = ["/registry/src/", "/git/checkouts/", "/pkg/mod/", "/vendor/"];
-    WITHIN.iter().any(|part| file.contains(part)) || file.contains("@v")
+    let is_version = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
+    WITHIN.iter().any(|part| file.contains(part)) || file.split("@v").skip(1).any(is_version)
 }
 
 #[cfg(test)]
@@ -61,6 +62,8 @@ mod tests {
         );
         let module = "github.com/twmb/franz-go@v1.19.5/pkg/kgo/client.go";
         assert_eq!(file(&[("user", Some(module)), ("user", Some(OWN))]), own);
+        let place = "/home/ci@vm/app/src/main.rs";
+        assert_eq!(file(&[("user", Some(place)), ("user", Some(OWN))]), None);
         // Its own code waits, or nobody knows whose.
         assert_eq!(
             file(&[

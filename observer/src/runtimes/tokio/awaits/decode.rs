@@ -155,11 +155,19 @@ impl<'d, 'a> Decoder<'d, 'a> {
                     References::Followed if is_open => References::Within,
                     _ => References::Ignored,
                 };
+                // What a branch of `join!` gave is kept until the others have ended, too: it is not polled.
+                let is_branch = path.ends_with("MaybeDone");
                 let choice = self.choice(part, tag.as_ref(), |decoder, variant, of| {
+                    let is_output = is_branch && variant.name == b"Done";
+                    let references = if is_output {
+                        References::Ignored
+                    } else {
+                        within
+                    };
                     let member = Member {
                         offset: variant.offset.unwrap_or(0),
-                        of: decoder.type_of(of, within),
-                        is_open: true,
+                        of: decoder.type_of(of, references),
+                        is_open: !is_output,
                     };
                     Some(Variant::new(State::Live, Some(member)))
                 })?;

@@ -97,9 +97,9 @@ impl<'a> Dies<'a> {
 
     pub(super) fn index(&self, wanted: &BTreeSet<u64>) -> Index<'a> {
         let mut index = Index::default();
-        for unit in self.units.each() {
+        for read in self.units.each() {
             // A damaged unit ends early; the others count all the same.
-            self.index_unit(&unit, wanted, &mut index).ok();
+            self.index_unit(&read.unit, wanted, &mut index).ok();
             if self.budget.get() == 0 {
                 break;
             }
@@ -220,6 +220,26 @@ impl<'a> Dies<'a> {
         Ok(())
     }
 
+    /// Whether something was left out: there is too much.
+    pub(super) fn is_cut(&self) -> bool {
+        self.budget.get() == 0 || self.units.is_cut()
+    }
+
+    /// From here on no more than `part` entries may be looked at, until [`Dies::give_back`] gets what this
+    /// returns.
+    pub(super) fn set_aside(&self, part: usize) -> usize {
+        let all = self.budget.get();
+        self.budget.set(part.min(all));
+        all - self.budget.get()
+    }
+
+    /// False: all that were allowed meanwhile have been looked at.
+    pub(super) fn give_back(&self, rest: usize) -> bool {
+        let left = self.budget.get();
+        self.budget.set(left + rest);
+        left != 0
+    }
+
     fn text(&self, unit: &Unit<Slice<'a>>, value: AttributeValue<Slice<'a>>) -> Option<&'a [u8]> {
         Some(self.dwarf.attr_string(unit, value).ok()?.slice())
     }
@@ -243,12 +263,13 @@ impl<'a> Dies<'a> {
     }
 
     pub(super) fn node(&self, die: Die) -> Option<Node<'a>> {
-        let (_, unit) = self.units.of(die)?;
+        let (_, read) = self.units.of(die)?;
+        let unit = &read.unit;
         let offset = DebugInfoOffset(die.0).to_unit_offset(&unit.header)?;
         let mut entries = unit.entries_raw(Some(offset)).ok()?;
         let abbreviation = entries.read_abbreviation().ok()??;
         self.spend()?;
-        self.read_node(&unit, &mut entries, abbreviation, die).ok()
+        self.read_node(unit, &mut entries, abbreviation, die).ok()
     }
 
     fn read_node(
@@ -308,7 +329,8 @@ impl<'a> Dies<'a> {
     }
 
     fn children_into(&self, die: Die, found: &mut Vec<Node<'a>>) -> Option<()> {
-        let (_, unit) = self.units.of(die)?;
+        let (_, read) = self.units.of(die)?;
+        let unit = &read.unit;
         let offset = DebugInfoOffset(die.0).to_unit_offset(&unit.header)?;
         let mut entries = unit.entries_raw(Some(offset)).ok()?;
         let parent = entries.read_abbreviation().ok()??;
@@ -327,8 +349,8 @@ impl<'a> Dies<'a> {
                 entries.skip_attributes(abbreviation.attributes()).ok()?;
                 continue;
             }
-            let at = absolute(&unit, offset)?;
-            let node = self.read_node(&unit, &mut entries, abbreviation, at).ok()?;
+            let at = absolute(unit, offset)?;
+            let node = self.read_node(unit, &mut entries, abbreviation, at).ok()?;
             found.push(node);
             if found.len() >= MAX_CHILDREN {
                 return None;
@@ -339,11 +361,12 @@ impl<'a> Dies<'a> {
 
     /// A source file's name, as the compiler was given it.
     pub(super) fn file(&self, node: &Node<'_>) -> Option<String> {
-        let (_, unit) = self.units.of(node.die)?;
-        let header = unit.line_program.as_ref()?.header();
+        let (place, read) = self.units.of(node.die)?;
+        let lines = self.units.lines((place, &read))?;
+        let (unit, header) = (&read.unit, lines.header());
         let file = header.file(node.file?)?;
         let text = |value| {
-            let bytes = self.text(&unit, value)?;
+            let bytes = self.text(unit, value)?;
             Some(String::from_utf8_lossy(bytes).into_owned())
         };
         let name = std::path::PathBuf::from(text(file.path_name())?);
@@ -384,8 +407,8 @@ impl<'a> Dies<'a> {
 
     fn read_scopes(&self, place: usize) -> Scopes<'a> {
         let mut scopes = Scopes::default();
-        if let Some(unit) = self.units.get(place) {
-            self.read_scopes_into(&unit, &mut scopes.all).ok();
+        if let Some(read) = self.units.get(place) {
+            self.read_scopes_into(&read.unit, &mut scopes.all).ok();
         }
         scopes
     }

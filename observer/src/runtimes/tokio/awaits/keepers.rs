@@ -10,7 +10,7 @@ use super::tables;
 
 /// Types inside of each other.
 const MAX_DEPTH: u32 = 48;
-/// Types looked at in all.
+/// Types that are known at once.
 const MAX_TYPES: usize = 500_000;
 
 /// What was found out about types.
@@ -40,9 +40,11 @@ impl Keepers {
         self.boxes.contains(of_trait)
     }
 
-    /// What was found out so far may not hold any more, now that more boxes keep something.
+    /// What was found out so far may not hold any more, now that more boxes keep something. What was not looked
+    /// at may be none of a task's.
     pub(super) fn look_again(&mut self) {
         self.known.clear();
+        self.is_cut = false;
     }
 
     fn look(&mut self, dies: &mut Dies<'_>, of: Die, depth: u32) -> bool {

@@ -62,12 +62,13 @@ impl<'w> Walk<'w> {
                 return;
             }
             let found = walk.descriptor(&kept.path, keeper.at);
-            is_one &= first.is_none() || first == found;
+            is_one &= found.is_some() && (first.is_none() || first == found);
             first = first.or(found);
         };
         let keeper = Keeper { of, at, point: 0 };
         self.kept_in(&keeper, 0, &mut note).ok()?;
-        first.filter(|_| is_one)
+        let is_whole = self.budget != 0 && !self.scratch.windows.is_spent();
+        first.filter(|_| is_one && is_whole)
     }
 
     /// The descriptor that a plan leads to.

@@ -100,6 +100,7 @@ pub(super) fn kept(path: &str) -> Option<(Keeps, &'static [&'static str])> {
         "h2::proto::streams::streams::OpaqueStreamRef" => {
             return Some((Keeps::Stream, &["inner"]));
         }
+        "h2::client::ResponseFuture" => return Some((Keeps::Stream, &["inner", "inner"])),
         "h2::proto::connection::Connection" => {
             return Some((Keeps::Streams, &["inner", "streams", "inner"]));
         }
@@ -186,6 +187,7 @@ pub(super) fn may_be_kept(name: &[u8]) -> bool {
         b"Stream",
         b"StreamRef",
         b"Connection",
+        b"ResponseFuture",
         b"Half",
     ]
     .iter()

@@ -256,6 +256,7 @@ const WANTED: &[Wanted] = &[
         NOTIFIED,
         &[(WaitKind::Condition, None), (WaitKind::Timer, None)],
     ),
+    ("join_one_left", NOTIFIED, CONDITION),
     (
         "interval",
         "tokio::time::sleep::Sleep",

@@ -233,7 +233,8 @@ impl FutureTypes {
         }
         let tables = tables::concrete(&mut decoder, &index.tables);
         decoder.run();
-        let (mut layouts, is_full) = (decoder.layouts, decoder.is_full);
+        let is_full = decoder.is_full || decoder.dies.is_cut();
+        let mut layouts = decoder.layouts;
         let several = (2..=SEVERAL)
             .map(|n| format!("{n} futures polled together"))
             .chain([format!("more than {SEVERAL} futures polled together")])

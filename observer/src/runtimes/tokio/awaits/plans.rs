@@ -261,22 +261,21 @@ impl<'a> Dies<'a> {
                     self.owned_descriptor(of, depth, left)?
                         .checked_add(child.offset?)
                 }),
-                // `Option<TcpStream>`: one of its variants owns it.
+                // `Option<TcpStream>`: one of its variants owns it. In another enum all must have it at one place:
+                // which of them is there is not known.
                 gimli::DW_TAG_variant_part => {
                     let variants = self.children(child.die);
+                    let is_option = node.name.starts_with(b"Option<");
                     let fields = variants.iter().flat_map(|v| self.children(v.die));
-                    fields
+                    let mut offsets = fields
                         .filter(|field| field.tag == gimli::DW_TAG_member)
-                        .filter_map(|field| {
+                        .map(|field| {
                             self.owned_descriptor(field.of?, depth, left)?
                                 .checked_add(field.offset?)
                         })
-                        // Several: which one is there is not known.
-                        .try_fold(None, |known, at| match known {
-                            Some(known) if known != at => None,
-                            _ => Some(Some(at)),
-                        })
-                        .flatten()
+                        .filter(|at| at.is_some() || !is_option);
+                    let first = offsets.next().flatten();
+                    first.filter(|_| offsets.all(|at| at == first))
                 }
                 _ => None,
             };

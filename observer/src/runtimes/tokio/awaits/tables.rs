@@ -14,10 +14,12 @@ const POLLED: [&[u8]; 3] = [
     b"futures_core::stream::Stream",
     b"hyper::rt::timer::Sleep",
 ];
-/// Modules of std with traits that most types have, and that own nothing.
+/// Modules of std with traits that most types have: what is in a box of one of these is not looked for.
 const PLAIN: [&[u8]; 3] = [b"core::fmt::", b"core::error::", b"core::any::"];
 /// Boxes in types in boxes: so often the traits are looked through again.
 const MAX_ROUNDS: usize = 4;
+/// Entries of debug information that are looked at for that: the types behind all vtables of a large program.
+const MAX_ENTRIES: usize = 10_000_000;
 
 /// A vtable in the program.
 #[derive(Debug, Clone, Copy)]
@@ -47,9 +49,11 @@ fn outside_brackets(text: &[u8]) -> Option<&[u8]> {
             // The arrow of a function's type.
             b'>' if place.checked_sub(1).and_then(|at| text.get(at)) == Some(&b'-') => {}
             b'>' | b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            // References, pointers and functions have spaces too.
             b' ' if depth == 0 => {
-                let path = text.get(place..)?.strip_prefix(b" as ")?;
-                return Some(without_parameters(path));
+                if let Some(path) = text.get(place..)?.strip_prefix(b" as ") {
+                    return Some(without_parameters(path));
+                }
             }
             _ => {}
         }
@@ -78,14 +82,20 @@ fn without_parameters(path: &[u8]) -> &[u8] {
     path.get(..end).unwrap_or_default()
 }
 
+fn is_future(of_trait: &[u8]) -> bool {
+    memchr::memmem::find(of_trait, b"Future").is_some()
+}
+
 /// Whether what implements the trait is polled.
 pub(super) fn is_polled(of_trait: &[u8]) -> bool {
-    memchr::memmem::find(of_trait, b"Future").is_some() || POLLED.contains(&of_trait)
+    is_future(of_trait) || POLLED.contains(&of_trait)
 }
 
 /// Types behind the vtables of boxes, by address.
 pub(super) fn concrete(decoder: &mut Decoder<'_, '_>, tables: &[Table<'_>]) -> Vec<(u64, TypeId)> {
+    let rest = decoder.dies.set_aside(MAX_ENTRIES);
     let keeping = keeping(decoder, tables);
+    decoder.is_full |= !decoder.dies.give_back(rest);
     let mut found: Vec<(u64, TypeId)> = Vec::new();
     for table in tables {
         let Some(of) = decoder.concrete_type(table.of) else {
@@ -115,12 +125,14 @@ pub(super) fn concrete(decoder: &mut Decoder<'_, '_>, tables: &[Table<'_>]) -> V
     single.collect()
 }
 
-/// Types of other traits that may own something that others wait for; boxes of these traits may, then.
+/// Types behind vtables that may own something that others wait for; boxes of their traits may, then. Not those
+/// of futures: these are looked into where they are polled.
 fn keeping(decoder: &mut Decoder<'_, '_>, tables: &[Table<'_>]) -> HashSet<Die> {
     let mut keeping = HashSet::new();
+    let owning = || tables.iter().filter(|table| !is_future(table.of_trait));
     for _ in 0..MAX_ROUNDS {
         let before = keeping.len();
-        for table in tables.iter().filter(|table| !is_polled(table.of_trait)) {
+        for table in owning() {
             if let Some(of) = decoder.concrete_type(table.of)
                 && decoder.may_keep(of)
             {
@@ -128,11 +140,13 @@ fn keeping(decoder: &mut Decoder<'_, '_>, tables: &[Table<'_>]) -> HashSet<Die> 
                 decoder.boxes_keep(table.of_trait);
             }
         }
-        if keeping.len() == before {
-            break;
-        }
         decoder.look_again();
+        if keeping.len() == before {
+            return keeping;
+        }
     }
+    // Boxes in boxes farther in may be missed.
+    decoder.is_full = true;
     keeping
 }
 
@@ -152,6 +166,9 @@ mod tests {
                 Some("app::Conn"),
             ),
             ("<&[u8] as std::io::Read>::{vtable}", Some("std::io::Read")),
+            ("<&mut app::Of as app::Conn>::{vtable}", Some("app::Conn")),
+            ("<*const u8 as app::Conn>::{vtable}", Some("app::Conn")),
+            ("<fn(u8) -> u8 as app::Conn>::{vtable}", Some("app::Conn")),
             ("<app::Of as core::fmt::Debug>::{vtable}", None),
             ("<app::Of as app::Conn>::{vtable_type}", None),
             ("<app::Of as", None),

@@ -52,7 +52,10 @@ impl TokioCensus {
                 census.mentions.truncate(MAX_MENTIONS);
                 census.tasks.push(task);
             }
-            look_again(chunk, first, memory, census)?;
+            let changed = look_again(chunk, first, memory, census)?;
+            if let Some(parked) = &mut self.parked {
+                parked.streams.forget(&changed);
+            }
         }
         if let Some(parked) = &self.parked {
             let watched = &self.watched;
@@ -111,13 +114,13 @@ struct First {
     holder: usize,
 }
 
-/// Of tasks that were polled while they were read nothing counts but what they do now.
+/// Of tasks that were polled while they were read nothing counts but what they do now. Gives their ids.
 fn look_again(
     listed: &[Listed],
     first: First,
     memory: &dyn Memory,
     census: &mut Census,
-) -> Result<(), ReadError> {
+) -> Result<Vec<u64>, ReadError> {
     let mut states = [[0; 8]; CHUNK];
     let mut requests: Vec<ReadRequest<'_>> = listed
         .iter()
@@ -166,5 +169,5 @@ fn look_again(
     census.mentions.extend(whole);
     let whole = holders.into_iter().filter(|holder| is_whole(&holder.task));
     census.holders.extend(whole);
-    Ok(())
+    Ok(changed)
 }

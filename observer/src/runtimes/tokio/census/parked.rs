@@ -175,7 +175,7 @@ impl Parked {
                 Keeps::Stream => {}
                 Keeps::Streams => {
                     if let Some(fd) = kept.fd {
-                        self.streams.note(kept.number, fd);
+                        self.streams.note(task, kept.number, fd);
                     }
                     continue;
                 }

@@ -299,7 +299,12 @@ impl Builder<'_> {
                 continue;
             }
             let all_waiting = (group.mean.round() as u64).max(1);
-            let weight = theirs.len() as u64;
+            // Requests of HTTP/2 share connections. Of descriptors that were not looked at nothing is known.
+            let weight = if group.fds_whole && theirs.len() == group.fds.len() {
+                all_waiting
+            } else {
+                theirs.len() as u64
+            };
             let name = group.place.as_ref().and_then(frame_name);
             let name = name.unwrap_or_else(|| UNKNOWN_PLACE.to_owned());
             let from = self.node(

@@ -170,6 +170,7 @@ fn group(target: usize, mean: f64, nature: Nature) -> CensusGroup {
         resource: None,
         place: None,
         fds: Vec::new(),
+        fds_whole: true,
         connections: Vec::new(),
         sample_ids: Vec::new(),
     }
@@ -274,11 +275,21 @@ fn tasks_of_one_function_are_one_with_the_weakest_evidence() {
 
 /// Tasks that wait on two connections, and what those of the other side do that have these.
 fn called(does: Option<&dyn Fn(i32) -> Doing>) -> Vec<String> {
+    called_by(2.0, true, does).1
+}
+
+/// The same with so many tasks, of whose descriptors these two may be all.
+fn called_by(
+    tasks: f64,
+    fds_whole: bool,
+    does: Option<&dyn Fn(i32) -> Doing>,
+) -> (WaitGraph, Vec<String>) {
     let callers = CensusGroup {
         wait_reason: Some("socket read".to_owned()),
         place: frame("main.ask").known().cloned(),
         fds: vec![5, 6],
-        ..group(0, 2.0, Nature::Blocked)
+        fds_whole,
+        ..group(0, tasks, Nature::Blocked)
     };
     let users = |peer_fd: i32| {
         let doing = does.map(|does| does(peer_fd));
@@ -295,7 +306,20 @@ fn called(does: Option<&dyn Fn(i32) -> Doing>) -> Vec<String> {
         local: Some("127.0.0.1:4002".to_owned()),
         ..connection(users(10), None)
     };
-    across(&mut [], &mut [first, second], &mut [callers]).1
+    across(&mut [], &mut [first, second], &mut [callers])
+}
+
+#[test]
+fn requests_that_share_connections_count_each() {
+    for (fds_whole, wanted) in [(true, 6), (false, 2)] {
+        let lock = |_| doing("mutex", Resource::default(), None);
+        let (graph, edges) = called_by(6.0, fds_whole, Some(&lock));
+        let waits = graph.edges.iter().find(|edge| {
+            edge.kind == "waits" && edge.evidence.contains("2 of 2 descriptors looked at")
+        });
+        let weight = waits.map(|edge| edge.weight);
+        assert_eq!(weight, Some(wanted), "{edges:#?}");
+    }
 }
 
 #[test]

@@ -297,6 +297,8 @@ pub struct CensusGroup {
     pub place: Option<Frame>,
     /// Descriptors that they waited on at the last sample, as far as they were kept.
     pub fds: Vec<i32>,
+    /// Whether these are all of them.
+    pub fds_whole: bool,
     /// Connections to other targets among these: indices into `View::connections`.
     pub connections: Vec<usize>,
     /// Ids of a few of them.

@@ -142,6 +142,7 @@ fn groups(ledger: &CensusLedger, target: usize, names: &dyn CensusNames) -> Vec<
         .into_iter()
         .map(|(((..), (_, kind, _, address)), (mut group, things))| {
             group.resource = resource(ledger, names, kind, address, &things);
+            group.fds_whole = things.unknown == 0 && things.count == things.fds.len() as u64;
             group.fds = things.fds;
             group
         })
@@ -198,6 +199,7 @@ fn shown(
         resource: None,
         place: None,
         fds: Vec::new(),
+        fds_whole: false,
         connections: Vec::new(),
         sample_ids: group.sample_ids.clone(),
     }

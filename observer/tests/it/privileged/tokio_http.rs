@@ -17,6 +17,34 @@ fn sample_ids(group: &Value) -> BTreeSet<u64> {
     ids.filter_map(Value::as_u64).collect()
 }
 
+/// Of the client's connections: the server's tasks that serve them, which must want the lock, and those that
+/// wait for the client.
+fn far_ends(report: &Value) -> (BTreeSet<u64>, BTreeSet<u64>) {
+    let connections = list(report, "connections")
+        .iter()
+        .filter(|connection| connection["target"] == 1);
+    let (mut serve, mut wait) = (BTreeSet::new(), BTreeSet::new());
+    for connection in connections {
+        serve.extend(owners(connection, "users", &["owns"]));
+        wait.extend(owners(connection, "waiting", &["owns", "seen_waiting"]));
+        for user in list(connection, "users") {
+            assert_eq!(user["doing"][0]["what"], "mutex", "{connection:#}");
+        }
+    }
+    (serve, wait)
+}
+
+/// The answers that the client's requests wait for.
+fn answers(pair: &Pair) -> &Value {
+    let points = list(&pair.report, "meeting_points");
+    let answers = points
+        .iter()
+        .find(|point| point["target"] == 1 && point["kind"] == "oneshot");
+    let answers = answers.unwrap_or_else(|| panic!("nobody waits for an answer: {points:#?}"));
+    assert_eq!(waiting(answers), ids(&pair.client, &["asks"]));
+    answers
+}
+
 #[test]
 fn connections_of_hyper_lead_to_their_handlers() {
     require!(Need::Privilege, Need::Fixture(FIXTURE));
@@ -55,26 +83,11 @@ fn connections_of_hyper_lead_to_their_handlers() {
         }
     }
     // Into the server: a connection with a request leads to its handler, an idle one to nobody.
-    let connections = list(report, "connections")
-        .iter()
-        .filter(|connection| connection["target"] == 1);
-    let (mut serve, mut wait) = (BTreeSet::new(), BTreeSet::new());
-    for connection in connections {
-        serve.extend(owners(connection, "users", &["owns"]));
-        wait.extend(owners(connection, "waiting", &["owns", "seen_waiting"]));
-        for user in list(connection, "users") {
-            assert_eq!(user["doing"][0]["what"], "mutex", "{connection:#}");
-        }
-    }
+    let (serve, wait) = far_ends(report);
     assert_eq!(serve, ids(&pair.server, &["busy"]));
     assert_eq!(wait, ids(&pair.server, &["idle"]));
     // Who asks waits for an answer, which the connection's task is to give.
-    let points = list(report, "meeting_points");
-    let answers = points
-        .iter()
-        .find(|point| point["target"] == 1 && point["kind"] == "oneshot");
-    let answers = answers.unwrap_or_else(|| panic!("nobody waits for an answer: {points:#?}"));
-    assert_eq!(waiting(answers), ids(&pair.client, &["asks"]));
+    let answers = answers(&pair);
     let found = owners(answers, "users", &["owns"]);
     assert_eq!(found, ids(&pair.client, &["busy"]), "{answers:#}");
     // It was spawned in a box, which is not what it is called.
@@ -106,12 +119,7 @@ fn streams_of_http2_lead_to_their_handlers() {
     let pair = Pair::observe_with(FIXTURE, &["--http2"]);
     let report = &pair.report;
     // A request waits for its answer, which a task of the library is to give that waits for its stream.
-    let points = list(report, "meeting_points");
-    let answers = points
-        .iter()
-        .find(|point| point["target"] == 1 && point["kind"] == "oneshot");
-    let answers = answers.unwrap_or_else(|| panic!("nobody waits for an answer: {points:#?}"));
-    assert_eq!(waiting(answers), ids(&pair.client, &["asks"]));
+    let answers = answers(&pair);
     let library = ids(&pair.client, &["library"]);
     let senders = owners(answers, "users", &["owns"]);
     assert_eq!(senders.len(), waiting(answers).len(), "{answers:#}");
@@ -129,17 +137,7 @@ fn streams_of_http2_lead_to_their_handlers() {
     assert_eq!(resource["peer"], pair.address.as_str());
     assert_eq!(resource["state"], "2 different ones");
     // On the other side handlers are there for that, and the connections' own tasks wait for this side.
-    let connections = list(report, "connections")
-        .iter()
-        .filter(|connection| connection["target"] == 1);
-    let (mut serve, mut wait) = (BTreeSet::new(), BTreeSet::new());
-    for connection in connections {
-        serve.extend(owners(connection, "users", &["owns"]));
-        wait.extend(owners(connection, "waiting", &["owns", "seen_waiting"]));
-        for user in list(connection, "users") {
-            assert_eq!(user["doing"][0]["what"], "mutex", "{connection:#}");
-        }
-    }
+    let (serve, wait) = far_ends(report);
     assert_eq!(serve, ids(&pair.server, &["handler"]));
     assert_eq!(wait, ids(&pair.server, &["connection"]));
 }

@@ -131,6 +131,9 @@ fn tell(truths: &[Line], start: Instant, end: Instant) -> Result<()> {
             grown("count"),
             grown("total_ns") as f64 / 1e9,
         ));
+        ui::print(
+            "(whole calls, their work on a CPU included; the report has their waits, of which one call may have several)",
+        );
     }
     ui::print(format!("Its last line: {}", last.text));
     Ok(())

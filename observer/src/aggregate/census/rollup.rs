@@ -239,7 +239,12 @@ fn resource(
     Some(match (kind, address, things.count) {
         (_, Some(address), _) => meeting_resource(ledger, (kind, address)),
         (WaitKind::Descriptor, None, 1..) if things.unknown > 0 => Resource {
-            state: Some(format!("of {} waits not known which", things.unknown)),
+            state: Some(format!(
+                "{} known, of {} wait{} not",
+                things.count,
+                things.unknown,
+                if things.unknown == 1 { "" } else { "s" }
+            )),
             ..in_common(fds.iter().map(|fd| names.descriptor(*fd))).unwrap_or(plain)
         },
         (WaitKind::Descriptor, None, 1) => match fds {

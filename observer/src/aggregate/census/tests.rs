@@ -313,6 +313,33 @@ fn only_what_never_moved_is_stuck() {
 }
 
 #[test]
+fn descriptors_count_once_and_unknown_ones_are_said() {
+    let state_of = |fds: &[Option<i32>]| {
+        let mut sample = Sample::at(S);
+        for (id, fd) in (1..).zip(fds) {
+            let mut wait = WaitsOn::new(WaitKind::Descriptor);
+            wait.fd = *fd;
+            sample.task(id, TaskState::Waiting, &[SEND_AT], &[wait]);
+        }
+        let mut ledger = CensusLedger::default();
+        ledger.add(&mut sample.0);
+        let rollup = roll_up(&ledger, 0, &Names);
+        let [group] = rollup.groups.as_slice() else {
+            panic!("{:#?}", rollup.groups);
+        };
+        let resource = group.resource.clone().unwrap();
+        (resource.fd, resource.state, group.fds_whole)
+    };
+    let said = |text: &str| Some(text.to_owned());
+    assert_eq!(state_of(&[Some(5), Some(5)]), (Some(5), None, true));
+    let two = state_of(&[Some(5), Some(6), Some(5)]);
+    assert_eq!(two, (None, said("2 different ones"), true));
+    let partly = state_of(&[Some(5), None]);
+    assert_eq!(partly, (None, said("1 known, of 1 wait not"), false));
+    assert_eq!(state_of(&[None, None]), (None, None, false));
+}
+
+#[test]
 fn bounds_hold_and_are_said() {
     let mut ledger = CensusLedger::default();
     let mut census = Sample::at(0);

@@ -94,7 +94,7 @@ fn mostly(report: &Report, site: &CpuSite) -> String {
         text += &format!(" ({})", fit(name, 40));
     }
     if site.tasks_total > 1 {
-        text += &format!(" of {}", count(site.tasks_total));
+        text += &format!(", {}{NBSP}more", count(site.tasks_total - 1));
     }
     if report.targets.len() > 1 {
         text += &format!(" in {}", phrase::target(report, site.target));

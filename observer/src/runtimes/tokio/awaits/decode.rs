@@ -402,21 +402,6 @@ impl<'d, 'a> Decoder<'d, 'a> {
         })
     }
 
-    /// Whether a value of the type may own something that others wait for.
-    pub(super) fn may_keep(&mut self, of: Die) -> bool {
-        self.keepers.keeps(self.dies, of)
-    }
-
-    /// Boxes of the trait may.
-    pub(super) fn boxes_keep(&mut self, of_trait: &[u8]) {
-        self.keepers.boxes_keep(of_trait);
-    }
-
-    /// See [`Keepers::look_again`].
-    pub(super) fn look_again(&mut self) {
-        self.keepers.look_again();
-    }
-
     /// The name of a type that may be the innermost future.
     fn named(&mut self, parts: &[&[u8]], node: &Node<'_>, references: References) -> u32 {
         if references == References::Ignored {

@@ -263,7 +263,7 @@ impl<'a> Dies<'a> {
     }
 
     pub(super) fn node(&self, die: Die) -> Option<Node<'a>> {
-        let (_, read) = self.units.of(die)?;
+        let read = self.units.of(die)?;
         let unit = &read.unit;
         let offset = DebugInfoOffset(die.0).to_unit_offset(&unit.header)?;
         let mut entries = unit.entries_raw(Some(offset)).ok()?;
@@ -329,7 +329,7 @@ impl<'a> Dies<'a> {
     }
 
     fn children_into(&self, die: Die, found: &mut Vec<Node<'a>>) -> Option<()> {
-        let (_, read) = self.units.of(die)?;
+        let read = self.units.of(die)?;
         let unit = &read.unit;
         let offset = DebugInfoOffset(die.0).to_unit_offset(&unit.header)?;
         let mut entries = unit.entries_raw(Some(offset)).ok()?;
@@ -361,8 +361,9 @@ impl<'a> Dies<'a> {
 
     /// A source file's name, as the compiler was given it.
     pub(super) fn file(&self, node: &Node<'_>) -> Option<String> {
-        let (place, read) = self.units.of(node.die)?;
-        let lines = self.units.lines((place, &read))?;
+        let place = self.units.place(node.die)?;
+        let read = self.units.get(place)?;
+        let lines = self.units.lines(place, &read)?;
         let (unit, header) = (&read.unit, lines.header());
         let file = header.file(node.file?)?;
         let text = |value| {
@@ -382,7 +383,7 @@ impl<'a> Dies<'a> {
     /// The names of the namespaces around an entry, outermost first.
     pub(super) fn path(&mut self, die: Die) -> Vec<&'a [u8]> {
         let mut parts = Vec::new();
-        let Some((place, _)) = self.units.of(die) else {
+        let Some(place) = self.units.place(die) else {
             return parts;
         };
         if !self.scopes.contains_key(&place) {

@@ -64,15 +64,16 @@ fn outside_brackets(text: &[u8]) -> Option<&[u8]> {
 /// The path of the trait in the name of a box (`Box<dyn path::Trait<..> + Send, ..>`, with or without
 /// parentheses).
 pub(super) fn trait_of_box(name: &[u8]) -> Option<&[u8]> {
-    let inside = name.strip_prefix(b"alloc::boxed::Box<")?;
-    let inside = inside.strip_prefix(b"(").unwrap_or(inside);
-    Some(without_parameters(inside.strip_prefix(b"dyn ")?))
+    trait_of_object(name.strip_prefix(b"alloc::boxed::Box<")?)
 }
 
 /// The same of a reference to one that is written to (`&mut dyn path::Trait<..>`).
 pub(super) fn trait_of_reference(name: &[u8]) -> Option<&[u8]> {
-    let inside = name.strip_prefix(b"&mut ")?;
-    let inside = inside.strip_prefix(b"(").unwrap_or(inside);
+    trait_of_object(name.strip_prefix(b"&mut ")?)
+}
+
+fn trait_of_object(name: &[u8]) -> Option<&[u8]> {
+    let inside = name.strip_prefix(b"(").unwrap_or(name);
     Some(without_parameters(inside.strip_prefix(b"dyn ")?))
 }
 
@@ -134,13 +135,13 @@ fn keeping(decoder: &mut Decoder<'_, '_>, tables: &[Table<'_>]) -> HashSet<Die> 
         let before = keeping.len();
         for table in owning() {
             if let Some(of) = decoder.concrete_type(table.of)
-                && decoder.may_keep(of)
+                && decoder.keepers.keeps(decoder.dies, of)
             {
                 keeping.insert(of);
-                decoder.boxes_keep(table.of_trait);
+                decoder.keepers.boxes_keep(table.of_trait);
             }
         }
-        decoder.look_again();
+        decoder.keepers.look_again();
         if keeping.len() == before {
             return keeping;
         }
@@ -187,9 +188,12 @@ mod tests {
                 Some("app::Conn"),
             ),
             ("alloc::boxed::Box<app::Conn, alloc::alloc::Global>", None),
+            ("&mut dyn app::Conn", None),
         ] {
             let found = trait_of_box(name.as_bytes());
             assert_eq!(found, wanted.map(str::as_bytes), "{name}");
         }
+        let reference = b"&mut (dyn app::Conn<Of=u8> + core::marker::Send)";
+        assert_eq!(trait_of_reference(reference), Some(&b"app::Conn"[..]));
     }
 }

@@ -45,7 +45,7 @@ pub(super) struct Units<'a> {
     /// The line table that was asked for last.
     lines: RefCell<Option<Lines<'a>>>,
     until: Instant,
-    /// Units were left out: there are too many, or it takes too long.
+    /// Units were left out: there are too many, or one has too much, or it takes too long.
     is_cut: Cell<bool>,
 }
 
@@ -88,9 +88,11 @@ impl<'a> Units<'a> {
         let all = self.dwarf.debug_abbrev.reader().slice();
         let end = header.debug_abbrev_offset().0 + MAX_ABBREVIATIONS;
         let part = all.get(..end.min(all.len()))?;
-        let abbreviations = header
-            .abbreviations(&DebugAbbrev::new(part, LittleEndian))
-            .ok()?;
+        let found = header.abbreviations(&DebugAbbrev::new(part, LittleEndian));
+        if found.is_err() && part.len() < all.len() {
+            self.is_cut.set(true);
+        }
+        let abbreviations = found.ok()?;
         let mut unit =
             Unit::new_with_abbreviations(self.dwarf, header, Arc::new(abbreviations)).ok()?;
         let lines = unit
@@ -118,19 +120,24 @@ impl<'a> Units<'a> {
         unit
     }
 
-    /// The unit that an entry lies in, and its place.
-    pub(super) fn of(&self, die: Die) -> Option<(usize, Rc<ReadUnit<'a>>)> {
+    /// The place of the unit that an entry lies in.
+    pub(super) fn place(&self, die: Die) -> Option<usize> {
         let after = self
             .headers
             .partition_point(|header| start(header) <= die.0);
-        let place = after.checked_sub(1)?;
-        Some((place, self.get(place)?))
+        after.checked_sub(1)
+    }
+
+    /// That unit.
+    pub(super) fn of(&self, die: Die) -> Option<Rc<ReadUnit<'a>>> {
+        self.get(self.place(die)?)
     }
 
     /// The line table of the unit at a place: it names the source files.
     pub(super) fn lines(
         &self,
-        (place, read): (usize, &ReadUnit<'a>),
+        place: usize,
+        read: &ReadUnit<'a>,
     ) -> Option<Rc<IncompleteLineProgram<Slice<'a>>>> {
         let mut last = self.lines.borrow_mut();
         if let Some((_, lines)) = last.as_ref().filter(|(known, _)| *known == place) {

@@ -201,7 +201,7 @@ impl Parked {
         match &self.futures {
             Err(reason) => remarks.push(format!("where its tasks wait is not known: {reason}")),
             Ok(futures) if futures.is_incomplete() => remarks.push(
-                "where some of its tasks wait is not known: its debug information has too many types"
+                "where some of its tasks wait is not known: there is too much debug information"
                     .to_owned(),
             ),
             Ok(_) => {}
